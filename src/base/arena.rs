@@ -1,0 +1,125 @@
+//! Things with a short key that goes stale with them.
+
+/// Which thing in an [`Arena`]: an index, and the generation that tells a thing from its successor in the same place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// As one number, for a ticket that travels through the kernel or a letter.
+    pub fn to_u64(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// Back from [`Key::to_u64`].
+    pub fn from_u64(raw: u64) -> Key {
+        Key { index: raw as u32, generation: (raw >> 32) as u32 }
+    }
+}
+
+/// A slab whose keys are never valid for a later tenant of the same slot.
+#[derive(Debug)]
+pub struct Arena<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    tenant: Option<T>,
+}
+
+impl<T> Default for Arena<T> {
+    fn default() -> Self {
+        Arena { slots: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Arena<T> {
+    /// An empty one.
+    pub fn new() -> Arena<T> {
+        Arena::default()
+    }
+
+    /// Takes `tenant` in and says how to find it.
+    pub fn insert(&mut self, tenant: T) -> Key {
+        match self.free.pop() {
+            Some(index) => {
+                let slot = &mut self.slots[index as usize];
+                slot.tenant = Some(tenant);
+                Key { index, generation: slot.generation }
+            }
+            None => {
+                let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+                assert!(index < u32::MAX, "an arena holds fewer than 2^32 things: its users are bounded by limits");
+                self.slots.push(Slot { generation: 1, tenant: Some(tenant) });
+                Key { index, generation: 1 }
+            }
+        }
+    }
+
+    /// The tenant, unless it has left.
+    #[inline]
+    pub fn get(&self, key: Key) -> Option<&T> {
+        let slot = self.slots.get(key.index as usize)?;
+        if slot.generation == key.generation { slot.tenant.as_ref() } else { None }
+    }
+
+    /// The tenant, to change.
+    #[inline]
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation == key.generation { slot.tenant.as_mut() } else { None }
+    }
+
+    /// Lets the tenant go; its key is stale from now on.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let tenant = slot.tenant.take()?;
+        slot.generation = slot.generation.wrapping_add(1).max(1);
+        self.free.push(key.index);
+        Some(tenant)
+    }
+
+    /// How many live here.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// True when nobody does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All tenants with their keys, in order of place.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let key = Key { index: index as u32, generation: slot.generation };
+            slot.tenant.as_ref().map(|tenant| (key, tenant))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_does_not_open_the_door_for_the_next_tenant() {
+        let mut arena = Arena::new();
+        let a = arena.insert("a");
+        assert_eq!(arena.remove(a), Some("a"));
+        let b = arena.insert("b");
+        assert_eq!(arena.get(a), None);
+        assert_eq!(arena.get(b), Some(&"b"));
+        assert_eq!(arena.remove(a), None);
+        assert_eq!(Key::from_u64(b.to_u64()), b);
+        assert_eq!(arena.len(), 1);
+    }
+}

@@ -1,0 +1,14 @@
+//! Octets, time, chance, bounds and mail. This room knows no protocol, no file and no kernel.
+//!
+//! Everything above leans on these words: a [`span::Span`] points, a [`gather::Gather`] is what is sent, a
+//! [`clock::Tick`] is when, an [`arena::Key`] is which, a [`net::Flow`] is where to.
+
+pub mod arena;
+pub mod clock;
+pub mod dice;
+pub mod gather;
+pub mod limits;
+pub mod mailbox;
+pub mod net;
+pub mod span;
+pub mod timers;

@@ -1,0 +1,126 @@
+//! What the operator may choose (spec 18a), as values.
+
+use std::time::Duration;
+
+/// What happens to a message once its user has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Afterwards {
+    /// It leaves the store.
+    Delete,
+    /// It stays, marked as had ("old" in RFC 3842's words).
+    Retain,
+}
+
+/// What happens to a message whose time is over (12.2.2.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expired {
+    /// Deleted undelivered.
+    Delete,
+    /// Delivered all the same, marked as expired.
+    DeliverMarked,
+    /// Kept for retrieval, not pushed.
+    Keep,
+}
+
+/// What happens to a message that does not fit its owner's quota.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OverQuota {
+    /// 480 with Retry-After.
+    Refuse,
+    /// The owner's oldest messages make room.
+    DropOldest,
+}
+
+/// The operator's choices for the service.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Host of `Deferred@`, `Delete@` and of the stored messages' ids.
+    pub hostname: String,
+    /// The served domains, lower case.
+    pub domains: Vec<String>,
+    /// `IM-serv/<release_version>` in User-Agent and Server (Appendix F).
+    pub release_version: String,
+    /// Delivery of deferred messages for a user who has published no settings.
+    pub offline_delivery: bool,
+    /// At most one push attempt per user in this time.
+    pub push_min_interval: Duration,
+    /// How long a push INVITE may ring before it is cancelled.
+    pub invite_expires: Duration,
+    /// `Session-Expires` of a push.
+    pub session_expires: Duration,
+    /// Least session interval we accept (RFC 4028: not below 90 s).
+    pub min_se: Duration,
+    /// Wait for success REPORTs before BYE, where they were asked for.
+    pub report_wait: Duration,
+    /// After a confirmed push.
+    pub after_push: Afterwards,
+    /// After a confirmed retrieval.
+    pub retrieved: Afterwards,
+    /// When a message's time is over.
+    pub expired: Expired,
+    /// How long a deleted message stays in the DELETE bin.
+    pub bin_retention: Duration,
+    /// Largest message accepted, octets.
+    pub max_message_size: u64,
+    /// Longest Expires accepted from a sender; above it the default is used (12.2.2.3-5).
+    pub expire_max: Duration,
+    /// Expiry of pager-mode messages that name none.
+    pub expire_pager: Duration,
+    /// Expiry of large messages.
+    pub expire_large: Duration,
+    /// A Date this far from now is not believed when Expires is counted from it.
+    pub date_skew: Duration,
+    /// Messages stored per user.
+    pub quota_messages: u32,
+    /// Octets stored per user.
+    pub quota_octets: u64,
+    /// When one of the two is reached.
+    pub over_quota: OverQuota,
+    /// Bounds of a publication's Expires: least, default, most, in seconds.
+    pub publish_expires: (u32, u32, u32),
+    /// Event packages that carry the IM service settings.
+    pub settings_events: Vec<String>,
+    /// Content types that carry them.
+    pub settings_types: Vec<String>,
+    /// Last known settings outlive their publication by this.
+    pub settings_memory: Duration,
+}
+
+impl Policy {
+    /// The defaults of spec 18a for a host that serves `domains`.
+    pub fn new(hostname: &str, domains: &[&str]) -> Policy {
+        const DAY: u64 = 24 * 3600;
+        Policy {
+            hostname: hostname.to_ascii_lowercase(),
+            domains: domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+            release_version: "OMA1.0".into(),
+            offline_delivery: true,
+            push_min_interval: Duration::from_secs(5),
+            invite_expires: Duration::from_secs(60),
+            session_expires: Duration::from_secs(1800),
+            min_se: Duration::from_secs(90),
+            report_wait: Duration::from_secs(5),
+            after_push: Afterwards::Delete,
+            retrieved: Afterwards::Retain,
+            expired: Expired::Delete,
+            bin_retention: Duration::ZERO,
+            max_message_size: 100 << 20,
+            expire_max: Duration::from_secs(30 * DAY),
+            expire_pager: Duration::from_secs(7 * DAY),
+            expire_large: Duration::from_secs(7 * DAY),
+            date_skew: Duration::from_secs(300),
+            quota_messages: 10_000,
+            quota_octets: 256 << 20,
+            over_quota: OverQuota::Refuse,
+            publish_expires: (60, 3600, 86_400),
+            settings_events: vec!["poc-settings".into(), "im-settings".into()],
+            settings_types: vec![
+                "application/poc-settings+xml".into(),
+                "application/vnd.oma.im.service-settings+xml".into(),
+                "application/xml".into(),
+                "text/xml".into(),
+            ],
+            settings_memory: Duration::from_secs(90 * DAY),
+        }
+    }
+}

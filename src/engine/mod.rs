@@ -1,0 +1,7 @@
+//! One core's mind. It composes the rooms below and still does no I/O: [`input::Input`] in, [`effect::Effect`] out.
+
+pub mod core;
+pub mod effect;
+pub mod input;
+pub mod letters;
+pub mod setup;

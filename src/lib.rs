@@ -1,0 +1,6 @@
+//! deferd: the OMA SIMPLE IM Deferred Messaging Function as a daemon.
+
+pub mod base;
+pub mod deferred;
+pub mod engine;
+pub mod store;

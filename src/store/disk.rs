@@ -1,0 +1,113 @@
+//! What the store asks of a disk, and what it hears back. Values only: the kernel's interpreter and the simulator both serve it.
+
+use crate::base::gather::Gather;
+use crate::base::net::CoreId;
+use bytes::BytesMut;
+
+/// Number of a segment: from one durable counter for the whole data directory, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct SegmentNo(pub u32);
+
+/// What went wrong below us. A failed commit is final for its log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskFault {
+    /// The file system is full (ENOSPC, EDQUOT).
+    Full,
+    /// The file is not there.
+    Missing,
+    /// Anything else (EIO and its kin), by errno.
+    Errno(i32),
+}
+
+/// A request to the disk. Each is answered by exactly one [`DiskDone`] of the same kind and ticket.
+#[derive(Debug)]
+pub enum DiskOp {
+    /// Make `log-<log>/<segment>.log` of `octets` written zeros, durable with its directory entry. The first 4 KiB are
+    /// `header`. An existing file of that name is an error.
+    Prepare {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+        /// Its length.
+        octets: u64,
+        /// Its first octets.
+        header: BytesMut,
+    },
+    /// Write `gather` at `at` and make it durable (one vectored write and one data sync). One is under way per log at a time.
+    Commit {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+        /// Where in the file.
+        at: u64,
+        /// What.
+        gather: Gather,
+    },
+    /// Read `len` octets from `at` on into `buffer`, which is empty and has that capacity. Short only at the file's end.
+    Read {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+        /// Where in the file.
+        at: u64,
+        /// How much.
+        len: u32,
+        /// Where to.
+        buffer: BytesMut,
+    },
+    /// Delete the segment's file. Nothing points into it any more.
+    Remove {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+    },
+}
+
+/// What became of a [`DiskOp`].
+#[derive(Debug)]
+pub enum DiskDone {
+    /// The segment is there, or not.
+    Prepared {
+        /// Of the request.
+        ticket: u64,
+        /// How it ended.
+        outcome: Result<(), DiskFault>,
+    },
+    /// Durable, or not; the gather comes back for its next use.
+    Committed {
+        /// Of the request.
+        ticket: u64,
+        /// What was written.
+        gather: Gather,
+        /// How it ended.
+        outcome: Result<(), DiskFault>,
+    },
+    /// Read; `buffer` holds what was there.
+    Read {
+        /// Of the request.
+        ticket: u64,
+        /// The octets.
+        buffer: BytesMut,
+        /// How it ended.
+        outcome: Result<(), DiskFault>,
+    },
+    /// Gone, or not.
+    Removed {
+        /// Of the request.
+        ticket: u64,
+        /// How it ended.
+        outcome: Result<(), DiskFault>,
+    },
+}

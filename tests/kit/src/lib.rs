@@ -1,0 +1,1 @@
+//! Test agents for deferd.
