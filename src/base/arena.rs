@@ -46,17 +46,24 @@ impl<T> Arena<T> {
 
     /// Takes `tenant` in and says how to find it.
     pub fn insert(&mut self, tenant: T) -> Key {
+        self.insert_with(|_| tenant)
+    }
+
+    /// Takes in a tenant that wants to know its own key.
+    pub fn insert_with(&mut self, tenant: impl FnOnce(Key) -> T) -> Key {
         match self.free.pop() {
             Some(index) => {
                 let slot = &mut self.slots[index as usize];
-                slot.tenant = Some(tenant);
-                Key { index, generation: slot.generation }
+                let key = Key { index, generation: slot.generation };
+                slot.tenant = Some(tenant(key));
+                key
             }
             None => {
                 let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
                 assert!(index < u32::MAX, "an arena holds fewer than 2^32 things: its users are bounded by limits");
-                self.slots.push(Slot { generation: 1, tenant: Some(tenant) });
-                Key { index, generation: 1 }
+                let key = Key { index, generation: 1 };
+                self.slots.push(Slot { generation: 1, tenant: Some(tenant(key)) });
+                key
             }
         }
     }

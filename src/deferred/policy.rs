@@ -1,5 +1,6 @@
 //! What the operator may choose (spec 18a), as values.
 
+use ipnet::IpNet;
 use std::time::Duration;
 
 /// What happens to a message once its user has it.
@@ -29,6 +30,27 @@ pub enum OverQuota {
     Refuse,
     /// The owner's oldest messages make room.
     DropOldest,
+}
+
+/// The operator's choices for MSRP sessions (`[msrp]`).
+#[derive(Clone, Debug)]
+pub struct Media {
+    /// Networks we may connect to when the client is passive (RFC 4975 14.5).
+    pub connect_allow: Vec<IpNet>,
+    /// Bind our listening port when connecting (spec 21.2).
+    pub bind_source: bool,
+    /// Largest chunk, octets of body.
+    pub chunk_max: usize,
+    /// Most unanswered messages of one session.
+    pub window_messages: u32,
+    /// Most unanswered octets of one session.
+    pub window_octets: usize,
+    /// The client must have connected and sent its first request by then.
+    pub bind_timeout: Duration,
+    /// A SEND must have been answered by then.
+    pub tx_timeout: Duration,
+    /// Sessions of one core at one time.
+    pub sessions_max: usize,
 }
 
 /// The operator's choices for the service.

@@ -1,28 +1,214 @@
 //! The hub: moves values between the rooms and decides nothing.
+//!
+//! ```text
+//!   Input ──▶ handle ──▶ conns ──▶ sip endpoint ──▶ route ──▶ use case ─┐
+//!                └─────▶ log, loader ──▶ commits ──▶ use case ──────────┤
+//!   Effect ◀── effect ◀── asks, transmissions, disk ◀── turn ◀──────────┘
+//! ```
+//!
+//! Contract: `handle` any number of inputs, then `turn` once, then `effect` until `None`; come back at `deadline`, with the
+//! next input, or when `has_mail`. The same inputs at the same times give the same effects.
 
+use super::conns::{Conn, Conns, Cutter, Written};
 use super::effect::Effect;
-use super::input::Input;
-use super::setup::Setup;
+use super::input::{Input, Service};
+use super::letters::Letter;
+use super::setup::{Birth, Setup, Transport};
 use crate::base::clock::{Now, Tick};
+use crate::base::dice::Dice;
+use crate::base::net::{ConnId, CoreId, Flow, SocketId};
+use crate::base::timers::Timers;
+use crate::deferred::cx::{Addresses, Ask, Commit, Counts, Cx, Reply, Timer};
+use crate::deferred::deposit::Deposits;
+use crate::deferred::identity::Address;
+use crate::deferred::policy::Media;
+use crate::deferred::presence::Presences;
+use crate::deferred::push::Pushes;
+use crate::deferred::respond;
+use crate::deferred::users::Users;
+use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
+use crate::proto::sip::timing::Timing;
+use crate::store::disk::DiskDone;
+use crate::store::loader::{self, Loader};
+use crate::store::log::LogEvent;
+use crate::store::record::StateKind;
+use crate::wire::msrp::cut::Piece;
+use crate::wire::sip::cut::Found;
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::{Method, Name};
+use crate::wire::sip::write::Response;
+use bytes::{Buf, Bytes, BytesMut};
+use ipnet::IpNet;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// One core. `handle` inputs, then `turn` once, then drain `effects`; sleep until `deadline` or the next input.
+/// How often connections are looked over.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// One core.
 pub struct Core {
-    _setup: Setup,
-    effects: VecDeque<Effect>,
+    pub(super) cx: Cx,
+    pub(super) deposits: Deposits,
+    pub(super) presences: Presences,
+    pub(super) users: Users,
+    pub(super) pushes: Pushes,
+    pub(super) effects: VecDeque<Effect>,
+    pub(super) trusted: Vec<IpNet>,
+    pub(super) cores: u16,
+    setup: Setup,
+    conns: Conns,
+    sweeping: bool,
+    stopped: bool,
 }
 
 impl Core {
-    /// A core that has not begun.
-    pub fn new(setup: Setup) -> Core {
-        Core { _setup: setup, effects: VecDeque::new() }
+    /// A core with what recovery found for it.
+    pub fn new(setup: Setup, birth: Birth, now: Now) -> Core {
+        let timing = Timing::default();
+        let endpoint = EndpointSetup { core: setup.core, transactions_max: setup.limits.transactions, timing };
+        let mut cx = Cx {
+            core: setup.core,
+            now,
+            policy: Arc::new(setup.policy.clone()),
+            addresses: addresses(&setup),
+            dice: Dice::from_seed(setup.seed),
+            sip: Endpoint::new(endpoint),
+            log: birth.log,
+            loader: Loader::new(setup.core, birth.segments),
+            directory: birth.directory,
+            nodes: birth.nodes,
+            stamps: birth.stamps,
+            timers: Timers::new(),
+            asks: VecDeque::new(),
+            disk: Vec::new(),
+            commits: VecDeque::new(),
+            counts: Counts::default(),
+            proxy: None,
+            dialled: 0,
+            stopping: false,
+            product: Vec::new(),
+        };
+        cx.product = cx.product_line();
+        let media = Media {
+            connect_allow: setup.msrp.connect_allow.clone(),
+            bind_source: setup.msrp.bind_source,
+            chunk_max: setup.msrp.chunk_max,
+            window_messages: setup.msrp.window_messages,
+            window_octets: setup.msrp.window_octets,
+            bind_timeout: setup.msrp.bind_timeout,
+            tx_timeout: setup.msrp.tx_timeout,
+            sessions_max: setup.limits.sessions,
+        };
+        let mut core = Core {
+            cx,
+            deposits: Deposits::new(setup.limits.dedupe_entries),
+            presences: Presences::new(setup.limits.users),
+            users: Users::new(setup.limits.dedupe_entries),
+            pushes: Pushes::new(media),
+            effects: VecDeque::new(),
+            trusted: setup.sip.trusted.clone(),
+            cores: setup.cores,
+            conns: Conns::new(&setup.limits),
+            setup,
+            sweeping: false,
+            stopped: false,
+        };
+        core.adopt(birth.home);
+        core
+    }
+
+    fn adopt(&mut self, home: crate::store::recovery::HomeRecovered) {
+        for (user, queue) in home.users {
+            self.users.adopt(&mut self.cx, user, queue);
+        }
+        for fingerprint in home.fingerprints {
+            self.users.remember(fingerprint);
+        }
+        let mut turn = 0;
+        for state in home.states {
+            if state.kind == StateKind::Publication {
+                turn += 1;
+                self.presences.adopt(&mut self.cx, Address::from_canonical(&state.owner), &state.value, turn);
+            }
+        }
     }
 
     /// Takes in one thing that happened.
-    pub fn handle(&mut self, _now: Now, _input: Input) {}
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.cx.now = now;
+        match input {
+            Input::Accepted { conn, service, peer, .. } => self.accepted(conn, service, peer),
+            Input::Received { conn, buffer, outcome } => self.received(conn, buffer, outcome),
+            Input::Datagram { socket, peer, octets } => self.datagram(socket, peer, octets),
+            Input::Connected { conn, .. } => {
+                self.conns.connected(conn);
+                self.pushes.connected(&mut self.cx, conn);
+                self.conns.read_on(conn, &mut self.effects);
+                self.pump(conn);
+            }
+            Input::ConnectFailed { conn, error } => {
+                tracing::debug!(?conn, ?error, "a connection could not be opened");
+                self.broken(conn);
+                self.conns.closed(conn);
+            }
+            Input::Sent { conn, gather, outcome } => {
+                self.conns.sent(conn, gather);
+                match outcome {
+                    Ok(()) => self.pump(conn),
+                    Err(_) => self.hang_up(conn, true),
+                }
+            }
+            Input::Closed { conn } => {
+                self.broken(conn);
+                self.conns.closed(conn);
+            }
+            Input::Disk(done) => self.disk(done),
+            Input::Letter(letter) => self.letter(letter),
+            Input::Undelivered(letter) => self.undelivered(letter),
+            Input::Stop => {
+                self.cx.stopping = true;
+                self.pushes.stop(&mut self.cx);
+            }
+        }
+        self.upward();
+    }
 
     /// Ends a batch of inputs: timers that are due, users that other cores left something for, commits that can begin.
-    pub fn turn(&mut self, _now: Now) {}
+    pub fn turn(&mut self, now: Now) {
+        self.cx.now = now;
+        while let Some(timer) = self.cx.timers.expire(now.tick) {
+            self.timer(timer);
+        }
+        self.cx.sip.turn(now.tick);
+        self.upward();
+        for user in self.users.collect(&mut self.cx) {
+            if self.pushes.arrived(&self.users, user) {
+                continue;
+            }
+            let owner = Address::from_canonical(&self.cx.directory.address(user));
+            self.presences.arrived(&mut self.cx, &self.users, &mut self.pushes, &owner);
+        }
+        // A push that ends may begin the next of the same user; that one only sends its INVITE, so this ends.
+        loop {
+            self.pushes.settle(&mut self.cx, &mut self.users);
+            let ended = self.pushes.take_ended();
+            if ended.is_empty() {
+                break;
+            }
+            for ended in ended {
+                self.presences.ended(&mut self.cx, &self.users, &mut self.pushes, ended);
+            }
+        }
+        self.carry_out();
+        self.cx.log.turn(&mut self.cx.disk);
+        self.effects.extend(self.cx.disk.drain(..).map(Effect::Disk));
+        if self.cx.stopping && !self.stopped && self.pushes.is_empty() && self.cx.commits.is_empty() {
+            self.stopped = true;
+            self.effects.push_back(Effect::Stopped);
+        }
+    }
 
     /// The next thing to do; call until `None` after each `turn`.
     pub fn effect(&mut self) -> Option<Effect> {
@@ -31,11 +217,431 @@ impl Core {
 
     /// When `turn` is wanted even without input.
     pub fn deadline(&self) -> Option<Tick> {
-        None
+        match (self.cx.timers.deadline(), self.cx.sip.deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     /// True when another core left something in shared memory: look once more before sleeping.
     pub fn has_mail(&self) -> bool {
-        false
+        self.cx.directory.has_ready(self.cx.core)
+    }
+
+    /// What this core has counted.
+    pub fn counts(&self) -> &Counts {
+        &self.cx.counts
+    }
+
+    /// How many pushes are under way.
+    pub fn pushes(&self) -> usize {
+        self.pushes.len()
+    }
+
+    /// How many users have messages here.
+    pub fn users(&self) -> usize {
+        self.users.len()
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.conns.table.len()
+    }
+
+    fn accepted(&mut self, conn: ConnId, service: Service, peer: SocketAddr) {
+        if !self.conns.accept(self.cx.now, conn, service, peer) || self.cx.stopping {
+            self.cx.counts.overloads += 1;
+            self.conns.close(conn, true, &mut self.effects);
+            return;
+        }
+        self.sweep_later();
+        self.conns.read_on(conn, &mut self.effects);
+    }
+
+    fn sweep_later(&mut self) {
+        if !self.sweeping {
+            self.sweeping = true;
+            self.cx.timer(SWEEP, Timer::Sweep);
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, buffer: BytesMut, outcome: Result<usize, std::io::ErrorKind>) {
+        match outcome {
+            Ok(octets) if octets > 0 => {
+                self.conns.returned(conn, buffer, octets);
+                self.consume(conn);
+                self.conns.read_on(conn, &mut self.effects);
+                self.pump(conn);
+            }
+            // The peer has said all it has to say; what we still owe it is sent before the FIN.
+            Ok(_) => self.hang_up(conn, false),
+            Err(_) => self.hang_up(conn, true),
+        }
+    }
+
+    /// Cuts and handles everything that is whole in a connection's buffer.
+    fn consume(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.table.get_mut(&id) else { return };
+        if conn.is_closing() {
+            return;
+        }
+        let keep = match conn.cutter {
+            Cutter::Sip(_) => self.consume_sip(id),
+            Cutter::Msrp(_) => self.consume_msrp(id),
+        };
+        if !keep {
+            self.hang_up(id, false);
+        } else if let Some(conn) = self.conns.table.get_mut(&id) {
+            let unfinished = !conn.buffer.is_empty();
+            let now = self.cx.now.tick;
+            conn.waiting_since = unfinished.then(|| conn.waiting_since.unwrap_or(now));
+        }
+    }
+
+    fn consume_sip(&mut self, id: ConnId) -> bool {
+        loop {
+            let Some(Conn { cutter: Cutter::Sip(cut), buffer, owed, peer, .. }) = self.conns.table.get_mut(&id) else {
+                return true;
+            };
+            let peer = *peer;
+            match cut.next(buffer) {
+                Ok(Found::More) => return true,
+                Ok(Found::KeepAlive { len, ping }) => {
+                    buffer.advance(len);
+                    if ping {
+                        //= RFC 5626 4.4.1: a double CRLF is answered by a single one
+                        owed.put(b"\r\n");
+                    }
+                }
+                Ok(Found::Message { len, .. }) => {
+                    let octets = buffer.split_to(len).freeze();
+                    let flow = Flow::Stream { core: self.cx.core, conn: id, peer };
+                    self.parse(octets, flow, false);
+                }
+                Err(fault) => {
+                    //= spec 16: a stream that cannot be re-synchronised is closed
+                    self.cx.counts.sip_faults += 1;
+                    tracing::debug!(%peer, ?fault, "not SIP: the connection is closed");
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn consume_msrp(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.table.get_mut(&id) else { return true };
+        let buffer = std::mem::take(&mut conn.buffer);
+        let mut at = 0;
+        let keep = loop {
+            let Some(Conn { cutter: Cutter::Msrp(cut), owed, taker, .. }) = self.conns.table.get_mut(&id) else {
+                break true;
+            };
+            let rest = buffer.get(at..).unwrap_or_default();
+            match cut.next(rest) {
+                Ok(Piece::More) => break true,
+                Ok(Piece::Response { head, len }) => {
+                    self.pushes.answered(&mut self.cx, id, head.tid.of(rest), head.status);
+                    at += len;
+                }
+                Ok(Piece::Request { head, len }) => {
+                    *taker = self.pushes.request(&mut self.cx, id, &head, rest, owed);
+                    at += len;
+                }
+                Ok(Piece::Data { len }) => {
+                    if let Some(key) = *taker {
+                        self.pushes.request_data(key, rest.get(..len).unwrap_or_default());
+                    }
+                    at += len;
+                }
+                Ok(Piece::End { flag, len }) => {
+                    if let Some(key) = taker.take() {
+                        self.pushes.request_end(&mut self.cx, key, flag);
+                    }
+                    at += len;
+                }
+                Err(fault) => {
+                    self.cx.counts.msrp_faults += 1;
+                    tracing::debug!(?fault, "not MSRP: the connection is closed");
+                    // Where enough was readable the peer is told before the connection goes.
+                    fault.answer(rest, owed);
+                    break false;
+                }
+            }
+        };
+        if let Some(conn) = self.conns.table.get_mut(&id) {
+            conn.buffer = buffer;
+            conn.buffer.advance(at);
+        }
+        keep
+    }
+
+    fn datagram(&mut self, socket: SocketId, peer: SocketAddr, octets: Bytes) {
+        //= RFC 5626 4.4: keep-alives are not SIP messages
+        if octets.iter().all(|&octet| octet == b'\r' || octet == b'\n') || octets.iter().all(|&octet| octet == 0) {
+            return;
+        }
+        self.parse(octets, Flow::Datagram { socket, peer }, true);
+    }
+
+    fn parse(&mut self, octets: Bytes, flow: Flow, datagram: bool) {
+        let limits = &self.setup.limits;
+        let parsed =
+            if datagram { Message::parse_datagram(octets, limits) } else { Message::parse(octets, limits) };
+        match parsed {
+            Ok(message) => self.sip_message(message, flow),
+            Err(malformed) => {
+                self.cx.counts.sip_faults += 1;
+                tracing::debug!(peer = %flow.peer(), fault = ?malformed.fault, "malformed SIP");
+                // Answered without state: a malformed request makes no transaction. An ACK is never answered.
+                if let Some(request) = malformed.partial
+                    && request.is_request()
+                    && request.method() != Method::Ack
+                {
+                    let status = malformed.fault.status();
+                    let tag = self.cx.tag();
+                    let response = Response::to(&request, status, flow.peer())
+                        .to_tag(&tag)
+                        .line(Name::Server, &self.cx.product)
+                        .finish();
+                    self.transmit(flow, response);
+                }
+            }
+        }
+        self.upward();
+    }
+
+    /// What the transaction layer has to say.
+    fn upward(&mut self) {
+        while let Some(upward) = self.cx.sip.poll_upward() {
+            match upward {
+                Upward::Request { txn, message, flow } => {
+                    let reply = Reply { core: self.cx.core, txn };
+                    self.serve(reply, message, flow);
+                }
+                Upward::Response { txn, message } => self.pushes.response(&mut self.cx, txn, &message),
+                Upward::Failed { txn, cause } => self.pushes.no_response(&mut self.cx, txn, cause),
+                // INVITEs are answered at once, so there is nothing to cancel; an ACK for a refresh needs nothing more.
+                Upward::Cancel { .. } | Upward::Ack { .. } | Upward::Ended { .. } => {}
+            }
+        }
+        while let Some(transmit) = self.cx.sip.poll_transmit() {
+            self.transmit(transmit.flow, transmit.octets);
+        }
+    }
+
+    /// Sends a SIP message on a flow that exists.
+    fn transmit(&mut self, flow: Flow, octets: Bytes) {
+        match flow {
+            Flow::Datagram { socket, peer } => {
+                self.effects.push_back(Effect::SendDatagram { socket, to: peer, octets });
+            }
+            Flow::Stream { core, conn, .. } if core == self.cx.core => match self.conns.write(conn, octets) {
+                Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
+                Written::Gone => {
+                    // The connection may be one that this turn is about to open.
+                    let asked = self.cx.asks.iter().any(|ask| matches!(ask, Ask::Dial { conn: dialled, .. } if *dialled == conn));
+                    if !asked {
+                        self.cx.sip.flow_failed(self.cx.now.tick, conn);
+                    }
+                }
+                Written::Overflow => {
+                    self.cx.counts.overloads += 1;
+                    self.hang_up(conn, true);
+                }
+            },
+            Flow::Stream { core, conn, .. } => {
+                self.effects.push_back(Effect::Letter { to: core, letter: Letter::Write { conn, octets } });
+            }
+        }
+    }
+
+    /// What the use cases asked for.
+    fn carry_out(&mut self) {
+        loop {
+            self.upward();
+            let Some(ask) = self.cx.asks.pop_front() else { break };
+            match ask {
+                Ask::Respond { reply, status, octets } => {
+                    let letter = Letter::Respond { txn: reply.txn, status, octets };
+                    self.effects.push_back(Effect::Letter { to: reply.core, letter });
+                }
+                Ask::Dial { conn, to, bind, msrp } => {
+                    let service = if msrp { Service::Msrp } else { Service::Sip };
+                    self.conns.dial(conn, service, to);
+                    self.sweep_later();
+                    self.effects.push_back(Effect::Connect { conn, to, bind });
+                }
+                Ask::Pump(conn) => self.pump(conn),
+                Ask::Hangup(conn) => self.conns.hang_up(self.cx.now, conn),
+                Ask::Ring(core) => self.effects.push_back(Effect::Ring { core }),
+            }
+        }
+    }
+
+    fn pump(&mut self, conn: ConnId) {
+        self.conns.pump(self.cx.now, conn, &mut self.pushes, &mut self.effects);
+    }
+
+    /// Closes a connection, telling everybody who used it.
+    fn hang_up(&mut self, conn: ConnId, reset: bool) {
+        if !reset {
+            self.pump(conn);
+        }
+        self.conns.close(conn, reset, &mut self.effects);
+        self.broken(conn);
+    }
+
+    fn broken(&mut self, conn: ConnId) {
+        if self.cx.proxy == Some(conn) {
+            self.cx.proxy = None;
+        }
+        self.cx.sip.flow_failed(self.cx.now.tick, conn);
+        self.pushes.disconnected(&mut self.cx, conn);
+    }
+
+    fn timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Push(key) => self.pushes.timer(&mut self.cx, key),
+            Timer::Presence(owner) => {
+                self.presences.timer(&mut self.cx, &self.users, &mut self.pushes, &owner);
+            }
+            Timer::Expiry(user) => {
+                let pushes = &self.pushes;
+                self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+            }
+            Timer::Sweep => {
+                self.sweeping = false;
+                let pushes = &self.pushes;
+                for conn in self.conns.overdue(self.cx.now, |conn| pushes.uses(conn)) {
+                    self.hang_up(conn, false);
+                }
+                if !self.conns.table.is_empty() {
+                    self.sweep_later();
+                }
+            }
+        }
+    }
+
+    fn disk(&mut self, done: DiskDone) {
+        if loader::is_loader_ticket(done.ticket()) {
+            if let Some(loaded) = self.cx.loader.done(done, &mut self.cx.disk) {
+                self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
+            }
+            return;
+        }
+        match self.cx.log.done(done) {
+            Some(LogEvent::Durable { up_to }) => {
+                while self.cx.commits.front().is_some_and(|&(seq, _)| seq <= up_to) {
+                    if let Some((_, commit)) = self.cx.commits.pop_front() {
+                        self.durable(commit);
+                    }
+                }
+            }
+            Some(LogEvent::Failed { up_to, fault }) => {
+                tracing::error!(?fault, core = self.cx.core.0,
+                    "the log failed: deposits on this core are refused; restart when the disk is sound again");
+                while self.cx.commits.front().is_some_and(|&(seq, _)| seq <= up_to) {
+                    if let Some((_, commit)) = self.cx.commits.pop_front() {
+                        self.failed(commit);
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn durable(&mut self, commit: Commit) {
+        match commit {
+            Commit::Deposit(done) => self.deposits.durable(&mut self.cx, *done),
+            Commit::Publish(done) => {
+                self.presences.durable(&mut self.cx, &self.users, &mut self.pushes, *done);
+            }
+            Commit::Retire { user, places } => {
+                self.users.retire(&mut self.cx, user, &places);
+                self.pushes.retired(user, &places);
+            }
+            Commit::Note => {}
+        }
+    }
+
+    fn failed(&mut self, commit: Commit) {
+        match commit {
+            Commit::Deposit(lost) => self.deposits.failed(&mut self.cx, *lost),
+            Commit::Publish(lost) => self.presences.failed(&mut self.cx, *lost),
+            // Delivered, and the tombstone is lost: it is not sent again while we live, and once more after a restart.
+            Commit::Retire { user, places } => {
+                self.users.retire(&mut self.cx, user, &places);
+                self.pushes.retired(user, &places);
+            }
+            Commit::Note => {}
+        }
+    }
+
+    fn letter(&mut self, letter: Letter) {
+        match letter {
+            Letter::Request { reply, message, flow } => self.serve(reply, message, flow),
+            Letter::Stray { message, flow } => self.cx.sip.receive(self.cx.now.tick, message, flow),
+            Letter::Respond { txn, status, octets } => {
+                self.cx.sip.respond(self.cx.now.tick, txn, status, octets);
+            }
+            Letter::Write { conn, octets } => {
+                if self.conns.write(conn, octets) == Written::Queued {
+                    self.pump(conn);
+                }
+            }
+        }
+    }
+
+    /// The other core's box is full: its answer is ours to give.
+    fn undelivered(&mut self, letter: Letter) {
+        if let Letter::Request { reply, message, flow } = letter {
+            self.cx.counts.overloads += 1;
+            let refusal = respond::Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
+            self.refuse(reply, &message, &flow, &refusal);
+        }
+    }
+}
+
+/// How peers reach us: what we listen on, or what the operator says instead.
+fn addresses(setup: &Setup) -> Addresses {
+    let text = |addr: SocketAddr| match &setup.sip.advertise {
+        Some(advertise) if advertise.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
+            advertise.clone()
+        }
+        Some(advertise) => format!("{advertise}:{}", addr.port()),
+        None => addr.to_string(),
+    };
+    let of = |transport: Transport| {
+        let listen = setup.sip.listen.iter().filter(move |entry| entry.transport == transport);
+        listen.map(|entry| (entry.addr, text(entry.addr))).collect::<Vec<_>>()
+    };
+    let udp = of(Transport::Udp);
+    let proxy = setup.sip.outbound_proxy;
+    let proxy_udp = proxy.filter(|proxy| proxy.transport == Transport::Udp).and_then(|proxy| {
+        let socket = udp.iter().position(|(addr, _)| addr.is_ipv4() == proxy.addr.is_ipv4())?;
+        Some((SocketId(socket as u16), proxy.addr))
+    });
+    let msrp = setup.msrp.listen.iter().map(|&addr| {
+        let host = match (&setup.msrp.advertise, addr) {
+            (Some(advertise), _) => advertise.clone(),
+            (None, SocketAddr::V4(v4)) => v4.ip().to_string(),
+            (None, SocketAddr::V6(v6)) => format!("[{}]", v6.ip()),
+        };
+        (addr, host)
+    });
+    Addresses {
+        tcp: of(Transport::Tcp),
+        msrp: msrp.collect(),
+        proxy_udp,
+        proxy_tcp: proxy.filter(|proxy| proxy.transport == Transport::Tcp).map(|proxy| proxy.addr),
+        udp,
+    }
+}
+
+/// The core numbered `core`: for the interpreter's tables.
+impl Core {
+    /// Which core this is.
+    pub fn id(&self) -> CoreId {
+        self.cx.core
     }
 }

@@ -1,12 +1,53 @@
-//! What cores write to each other. Octets never change core except inside SIP messages, which are small.
+//! What cores write to each other (design 6). Message bodies never change core here: only SIP messages do, which are small,
+//! and a `Bytes` moves by reference.
+
+use crate::base::net::{ConnId, Flow};
+use crate::deferred::cx::Reply;
+use crate::proto::sip::endpoint::ServerKey;
+use crate::wire::sip::message::Message;
+use bytes::Bytes;
 
 /// A letter.
 #[derive(Debug)]
-pub struct Letter;
+pub enum Letter {
+    /// A request whose decision is another core's: that of the user's home, or of the dialog's owner.
+    Request {
+        /// Where the response goes.
+        reply: Reply,
+        /// The request.
+        message: Message,
+        /// How it came.
+        flow: Flow,
+    },
+    /// A response, or an ACK, that landed on a core it does not belong to: the kernel spreads datagrams and connections
+    /// over cores without asking whose they are.
+    Stray {
+        /// What landed.
+        message: Message,
+        /// How it came.
+        flow: Flow,
+    },
+    /// The response to a [`Letter::Request`].
+    Respond {
+        /// The transaction.
+        txn: ServerKey,
+        /// Its status.
+        status: u16,
+        /// The response.
+        octets: Bytes,
+    },
+    /// Octets for a connection that only its core may write.
+    Write {
+        /// Which connection.
+        conn: ConnId,
+        /// What.
+        octets: Bytes,
+    },
+}
 
 impl Letter {
     /// True for a letter that begins something and may be refused when the box is full.
     pub fn is_request(&self) -> bool {
-        false
+        matches!(self, Letter::Request { .. })
     }
 }

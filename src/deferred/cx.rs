@@ -1,0 +1,315 @@
+//! What every use case may ask of the core it runs on, and the time it is.
+//!
+//! A use case never does I/O and never knows which core asked: it says `cx.respond(..)`, `cx.dial(..)`, `cx.commit(..)` and is
+//! told later what became of it. What has to leave the core is an [`Ask`]; `engine` carries them out.
+
+use super::identity::Address;
+use super::policy::Policy;
+use crate::base::arena::Key;
+use crate::base::clock::{Now, Tick};
+use crate::base::dice::Dice;
+use crate::base::net::{ConnId, CoreId, Flow, SocketId};
+use crate::base::timers::{TimerKey, Timers};
+use crate::proto::sip::endpoint::{Endpoint, ServerKey};
+use crate::store::directory::{Directory, UserId};
+use crate::store::loader::Loader;
+use crate::store::log::{Log, Seq};
+use crate::store::record::{Locator, Place, Stamps};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where the answer to a request goes: the core that owns the transaction may be another than the one that decides.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Reply {
+    /// Owner of the server transaction.
+    pub core: CoreId,
+    /// Which transaction there.
+    pub txn: ServerKey,
+}
+
+/// A timer of a use case.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Timer {
+    /// A push has something to do.
+    Push(Key),
+    /// A user's publications, or the next attempt to push.
+    Presence(Address),
+    /// A user's earliest message expires.
+    Expiry(UserId),
+    /// Housekeeping of connections.
+    Sweep,
+}
+
+/// Something that leaves the core.
+#[derive(Debug)]
+pub enum Ask {
+    /// A response to a transaction of another core.
+    Respond {
+        /// Whose.
+        reply: Reply,
+        /// Its status, for the transaction.
+        status: u16,
+        /// The response.
+        octets: Bytes,
+    },
+    /// Connect for a push session or to the SIP/IP core.
+    Dial {
+        /// The name of the connection.
+        conn: ConnId,
+        /// Where to.
+        to: SocketAddr,
+        /// Our end, where the peer checks it.
+        bind: Option<SocketAddr>,
+        /// True for MSRP.
+        msrp: bool,
+    },
+    /// A session has something to send on this connection.
+    Pump(ConnId),
+    /// No session uses this connection any more.
+    Hangup(ConnId),
+    /// Something waits for another core in shared memory.
+    Ring(CoreId),
+}
+
+/// What happens when a record is durable, in the order in which the records were appended.
+#[derive(Debug)]
+pub enum Commit {
+    /// A message: show it to its user, answer 202.
+    Deposit(Box<Deposited>),
+    /// A publication: answer 200, and see whether it triggers a push.
+    Publish(Box<Published>),
+    /// Messages that were delivered, deleted or have expired: take them off the queue.
+    Retire {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        places: Vec<Place>,
+    },
+    /// Nobody waits for it.
+    Note,
+}
+
+/// A message on its way to being durable.
+#[derive(Debug)]
+pub struct Deposited {
+    /// Who is answered.
+    pub reply: Reply,
+    /// With what.
+    pub accepted: Bytes,
+    /// With what if the disk fails.
+    pub refused: Bytes,
+    /// Whose message.
+    pub user: UserId,
+    /// Where it lies.
+    pub locator: Locator,
+    /// Its fingerprint, against duplicates.
+    pub fingerprint: u64,
+    /// Octets reserved of its quota.
+    pub octets: u64,
+}
+
+/// A publication on its way to being durable.
+#[derive(Debug)]
+pub struct Published {
+    /// Who is answered.
+    pub reply: Reply,
+    /// With what.
+    pub accepted: Bytes,
+    /// With what if the disk fails.
+    pub refused: Bytes,
+    /// Whose publication.
+    pub owner: Address,
+    /// It carried a document: a fresh trigger even for a user who declined (spec 6.3 BACKOFF).
+    pub fresh: bool,
+    /// False for a removal and a document that says "closed": nothing is pushed for it.
+    pub triggers: bool,
+}
+
+/// How peers reach us, as it is written into Via, Contact and SDP.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// Per UDP socket: `host:port`.
+    pub udp: Vec<(SocketAddr, String)>,
+    /// Per TCP listener: `host:port`.
+    pub tcp: Vec<(SocketAddr, String)>,
+    /// Per MSRP listener of this core: address, and the host to write.
+    pub msrp: Vec<(SocketAddr, String)>,
+    /// The SIP/IP core over UDP: which socket reaches it.
+    pub proxy_udp: Option<(SocketId, SocketAddr)>,
+    /// The SIP/IP core over TCP.
+    pub proxy_tcp: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// `(transport, sent-by)` for a Via or Contact on this flow.
+    pub fn sent_by(&self, flow: &Flow) -> (&'static str, &str) {
+        let same = |entries: &'_ [(SocketAddr, String)]| {
+            entries
+                .iter()
+                .position(|(addr, _)| addr.is_ipv4() == flow.peer().is_ipv4())
+                .or(if entries.is_empty() { None } else { Some(0) })
+        };
+        match flow {
+            Flow::Datagram { socket, .. } => {
+                ("UDP", self.udp.get(usize::from(socket.0)).map_or("", |(_, text)| text.as_str()))
+            }
+            // A daemon with no TCP listener never has a stream: the fallback is only for totality.
+            Flow::Stream { .. } => ("TCP", same(&self.tcp).and_then(|at| self.tcp.get(at)).map_or("", |(_, t)| t)),
+        }
+    }
+
+    /// True when `host` (without port) is how we call ourselves.
+    pub fn is_own_host(&self, host: &[u8]) -> bool {
+        self.udp.iter().chain(&self.tcp).any(|(_, text)| {
+            let own = match text.rsplit_once(':') {
+                Some((own, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => own,
+                _ => text,
+            };
+            host.eq_ignore_ascii_case(own.as_bytes())
+                || host.eq_ignore_ascii_case(own.trim_start_matches('[').trim_end_matches(']').as_bytes())
+        })
+    }
+}
+
+/// One core, as its use cases see it.
+pub struct Cx {
+    /// Which core this is.
+    pub core: CoreId,
+    /// The time of this turn.
+    pub now: Now,
+    /// The operator's choices.
+    pub policy: Arc<Policy>,
+    /// How peers reach us.
+    pub addresses: Addresses,
+    /// Chance.
+    pub dice: Dice,
+    /// The SIP transaction layer.
+    pub sip: Endpoint,
+    /// This core's log.
+    pub log: Log,
+    /// Reads from all logs.
+    pub loader: Loader,
+    /// The users of all cores.
+    pub directory: Arc<Directory>,
+    /// This core's nodes for other cores' inboxes.
+    pub nodes: crate::store::directory::Nodes,
+    /// Order of arrival.
+    pub stamps: Stamps,
+    /// Timers of the use cases.
+    pub timers: Timers<Timer>,
+    /// What leaves the core.
+    pub asks: VecDeque<Ask>,
+    /// What waits for its record to be durable.
+    pub commits: VecDeque<(Seq, Commit)>,
+    /// Counters.
+    pub counts: Counts,
+    /// The connection to the SIP/IP core, where it is TCP and open or being opened.
+    pub proxy: Option<ConnId>,
+    /// Connections opened so far.
+    pub dialled: u64,
+    /// The daemon is ending: nothing new begins.
+    pub stopping: bool,
+}
+
+/// What one core counted since its start. Plain numbers: they are published by `control`.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages answered 202 after their commit.
+    pub accepted: u64,
+    /// Messages recognised as duplicates.
+    pub duplicates: u64,
+    /// Messages refused, any status.
+    pub refused: u64,
+    /// Publications accepted.
+    pub publications: u64,
+    /// Push INVITEs sent, repetitions for 422 and the like not counted.
+    pub pushes: u64,
+    /// Pushes that ended with BYE after the last message.
+    pub pushes_completed: u64,
+    /// Pushes that ended otherwise.
+    pub pushes_failed: u64,
+    /// Messages delivered: acknowledged by their user's client.
+    pub delivered: u64,
+    /// Messages that expired undelivered.
+    pub expired: u64,
+    /// Malformed SIP.
+    pub sip_faults: u64,
+    /// Malformed MSRP.
+    pub msrp_faults: u64,
+    /// Records that failed their check when they were to be pushed.
+    pub damaged: u64,
+    /// Connections out that `connect_allow` forbade.
+    pub connects_forbidden: u64,
+    /// Refusals because a bound was reached.
+    pub overloads: u64,
+}
+
+impl Cx {
+    /// Answers a request, on whichever core its transaction lives.
+    pub fn respond(&mut self, reply: Reply, status: u16, octets: Bytes) {
+        if reply.core == self.core {
+            self.sip.respond(self.now.tick, reply.txn, status, octets);
+        } else {
+            self.asks.push_back(Ask::Respond { reply, status, octets });
+        }
+    }
+
+    /// A new connection: its name at once, its fate later.
+    pub fn dial(&mut self, to: SocketAddr, bind: Option<SocketAddr>, msrp: bool) -> ConnId {
+        self.dialled += 1;
+        let conn = ConnId(self.dialled * 2 + 1);
+        self.asks.push_back(Ask::Dial { conn, to, bind, msrp });
+        conn
+    }
+
+    /// Remembers what to do when the record `seq` is durable.
+    pub fn commit(&mut self, seq: Seq, then: Commit) {
+        self.commits.push_back((seq, then));
+    }
+
+    /// The way to a user's client: through the SIP/IP core where there is one, else back over the flow of their last
+    /// publication.
+    pub fn flow_to(&mut self, users_own: Option<Flow>) -> Option<Flow> {
+        if let Some((socket, peer)) = self.addresses.proxy_udp {
+            return Some(Flow::Datagram { socket, peer });
+        }
+        if let Some(peer) = self.addresses.proxy_tcp {
+            let conn = match self.proxy {
+                Some(conn) => conn,
+                None => self.dial(peer, None, false),
+            };
+            self.proxy = Some(conn);
+            return Some(Flow::Stream { core: self.core, conn, peer });
+        }
+        users_own
+    }
+
+    /// Sets a timer `after` from now.
+    pub fn timer(&mut self, after: Duration, timer: Timer) -> TimerKey {
+        self.timers.set(self.now.tick + after, timer)
+    }
+
+    /// Sets a timer at `at`.
+    pub fn timer_at(&mut self, at: Tick, timer: Timer) -> TimerKey {
+        self.timers.set(at, timer)
+    }
+
+    /// A fresh tag: the core's number, then 64 random bits, so that an in-dialog request that lands elsewhere finds us.
+    pub fn tag(&mut self) -> [u8; 20] {
+        let mut tag = [0u8; 20];
+        let core = self.core.0;
+        for (at, octet) in tag[..4].iter_mut().enumerate() {
+            *octet = b"0123456789abcdef"[usize::from(core >> (12 - 4 * at)) & 15];
+        }
+        tag[4..].copy_from_slice(&self.dice.hex::<16>());
+        tag
+    }
+
+    /// `IM-serv/OMA1.0 deferd/0.1.0`: the release version of Appendix F, then ours.
+    pub fn product(&self) -> String {
+        format!("IM-serv/{} deferd/{}", self.policy.release_version, env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,463 @@
+//! The MSRP side of a push: one SEND per deferred message, answered, written off (12.2.2.5; spec 6.2, 7).
+
+use super::cx::{Ask, Commit, Cx};
+use super::push::{End, Link, Push, Pushes, Stage};
+use super::users::Users;
+use crate::base::arena::Key;
+use crate::base::clock::Now;
+use crate::base::gather::Gather;
+use crate::base::net::{ConnId, Flow};
+use crate::proto::msrp::session::{self, Outgoing, Session, SessionEvent, SessionSetup};
+use crate::proto::sip::offer::{Answer, Offer};
+use crate::store::loader::Loaded;
+use crate::store::record::{Flags, Locator, Place};
+use crate::wire::msrp::head::RequestHead;
+use crate::wire::msrp::uri::MsrpUri;
+use bytes::Bytes;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Octets asked of the disk at one time for one push. Two of these keep a socket of 256 KiB busy while the next is read.
+const LOAD_OCTETS: u64 = 256 * 1024;
+
+/// Messages asked of the disk at one time for one push: what one gather can hold (1,024 pieces, two for each message).
+const LOAD_MESSAGES: usize = 256;
+
+/// A log that refuses tombstones is asked again after this.
+const WRITE_OFF_AGAIN: Duration = Duration::from_secs(1);
+
+/// Our path for a new session, and the SDP that offers it to the client at the other end of `flow`.
+///
+//= 12.2.2.2-1g: SDP offer according to RFC 3264; a media 'sendonly' attribute that modifies the "m=message" line
+pub(super) fn offer(cx: &mut Cx, flow: &Flow) -> (Bytes, Vec<u8>) {
+    let is_v4 = flow.peer().ip().to_canonical().is_ipv4();
+    let listeners = &cx.addresses.msrp;
+    let at = listeners.iter().position(|(addr, _)| addr.is_ipv4() == is_v4).unwrap_or(0);
+    let (port, host) = listeners.get(at).map_or((0, ""), |(addr, host)| (addr.port(), host.as_str()));
+    // RFC 4975 14.1: at least 80 bits of randomness in the session-id.
+    let id = cx.dice.hex::<20>();
+    let mut path = format!("msrp://{host}:{port}/").into_bytes();
+    path.extend_from_slice(&id);
+    path.extend_from_slice(b";tcp");
+    let sdp = Offer { session: cx.now.wall.seconds(), version: 1, host: host.as_bytes(), port, path: &path }.write();
+    (Bytes::from(path), sdp)
+}
+
+/// The session-id of a path of ours.
+pub(super) fn session_id(path: &Bytes) -> Bytes {
+    let start = memchr::memrchr(b'/', path).map_or(0, |at| at + 1);
+    let end = memchr::memrchr(b';', path).unwrap_or(path.len());
+    path.slice(start..end.max(start))
+}
+
+impl Pushes {
+    /// The client answered: set the session up, and connect if that is ours to do (spec 6.2).
+    pub(super) fn begin_session(&mut self, cx: &mut Cx, key: Key, answer: Answer) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        if !answer.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
+            // Until other payloads exist (spec 6, 415/488) there is nothing this client could take.
+            self.hang_up(cx, key, End::GiveUp);
+            return;
+        }
+        let active = answer.connect_to.is_some();
+        let session = Session::new(
+            SessionSetup {
+                local_path: push.local_path.clone(),
+                peer_path: Bytes::from(answer.peer_path),
+                active,
+                chunk_max: self.media.chunk_max,
+                window_messages: self.media.window_messages,
+                window_octets: self.media.window_octets,
+                tx_timeout: self.media.tx_timeout,
+                max_size: answer.max_size,
+                cautious: push.cautious,
+            },
+            &mut cx.dice,
+        );
+        self.by_tid.insert(session.tid_prefix(), key);
+        push.session = Some(session);
+        push.until = cx.now.tick + self.media.bind_timeout;
+        match answer.connect_to {
+            None => {
+                push.stage = Stage::Waiting;
+                // A client may connect and bind before its 200 has come to us by another way.
+                if push.conn.is_some() {
+                    self.bound(key);
+                }
+            }
+            Some((host, port)) => {
+                push.stage = Stage::Connecting;
+                self.connect(cx, key, &host, port);
+            }
+        }
+        self.touch(key);
+    }
+
+    /// We are the active side: connect to the client, within the allowed networks, or share a connection that exists.
+    fn connect(&mut self, cx: &mut Cx, key: Key, host: &[u8], port: u16) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        let to = ip(host).map(|ip| SocketAddr::new(ip, port));
+        //= RFC 4975 14.5: a path may point anywhere; we connect only to networks the operator allows
+        let allowed = to.filter(|to| self.media.connect_allow.iter().any(|net| net.contains(&to.ip())));
+        let Some(to) = allowed else {
+            cx.counts.connects_forbidden += 1;
+            tracing::warn!(owner = ?push.call.owner, host = %String::from_utf8_lossy(host), port,
+                "the client's MSRP path is outside msrp.connect_allow");
+            self.hang_up(cx, key, End::GiveUp);
+            return;
+        };
+        let shared = self.links.iter().find(|(_, link)| link.remote == Some(to) && !link.sessions.is_empty());
+        let conn = match shared {
+            Some((&conn, _)) => conn,
+            None => {
+                //= spec 21.2: some clients accept only a connection whose source port is that of our a=path
+                let bind = cx.addresses.msrp.iter().map(|&(addr, _)| addr).find(|addr| addr.is_ipv4() == to.is_ipv4());
+                cx.dial(to, bind.filter(|_| self.media.bind_source), true)
+            }
+        };
+        push.conn = Some(conn);
+        let link = self.links.entry(conn).or_default();
+        link.remote = Some(to);
+        link.sessions.push(key);
+        if link.open {
+            self.opened(cx, key);
+        }
+    }
+
+    /// A connection we asked for is there.
+    pub fn connected(&mut self, cx: &mut Cx, conn: ConnId) {
+        let Some(link) = self.links.get_mut(&conn) else {
+            cx.asks.push_back(Ask::Hangup(conn));
+            return;
+        };
+        link.open = true;
+        for key in link.sessions.clone() {
+            self.opened(cx, key);
+        }
+    }
+
+    fn opened(&mut self, cx: &mut Cx, key: Key) {
+        if let Some(push) = self.live.get_mut(key)
+            && push.stage == Stage::Connecting
+            && let Some(session) = &mut push.session
+        {
+            session.connected(cx.now.tick);
+            push.stage = Stage::Sending;
+            push.until = crate::base::clock::Tick::NEVER;
+            self.touch(key);
+        }
+    }
+
+    /// A connection could not be opened, or is gone: all its sessions have failed (spec 7.6).
+    pub fn disconnected(&mut self, cx: &mut Cx, conn: ConnId) {
+        let Some(link) = self.links.remove(&conn) else { return };
+        for key in link.sessions {
+            if let Some(push) = self.live.get_mut(key) {
+                push.conn = None;
+                self.hang_up(cx, key, End::Transient(None));
+            }
+        }
+    }
+
+    /// A request from a client on `conn`: finds its session, binds the connection to it if it is the first, and lets the
+    /// session answer. `None` when it was answered here; else the session that takes the request's body.
+    ///
+    //= RFC 4975 7.3: if the session-id does not match, 481; bound to another connection, 506
+    pub fn request(
+        &mut self,
+        cx: &mut Cx,
+        conn: ConnId,
+        head: &RequestHead,
+        buf: &[u8],
+        out: &mut Gather,
+    ) -> Option<Key> {
+        let to_path = head.to_path.of(buf);
+        let found = MsrpUri::parse(to_path).ok().and_then(|uri| {
+            let key = *self.by_session.get(uri.session_id)?;
+            let push = self.live.get(key)?;
+            let ours = MsrpUri::parse(&push.local_path).ok()?;
+            uri.equals(&ours).then_some(key)
+        });
+        let Some(key) = found else {
+            session::respond_stateless(out, head, buf, 481);
+            return None;
+        };
+        let push = self.live.get_mut(key)?;
+        match push.conn {
+            Some(bound) if bound != conn => {
+                session::respond_stateless(out, head, buf, 506);
+                return None;
+            }
+            Some(_) => {}
+            None if matches!(push.stage, Stage::Inviting | Stage::Waiting) => {
+                push.conn = Some(conn);
+                let link = self.links.entry(conn).or_default();
+                link.open = true;
+                link.sessions.push(key);
+                if push.stage == Stage::Waiting {
+                    self.bound(key);
+                }
+            }
+            None => {
+                session::respond_stateless(out, head, buf, 481);
+                return None;
+            }
+        }
+        let push = self.live.get_mut(key)?;
+        match &mut push.session {
+            Some(session) => {
+                session.request(cx.now.tick, head, buf, &mut self.events);
+                self.absorb(cx, key);
+                Some(key)
+            }
+            None => {
+                // Early: the SIP answer is still on its way. The binding stands.
+                session::respond_stateless(out, head, buf, 200);
+                None
+            }
+        }
+    }
+
+    /// The client's first request came: messages may flow.
+    fn bound(&mut self, key: Key) {
+        if let Some(push) = self.live.get_mut(key) {
+            push.stage = Stage::Sending;
+            push.until = crate::base::clock::Tick::NEVER;
+            self.touch(key);
+        }
+    }
+
+    /// Octets of a request's body.
+    pub fn request_data(&mut self, key: Key, octets: &[u8]) {
+        if let Some(session) = self.live.get_mut(key).and_then(|push| push.session.as_mut()) {
+            session.data(octets);
+        }
+    }
+
+    /// The end of a request.
+    pub fn request_end(&mut self, cx: &mut Cx, key: Key, flag: u8) {
+        if let Some(session) = self.live.get_mut(key).and_then(|push| push.session.as_mut()) {
+            session.end(cx.now.tick, flag, &mut self.events);
+            self.absorb(cx, key);
+        }
+    }
+
+    /// A response on `conn`; one that belongs to no session of that connection is ignored.
+    pub fn answered(&mut self, cx: &mut Cx, conn: ConnId, tid: &[u8], status: u16) {
+        let Some(prefix) = tid.first_chunk::<16>() else { return };
+        let Some(&key) = self.by_tid.get(prefix) else { return };
+        let Some(push) = self.live.get_mut(key) else { return };
+        if push.conn != Some(conn) {
+            return;
+        }
+        if let Some(session) = &mut push.session {
+            session.response(cx.now.tick, tid, status, &mut self.events);
+            self.absorb(cx, key);
+        }
+    }
+
+    /// Timers of the MSRP session.
+    pub(super) fn session_turn(&mut self, cx: &mut Cx, key: Key) {
+        if let Some(push) = self.live.get_mut(key)
+            && push.stage == Stage::Sending
+            && let Some(session) = &mut push.session
+        {
+            session.turn(cx.now.tick, &mut self.events);
+            self.absorb(cx, key);
+        }
+    }
+
+    /// Takes note of what the session found out.
+    fn absorb(&mut self, cx: &mut Cx, key: Key) {
+        let mut failed = false;
+        let mut events = std::mem::take(&mut self.events);
+        if let Some(push) = self.live.get_mut(key) {
+            for event in events.drain(..) {
+                match event {
+                    SessionEvent::Delivered { token } => {
+                        let place = Place::from_u64(token);
+                        //= design 1.2: a message leaves the store only after the client acknowledged it
+                        if push.in_flight.remove(&place).is_some() {
+                            push.delivered.push(place);
+                            cx.counts.delivered += 1;
+                        }
+                    }
+                    SessionEvent::Refused { token, status } => {
+                        let place = Place::from_u64(token);
+                        push.in_flight.remove(&place);
+                        push.skipped.insert(place);
+                        tracing::info!(owner = ?push.call.owner, status, "the client refused a message; it stays");
+                    }
+                    SessionEvent::Failed(failure) => {
+                        tracing::info!(owner = ?push.call.owner, ?failure, "the MSRP session failed");
+                        failed = true;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        events.clear();
+        self.events = events;
+        self.touch(key);
+        if failed {
+            self.hang_up(cx, key, End::Transient(None));
+        }
+    }
+
+    /// Keeps the session supplied: asks the disk for the next messages while it can use them.
+    pub(super) fn feed(&mut self, cx: &mut Cx, users: &Users, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        let Some(session) = &push.session else { return };
+        if push.stage != Stage::Sending {
+            return;
+        }
+        if let Some(conn) = push.conn
+            && session.has_output(cx.now.tick)
+        {
+            cx.asks.push_back(Ask::Pump(conn));
+        }
+        let wants = session.wants().min(LOAD_MESSAGES);
+        if push.loading || wants == 0 {
+            return;
+        }
+        let mut octets = 0;
+        let mut batch: Vec<Locator> = Vec::with_capacity(wants);
+        for locator in users.new_from(push.user, push.cursor) {
+            if push.has_taken(&locator) {
+                continue;
+            }
+            octets += u64::from(locator.octets());
+            if batch.len() == wants || !batch.is_empty() && octets > LOAD_OCTETS {
+                break;
+            }
+            batch.push(locator);
+        }
+        let Some(last) = batch.last() else { return };
+        push.cursor = last.stamp();
+        push.reached = push.reached.max(last.stamp());
+        push.in_flight.extend(batch.iter().map(|locator| (locator.place(), *locator)));
+        push.loading = true;
+        let mut ops = Vec::new();
+        cx.loader.load(key.to_u64(), &batch, &mut ops);
+        cx.disk.extend(ops);
+    }
+
+    /// The disk gave what was asked for.
+    pub fn loaded(&mut self, cx: &mut Cx, job: u64, records: Vec<Loaded>) {
+        let key = Key::from_u64(job);
+        let Some(push) = self.live.get_mut(key) else { return };
+        push.loading = false;
+        let max_size = push.session.as_ref().and_then(Session::max_size);
+        for loaded in records {
+            let place = loaded.locator.place();
+            let record = match loaded.outcome {
+                Ok(record) if record.owner.of(&record.page) == &push.call.owner[..] => record,
+                other => {
+                    // Never pushed: it does not hold what was accepted, or is not this user's. It stays for an operator.
+                    cx.counts.damaged += 1;
+                    tracing::error!(owner = ?push.call.owner, ?place, damage = ?other.err(), "a stored message is damaged");
+                    push.in_flight.remove(&place);
+                    push.skipped.insert(place);
+                    continue;
+                }
+            };
+            if max_size.is_some_and(|max| record.body.len() as u64 > max) {
+                push.in_flight.remove(&place);
+                push.skipped.insert(place);
+                continue;
+            }
+            if let Some(session) = &mut push.session {
+                session.offer(Outgoing {
+                    token: place.to_u64(),
+                    message_id: *record.id.as_bytes(),
+                    content_type: record.page.slice(record.body_type.range()),
+                    body: record.body,
+                    has_dash7: loaded.locator.flags().has(Flags::DASH7),
+                    text: false,
+                    page: record.page,
+                });
+            }
+        }
+        self.touch(key);
+    }
+
+    /// Appends one tombstone record for everything that was answered since the last.
+    pub(super) fn write_off(&mut self, cx: &mut Cx, key: Key) {
+        let Some(mut push) = self.live.get_mut(key).filter(|push| !push.delivered.is_empty()) else { return };
+        if push.write_off_again.is_some_and(|again| again > cx.now.tick) {
+            return;
+        }
+        write_off(cx, &mut push);
+    }
+
+    /// The same for a push that is leaving.
+    pub(super) fn write_off_of(&mut self, cx: &mut Cx, push: &mut Push) {
+        write_off(cx, push);
+    }
+
+    /// Tombstones of this user are durable.
+    pub fn retired(&mut self, user: crate::store::directory::UserId, places: &[Place]) {
+        let Some(&key) = self.by_user.get(&user) else { return };
+        if let Some(push) = self.live.get_mut(key) {
+            for place in places {
+                push.retiring.remove(place);
+            }
+        }
+        self.touch(key);
+    }
+
+    /// Frames what the sessions of `conn` have to send, up to `budget` octets: each gets its turn.
+    pub fn fill(&mut self, now: Now, conn: ConnId, gather: &mut Gather, budget: usize) {
+        let Some(link) = self.links.get_mut(&conn) else { return };
+        let count = link.sessions.len();
+        if count == 0 || !link.open {
+            return;
+        }
+        // Different sessions alternate at chunk borders: a share each, and the first place goes round (spec 7.8).
+        let share = (budget / count).max(2 * 2048);
+        for step in 0..count {
+            let key = link.sessions[(link.turn + step) % count];
+            let Some(push) = self.live.get_mut(key) else { continue };
+            if !matches!(push.stage, Stage::Sending | Stage::Ending) {
+                continue;
+            }
+            if let Some(session) = &mut push.session {
+                session.fill(now.tick, gather, share);
+                if !push.touched() {
+                    push.set_touched();
+                    self.touched.push(key);
+                }
+            }
+            if gather.len() >= budget {
+                break;
+            }
+        }
+        link.turn = (link.turn + 1) % count;
+    }
+
+    /// True when a session uses this connection.
+    pub fn uses(&self, conn: ConnId) -> bool {
+        self.links.get(&conn).is_some_and(|link: &Link| !link.sessions.is_empty())
+    }
+}
+
+fn write_off(cx: &mut Cx, push: &mut Push) {
+    match cx.log.append_tombstones(&push.delivered) {
+        Ok(seq) => {
+            push.write_off_again = None;
+            push.retiring.extend(push.delivered.iter().copied());
+            cx.commit(seq, Commit::Retire { user: push.user, places: std::mem::take(&mut push.delivered) });
+        }
+        Err(_) => {
+            cx.counts.overloads += 1;
+            push.write_off_again = Some(cx.now.tick + WRITE_OFF_AGAIN);
+        }
+    }
+}
+
+/// A host that is an address. Names are not looked up: a push does not wait for a name server, and a path whose host is a
+/// name cannot be held to `connect_allow` twice (spec 6.2: re-check after DNS).
+fn ip(host: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(host).ok()?;
+    text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}

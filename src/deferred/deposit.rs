@@ -1,0 +1,281 @@
+//! Pager-mode deposit: a SIP MESSAGE for a served user is kept (12.2.2.3; spec 2.5, 3.1).
+//!
+//! Knows policy and order of checks; does not know where the octets came from nor when they reach the disk. The 202 leaves
+//! in [`Deposits::durable`], which is called after the commit, never before.
+
+use super::cx::{Commit, Cx, Deposited, Reply};
+use super::encapsulate;
+use super::identity::Address;
+use super::respond::{self, Refusal};
+use crate::base::clock::Tick;
+use crate::base::net::Flow;
+use crate::store::directory::Refusal as NoRoom;
+use crate::store::log::Refused;
+use crate::store::record::{Draft, Flags, MessageId};
+use crate::wire::sip::fields;
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::Name;
+use crate::wire::{cpim, date};
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A retransmission comes within 64*T1 (RFC 3261 17.1.2.2); what comes later is the home core's to recognise.
+const RECENT: Duration = Duration::from_secs(32);
+
+/// Asked of a sender whose addressee's store is full: messages leave it by delivery or expiry, neither of which hurries.
+const QUOTA_RETRY_AFTER_S: u32 = 600;
+
+/// What this core took in lately, by fingerprint.
+#[derive(Debug)]
+enum Recent {
+    /// Not durable yet: those who asked again wait with the first.
+    Pending(Vec<(Reply, Bytes, Bytes)>),
+    /// Answered 202.
+    Accepted,
+}
+
+/// The deposits of one core.
+#[derive(Debug)]
+pub struct Deposits {
+    recent: HashMap<u64, Recent>,
+    order: VecDeque<(Tick, u64)>,
+    entries_max: usize,
+}
+
+impl Deposits {
+    /// Remembers at most `entries_max` fingerprints.
+    pub fn new(entries_max: usize) -> Deposits {
+        Deposits { recent: HashMap::new(), order: VecDeque::new(), entries_max }
+    }
+
+    /// Takes a MESSAGE in for `owner`, sent by `sender`, or answers why not.
+    pub fn receive(
+        &mut self,
+        cx: &mut Cx,
+        reply: Reply,
+        message: &Message,
+        flow: &Flow,
+        owner: &Address,
+        sender: &Address,
+    ) {
+        match self.take_in(cx, reply, message, flow.peer(), owner, sender) {
+            Ok(Taken::Waits) => {}
+            Ok(Taken::Answered(status)) => {
+                let octets = respond::plain(cx, message, status, flow.peer());
+                cx.respond(reply, status, octets);
+            }
+            Err(refusal) => {
+                cx.counts.refused += 1;
+                let octets = refusal.response(cx, message, flow.peer());
+                cx.respond(reply, refusal.status, octets);
+            }
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        cx: &mut Cx,
+        reply: Reply,
+        message: &Message,
+        peer: SocketAddr,
+        owner: &Address,
+        sender: &Address,
+    ) -> Result<Taken, Refusal> {
+        //= RFC 3261 8.2.2.3: if the UAS does not understand an option-tag listed in Require it must answer 420
+        let unknown = respond::unsupported(message, &[]);
+        if !unknown.is_empty() {
+            return Err(Refusal::of(420).with(Name::Unsupported, unknown));
+        }
+        let body = message.body();
+        let content_type = message.content_type();
+        if content_type.is_none() && !body.is_empty() {
+            return Err(Refusal::of(400));
+        }
+        if body.len() as u64 > cx.policy.max_message_size {
+            return Err(Refusal::of(413));
+        }
+        let media = content_type.map_or(b"".as_slice(), fields::media_type);
+        //= spec 3: application/im-iscomposing+xml is never stored: answered 200, dropped
+        if media.eq_ignore_ascii_case(b"application/im-iscomposing+xml") {
+            return Ok(Taken::Answered(200));
+        }
+        let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
+        // A delivery report for someone who is offline says nothing that will still matter (spec 3, pure OMA mode).
+        if media.eq_ignore_ascii_case(b"message/imdn+xml") || is_cpim && cpim::is_imdn(body) {
+            return Ok(Taken::Answered(202));
+        }
+
+        let now_s = cx.now.wall.seconds();
+        let expiry_s = expiry(cx, message)?;
+        let fingerprint = fingerprint(cx, message, owner, sender, is_cpim);
+        self.forget_old(cx.now.tick);
+        match self.recent.get_mut(&fingerprint) {
+            Some(Recent::Accepted) => {
+                cx.counts.duplicates += 1;
+                return Ok(Taken::Answered(202));
+            }
+            Some(Recent::Pending(others)) => {
+                cx.counts.duplicates += 1;
+                let accepted = respond::plain(cx, message, 202, peer);
+                let refused = respond::storage_failed(cx, message, peer);
+                others.push((reply, accepted, refused));
+                return Ok(Taken::Waits);
+            }
+            None => {}
+        }
+
+        let stamp = cx.stamps.next(cx.now.wall);
+        let mut chance = [0u8; 10];
+        cx.dice.fill(&mut chance);
+        let id = MessageId::new(stamp, chance);
+        let private = fields::privacy_has_id(message);
+        let kept = encapsulate::pager(message, id.as_bytes(), now_s, private);
+        let octets = kept.body.len() as u64;
+
+        let quota = (cx.policy.quota_messages, cx.policy.quota_octets);
+        let user = cx.directory.reserve(owner, octets, quota).map_err(|refusal| match refusal {
+            NoRoom::OverQuota => Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S),
+            NoRoom::DirectoryFull => Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S),
+        })?;
+
+        let mut flags = Flags::default();
+        let urgent = message.header(Name::Priority).is_some_and(|priority| {
+            priority.eq_ignore_ascii_case(b"urgent") || priority.eq_ignore_ascii_case(b"emergency")
+        });
+        flags.set(Flags::URGENT, urgent);
+        flags.set(Flags::PRIVATE, private);
+        flags.set(Flags::DASH7, kept.has_dash7);
+        flags.set(Flags::REPORT, is_cpim && cpim::wants_failure_report(body));
+        let appended = cx.log.append_message(Draft {
+            owner,
+            id,
+            stamp,
+            expiry_s,
+            fingerprint,
+            flags,
+            envelope: &kept.envelope,
+            body_type: &kept.body_type,
+            body: kept.body,
+        });
+        let (locator, seq) = match appended {
+            Ok(appended) => appended,
+            Err(refused) => {
+                cx.directory.release(user, 1, octets);
+                return Err(match refused {
+                    Refused::TooLarge => Refusal::of(413),
+                    Refused::Full => {
+                        cx.counts.overloads += 1;
+                        Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S)
+                    }
+                    Refused::Poisoned | Refused::DiskFull => Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S),
+                });
+            }
+        };
+        let accepted = respond::plain(cx, message, 202, peer);
+        let refused = respond::storage_failed(cx, message, peer);
+        self.recent.insert(fingerprint, Recent::Pending(Vec::new()));
+        let deposited = Deposited { reply, accepted, refused, user, locator, fingerprint, octets };
+        cx.commit(seq, Commit::Deposit(Box::new(deposited)));
+        Ok(Taken::Waits)
+    }
+
+    /// The record is on disk: its user may see it, its sender is told.
+    ///
+    //= 12.2.2.3-4: shall store the deferred message in the served IM user's account
+    //= RFC 3428 7: 202 Accepted: the message has been accepted but not necessarily delivered
+    pub fn durable(&mut self, cx: &mut Cx, done: Deposited) {
+        cx.counts.accepted += 1;
+        if let Some(home) = cx.directory.publish(done.user, done.locator, done.fingerprint, &mut cx.nodes)
+            && home != cx.core
+        {
+            cx.asks.push_back(super::cx::Ask::Ring(home));
+        }
+        cx.respond(done.reply, 202, done.accepted);
+        let waited = self.recent.insert(done.fingerprint, Recent::Accepted);
+        self.order.push_back((cx.now.tick, done.fingerprint));
+        if let Some(Recent::Pending(others)) = waited {
+            for (reply, accepted, _) in others {
+                cx.respond(reply, 202, accepted);
+            }
+        }
+    }
+
+    /// The disk failed: no 202, and nobody sees the message. It may survive all the same (spec 3.1).
+    pub fn failed(&mut self, cx: &mut Cx, lost: Deposited) {
+        cx.counts.refused += 1;
+        cx.directory.release(lost.user, 1, lost.octets);
+        cx.respond(lost.reply, 503, lost.refused);
+        if let Some(Recent::Pending(others)) = self.recent.remove(&lost.fingerprint) {
+            for (reply, _, refused) in others {
+                cx.respond(reply, 503, refused);
+            }
+        }
+    }
+
+    fn forget_old(&mut self, now: Tick) {
+        while let Some(&(at, fingerprint)) = self.order.front() {
+            if now - at < RECENT && self.order.len() <= self.entries_max {
+                break;
+            }
+            self.order.pop_front();
+            self.recent.remove(&fingerprint);
+        }
+    }
+}
+
+enum Taken {
+    /// Answered when its record is durable.
+    Waits,
+    /// Answered at once with this status.
+    Answered(u16),
+}
+
+/// When the message's time is over, in seconds since 1970.
+///
+//= 12.2.2.3-5: if the Expires value is below the maximum value per local policy, the Expire value is the one in Expires
+//= 12.2.2.3-5: if absent or above the maximum, the Expire value is a default value
+//= spec 2.5: Expires counts from Date if present and within the skew of receipt, else from receipt; Expires 0 is answered 480
+fn expiry(cx: &Cx, message: &Message) -> Result<u32, Refusal> {
+    let now_s = cx.now.wall.seconds();
+    let asked = message.expires().map(u64::from).filter(|&asked| asked <= cx.policy.expire_max.as_secs());
+    let at = match asked {
+        None => now_s + cx.policy.expire_pager.as_secs(),
+        Some(0) => return Err(Refusal::of(480)),
+        Some(asked) => {
+            let sent_s = message.header(Name::Date).and_then(date::parse);
+            let base = sent_s.filter(|&sent| sent.abs_diff(now_s) <= cx.policy.date_skew.as_secs()).unwrap_or(now_s);
+            base + asked
+        }
+    };
+    if at <= now_s {
+        return Err(Refusal::of(480));
+    }
+    Ok(u32::try_from(at).unwrap_or(u32::MAX))
+}
+
+/// What makes two MESSAGEs the same deposit: the CPIM Message-ID where there is one, else Call-ID, CSeq and From tag
+/// (spec 3.1); always for this owner.
+fn fingerprint(cx: &Cx, message: &Message, owner: &Address, sender: &Address, is_cpim: bool) -> u64 {
+    let mut key = Vec::with_capacity(160);
+    let mut part = |octets: &[u8]| {
+        key.extend_from_slice(&(octets.len() as u32).to_le_bytes());
+        key.extend_from_slice(octets);
+    };
+    part(owner);
+    part(sender);
+    match is_cpim.then(|| cpim::message_id(message.body())).flatten() {
+        Some(id) => {
+            part(b"imdn");
+            part(id);
+        }
+        None => {
+            part(message.call_id());
+            part(&message.cseq().0.to_le_bytes());
+            part(message.from_tag().unwrap_or_default());
+        }
+    }
+    cx.directory.hash(&key)
+}
+

@@ -1,0 +1,212 @@
+//! From a SIP MESSAGE to the body of the later MSRP SEND, octet for octet (12.2.2.5; spec 7.1).
+//!
+//! Done once, at deposit: what is written to disk is what is pushed. The headers that may not be delivered (hop and
+//! trust-domain data, spec 1.4) are left out of the payload and kept in the record's envelope, each with its place, so that
+//! the request as it arrived can be rebuilt (12.2.2.3-1).
+
+use crate::base::gather::Gather;
+use crate::base::span::Span;
+use crate::wire::date;
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::Name;
+use memchr::memmem;
+
+/// Octets of a boundary: `dmf-` and 16 characters of the message's id.
+const BOUNDARY_OCTETS: usize = 20;
+
+/// A MESSAGE in the form in which it is kept.
+#[derive(Debug)]
+pub struct Encapsulated {
+    /// The `multipart/mixed` body, ready for a SEND.
+    pub body: Gather,
+    /// Its Content-Type, boundary and all.
+    pub body_type: Vec<u8>,
+    /// What the payload leaves out.
+    pub envelope: Vec<u8>,
+    /// The body contains `-------`: an end-line must be chosen with care (spec 7.5).
+    pub has_dash7: bool,
+}
+
+/// Wraps `message`, received at `received_s` (seconds since 1970), as the id `id` will be pushed.
+///
+//= 12.2.2.5: each generated MSRP SEND shall be multipart/mixed and carry the deferred message as payload
+//= 12.2.2.5: shall encapsulate SIP MESSAGE with the Content-Type of either message/sip or message/sipfrag
+//= 12.2.2.5: the original headers, i.e. Call-IDs, shall not be altered
+pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool) -> Encapsulated {
+    let octets = message.octets();
+    let boundary = boundary(id, octets);
+    let mut body_type = b"multipart/mixed;boundary=\"".to_vec();
+    body_type.extend_from_slice(&boundary);
+    body_type.push(b'"');
+
+    let dated = message.header(Name::Date).is_some();
+    let mut envelope = Envelope::default();
+    let mut head = Vec::with_capacity(1024);
+    head.extend_from_slice(b"--");
+    head.extend_from_slice(&boundary);
+    // RFC 3420: a request that lacks a mandatory header (Max-Forwards of RFC 2543 senders) is only a fragment.
+    let whole = message.header(Name::MaxForwards).is_some();
+    head.extend_from_slice(if whole {
+        b"\r\nContent-Type: message/sip\r\n".as_slice()
+    } else {
+        b"\r\nContent-Type: message/sipfrag\r\n".as_slice()
+    });
+    //= 12.2.2.5: each deferred message shall include the timestamp received by the IM server
+    // A Date of the sender stays as it is; the server's time then goes beside it, into the part's own header (spec 7.2).
+    if dated {
+        date_line(&mut head, received_s);
+    }
+    head.extend_from_slice(b"\r\n");
+    let start = octets.get(..memchr::memchr(b'\n', octets).map_or(0, |at| at + 1)).unwrap_or_default();
+    head.extend_from_slice(start);
+
+    let vias = message.lines().filter(|line| line.name == Name::Via).count();
+    let mut via = 0;
+    for (index, line) in message.lines().enumerate() {
+        let whole = line.whole.of(octets);
+        let kept = match line.name {
+            Name::Via => {
+                via += 1;
+                // Only the originator's own Via, the bottom-most, and of a line with several only the last value.
+                if via == vias {
+                    let last = last_value(line.value);
+                    if last.len() < line.value.len() {
+                        envelope.leave_out(index, whole);
+                        head.extend_from_slice(b"Via: ");
+                        head.extend_from_slice(last);
+                        head.extend_from_slice(b"\r\n");
+                        continue;
+                    }
+                }
+                via == vias
+            }
+            Name::Authorization
+            | Name::ProxyAuthorization
+            | Name::PAccessNetworkInfo
+            | Name::PChargingVector
+            | Name::PChargingFunctionAddresses
+            | Name::Route
+            | Name::RecordRoute
+            | Name::ContentLength => false,
+            // Privacy: id - the core cannot see an identity inside our payload, so we take it out (spec 1.4).
+            Name::PAssertedIdentity => !private,
+            _ => true,
+        };
+        if kept {
+            head.extend_from_slice(whole);
+        } else {
+            envelope.leave_out(index, whole);
+        }
+    }
+    //= D2-8: IM server has received and stored deferred message and added a Date header if one wasn't there
+    if !dated {
+        date_line(&mut head, received_s);
+    }
+    head.extend_from_slice(b"Content-Length: ");
+    decimal(&mut head, message.body().len() as u64);
+    head.extend_from_slice(b"\r\n\r\n");
+
+    let has_dash7 = memmem::find(&head, b"-------").is_some() || memmem::find(message.body(), b"-------").is_some();
+    let mut body = Gather::with_capacity(head.len() + 64);
+    body.put(&head);
+    if !message.body().is_empty() {
+        body.push(message.body_bytes());
+    }
+    body.make(|arena| {
+        arena.extend_from_slice(b"\r\n--");
+        arena.extend_from_slice(&boundary);
+        arena.extend_from_slice(b"--");
+    });
+    Encapsulated { body, body_type, envelope: envelope.octets, has_dash7 }
+}
+
+fn date_line(out: &mut Vec<u8>, seconds: u64) {
+    out.extend_from_slice(b"Date: ");
+    date::write_imf(out, seconds);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The last of the comma-separated values of a Via line. A comma in a Via stands only between values: its grammar has no
+/// place for a quoted string before a comma that real senders use.
+fn last_value(value: &[u8]) -> &[u8] {
+    match memchr::memrchr(b',', value) {
+        Some(at) => value.get(at + 1..).unwrap_or_default().trim_ascii(),
+        None => value,
+    }
+}
+
+/// A boundary that follows from the id alone, so that the same record always gives the same octets, and does not occur in
+/// the message. A collision, which only a sender who guesses the id can make, moves on to the next of 36 letters.
+fn boundary(id: &[u8; 26], message: &[u8]) -> [u8; BOUNDARY_OCTETS] {
+    let mut boundary = [0u8; BOUNDARY_OCTETS];
+    boundary[..4].copy_from_slice(b"dmf-");
+    // The id's random end, not its time.
+    boundary[4..].copy_from_slice(&id[10..]);
+    for last in *b"0123456789abcdefghijklmnopqrstuvwxyz" {
+        if memmem::find(message, &boundary).is_none() {
+            break;
+        }
+        boundary[BOUNDARY_OCTETS - 1] = last;
+    }
+    boundary
+}
+
+/// Appends `n` in decimal digits.
+pub(crate) fn decimal(out: &mut Vec<u8>, n: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = n;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Header lines left out of a payload: each with its index among the request's lines.
+///
+/// Octets: version 1, then per line its index (u16) and length (u16), little-endian, and the line with its CRLF.
+#[derive(Debug)]
+struct Envelope {
+    octets: Vec<u8>,
+}
+
+impl Default for Envelope {
+    fn default() -> Envelope {
+        Envelope { octets: vec![1] }
+    }
+}
+
+impl Envelope {
+    fn leave_out(&mut self, index: usize, line: &[u8]) {
+        // Both fit: limits hold heads below 64 KiB and 256 lines.
+        self.octets.extend_from_slice(&(index as u16).to_le_bytes());
+        self.octets.extend_from_slice(&(line.len() as u16).to_le_bytes());
+        self.octets.extend_from_slice(line);
+    }
+}
+
+/// The lines of an envelope with their indexes, in order.
+pub fn left_out(envelope: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut rest = envelope.get(1..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (index, after) = rest.split_first_chunk::<2>()?;
+        let (len, after) = after.split_first_chunk::<2>()?;
+        let (line, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+        rest = after;
+        Some((usize::from(u16::from_le_bytes(*index)), line))
+    })
+}
+
+/// The embedded request inside a stored body: from its start line up to the closing boundary.
+pub fn embedded(body: &[u8], body_type: &[u8]) -> Option<Span> {
+    let head = memmem::find(body, b"\r\n\r\n")? + 4;
+    let at = memmem::find(body_type, b"boundary=\"")? + 10;
+    let boundary = body_type.get(at..)?.split(|&octet| octet == b'"').next()?;
+    let end = body.len().checked_sub(boundary.len() + 6)?;
+    Some(Span::between(head, end))
+}

@@ -1,0 +1,140 @@
+//! Who is who: the served user a request is for, and the user it comes from (spec 1.2, 1.4).
+
+use super::policy::Policy;
+use crate::wire::sip::fields;
+use crate::wire::sip::message::Message;
+use crate::wire::uri::{Scheme, Uri};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// A canonical address of record (`sip:user@host`, or `tel:+...`): the name under which everything of a user is kept.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address(Box<[u8]>);
+
+impl Address {
+    /// From octets that are canonical already, such as those of a record.
+    pub fn from_canonical(octets: &[u8]) -> Address {
+        Address(octets.into())
+    }
+
+    /// The canonical form of a URI; `None` when it is not one that can name a user.
+    pub fn of_uri(octets: &[u8]) -> Option<Address> {
+        let uri = Uri::parse(octets).ok()?;
+        if uri.user.is_empty() {
+            return None;
+        }
+        let mut out = Vec::with_capacity(octets.len());
+        uri.canonical(&mut out);
+        Some(Address(out.into()))
+    }
+
+    /// The octets.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for Address {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<[u8]> for Address {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// What a Request-URI names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Resource {
+    /// A user of a served domain.
+    User(Address),
+    /// `Deferred@host`: retrieval, and the From of every push (12.1.1).
+    Deferred,
+    /// `Delete@host` (12.1.3).
+    Delete,
+    /// This server itself: no user part.
+    Server,
+    /// A URI of ours in a Contact: the octets of its user part.
+    Contact(Box<[u8]>),
+}
+
+/// Why a Request-URI names nothing here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unserved {
+    /// Not a URI at all: 400.
+    Malformed,
+    /// A scheme we do not route: 416.
+    Scheme,
+    /// Not a user of ours: 404.
+    NotFound,
+}
+
+impl Unserved {
+    /// The status it is answered with.
+    pub fn status(self) -> u16 {
+        match self {
+            Unserved::Malformed => 400,
+            Unserved::Scheme => 416,
+            Unserved::NotFound => 404,
+        }
+    }
+}
+
+/// User parts of our own Contacts begin with this; see [`super::invite`].
+pub const CONTACT_PREFIX: &[u8] = b"push-";
+
+/// What `request_uri` names (spec 1.2, 3). `is_own_host` says whether a host is one of our addresses.
+pub fn resource(policy: &Policy, request_uri: &[u8], is_own_host: impl Fn(&[u8]) -> bool) -> Result<Resource, Unserved> {
+    let uri = Uri::parse(request_uri).map_err(|_| Unserved::Malformed)?;
+    match uri.scheme {
+        Scheme::Sip | Scheme::Sips => {}
+        // A tel: URI needs an alias, and there is no alias table.
+        Scheme::Tel => return Err(Unserved::NotFound),
+        Scheme::Other => return Err(Unserved::Scheme),
+    }
+    let served = policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()));
+    let ours = uri.host.eq_ignore_ascii_case(policy.hostname.as_bytes()) || is_own_host(uri.host);
+    if uri.user.is_empty() {
+        return if served || ours { Ok(Resource::Server) } else { Err(Unserved::NotFound) };
+    }
+    if served || ours {
+        // The user part is case-sensitive, but the mission writes Deferred@ and deferred@ alike (spec 1.2).
+        if uri.user.eq_ignore_ascii_case(b"Deferred") {
+            return Ok(Resource::Deferred);
+        }
+        if uri.user.eq_ignore_ascii_case(b"Delete") {
+            return Ok(Resource::Delete);
+        }
+    }
+    if ours && uri.user.starts_with(CONTACT_PREFIX) {
+        return Ok(Resource::Contact(uri.user.into()));
+    }
+    if !served {
+        return Err(Unserved::NotFound);
+    }
+    let mut out = Vec::with_capacity(request_uri.len());
+    uri.canonical(&mut out);
+    Ok(Resource::User(Address(out.into())))
+}
+
+/// The authenticated originator (spec 1.4).
+///
+//= RFC 3325 5: a P-Asserted-Identity is honoured only from a trusted peer, never From.
+pub fn originator(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<Address> {
+    let peer = peer.to_canonical();
+    if !trusted.iter().any(|net| net.contains(&peer)) {
+        return None;
+    }
+    let asserted = fields::asserted_identities(message)?;
+    asserted.sip.or(asserted.tel).and_then(Address::of_uri)
+}

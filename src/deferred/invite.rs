@@ -1,0 +1,151 @@
+//! The SIP requests of a push: what the clause asks of its INVITE, header by header (12.2.2.2-1; spec 6).
+
+use super::cx::Cx;
+use super::identity::{Address, CONTACT_PREFIX};
+use super::respond;
+use crate::base::arena::Key;
+use crate::base::net::Flow;
+use crate::proto::sip::dialog::Dialog;
+use crate::wire::sip::names::{Method, Name};
+use crate::wire::sip::write::Request;
+use bytes::Bytes;
+
+/// What every INVITE of one push has in common, however often it is sent again.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Whom it is for.
+    pub owner: Address,
+    /// Request-URI: the owner's address, or where a 3xx sent us.
+    pub target: Vec<u8>,
+    /// Call-ID, the same for every repetition.
+    pub call_id: Vec<u8>,
+    /// Our tag.
+    pub from_tag: [u8; 20],
+    /// Of the INVITE last sent.
+    pub cseq: u32,
+    /// Session-Expires and Min-SE in seconds; `None` when the other side does not know session timers (420).
+    pub interval: Option<(u32, u32)>,
+    /// Our Contact URI.
+    pub contact: Vec<u8>,
+    /// The way it goes.
+    pub flow: Flow,
+    /// The offer.
+    pub sdp: Vec<u8>,
+}
+
+impl Call {
+    /// A call for the push `key` to `owner`.
+    pub fn new(cx: &mut Cx, key: Key, owner: &Address, flow: Flow) -> Call {
+        let host = cx.policy.hostname.clone();
+        let mut call_id = cx.dice.hex::<24>().to_vec();
+        call_id.push(b'@');
+        call_id.extend_from_slice(host.as_bytes());
+        let (transport, sent_by) = cx.addresses.sent_by(&flow);
+        let mut contact = b"sip:".to_vec();
+        contact.extend_from_slice(CONTACT_PREFIX);
+        contact.extend_from_slice(format!("{:04x}{:016x}", cx.core.0, key.to_u64()).as_bytes());
+        contact.push(b'@');
+        contact.extend_from_slice(sent_by.as_bytes());
+        if transport == "TCP" {
+            contact.extend_from_slice(b";transport=tcp");
+        }
+        let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        let interval = Some((seconds(cx.policy.session_expires), seconds(cx.policy.min_se)));
+        Call {
+            owner: owner.clone(),
+            //= 12.2.2.2-1a: Request-URI set to the served IM User identity
+            target: owner.to_vec(),
+            call_id,
+            from_tag: cx.tag(),
+            cseq: 1,
+            interval,
+            contact,
+            flow,
+            sdp: Vec::new(),
+        }
+    }
+
+    /// The INVITE, with a fresh branch.
+    pub fn invite(&self, cx: &mut Cx) -> Bytes {
+        let from = self.from(cx);
+        let identity = format!("<sip:Deferred@{}>", cx.policy.hostname);
+        let mut to = b"<".to_vec();
+        to.extend_from_slice(&self.owner);
+        to.push(b'>');
+        let ring = cx.policy.invite_expires.as_secs().to_string();
+        let via = via(cx, &self.flow);
+        let mut request = Request::new(Method::Invite, &self.target)
+            .line(Name::Via, &via)
+            .line(Name::MaxForwards, b"70")
+            .line(Name::From, &from)
+            .line(Name::To, &to)
+            .line(Name::PAssertedIdentity, identity.as_bytes())
+            .line(Name::CallId, &self.call_id)
+            .line(Name::CSeq, format!("{} INVITE", self.cseq).as_bytes())
+            //= 12.2.2.2-1d: '+g.oma.sip-im' in the Contact header field
+            //= 12.2.2.2-1e: the feature tag "automata" in the Contact header field
+            .line(Name::Contact, &self.contact_value())
+            //= 12.2.2.2-1b: Accept-Contact with the IM feature-tag '+g.oma.sip-im'
+            .line(Name::AcceptContact, b"*;+g.oma.sip-im")
+            //= 12.2.2.2-1c: User-Agent to indicate the IM release version
+            .line(Name::UserAgent, cx.product().as_bytes())
+            .line(Name::Allow, respond::ALLOW)
+            .line(Name::Expires, ring.as_bytes());
+        if let Some((interval, min_se)) = self.interval {
+            //= 12.2.2.2-1f: Session-Expires with the refresher parameter set to 'uac'
+            request = request
+                .line(Name::Supported, respond::SUPPORTED)
+                .line(Name::SessionExpires, format!("{interval};refresher=uac").as_bytes())
+                .line(Name::MinSE, min_se.to_string().as_bytes());
+        }
+        //= 12.2.2.2-1g: SDP body as an offer, 'sendonly'
+        request.body(b"application/sdp", &self.sdp).finish()
+    }
+
+    /// `<sip:push-..@host>;+g.oma.sip-im;automata`.
+    pub fn contact_value(&self) -> Vec<u8> {
+        let mut contact = b"<".to_vec();
+        contact.extend_from_slice(&self.contact);
+        contact.extend_from_slice(b">;+g.oma.sip-im;automata");
+        contact
+    }
+
+    fn from(&self, cx: &Cx) -> Vec<u8> {
+        let mut from = format!("<sip:Deferred@{}>;tag=", cx.policy.hostname).into_bytes();
+        from.extend_from_slice(&self.from_tag);
+        from
+    }
+}
+
+/// A Via for a new transaction on `flow`.
+pub fn via(cx: &mut Cx, flow: &Flow) -> Vec<u8> {
+    let branch = cx.sip.branch(&mut cx.dice);
+    let (transport, sent_by) = cx.addresses.sent_by(flow);
+    let mut via = format!("SIP/2.0/{transport} {sent_by};branch=").into_bytes();
+    via.extend_from_slice(&branch);
+    via.extend_from_slice(b";rport");
+    via
+}
+
+/// An in-dialog request, complete but for its body.
+pub fn within(cx: &mut Cx, dialog: &mut Dialog, method: Method, flow: &Flow) -> Request {
+    let via = via(cx, flow);
+    dialog.request(method).line(Name::Via, &via).line(Name::UserAgent, cx.product().as_bytes())
+}
+
+/// The ACK for a 2xx: a request of its own, outside transactions (RFC 3261 13.2.2.4).
+pub fn ack(cx: &mut Cx, dialog: &Dialog, cseq: u32, flow: &Flow) -> Bytes {
+    let via = via(cx, flow);
+    dialog.ack(cseq).line(Name::Via, &via).finish()
+}
+
+/// The key of the push a Contact user part of ours names, and the core it lives on: `push-` core (4 hex) key (16 hex).
+pub fn contact_key(user: &[u8]) -> Option<(u16, Key)> {
+    let rest = user.strip_prefix(CONTACT_PREFIX)?;
+    let text = std::str::from_utf8(rest).ok()?;
+    let (core, key) = (text.get(..4)?, text.get(4..)?);
+    if key.len() != 16 {
+        return None;
+    }
+    Some((u16::from_str_radix(core, 16).ok()?, Key::from_u64(u64::from_str_radix(key, 16).ok()?)))
+}

@@ -1,0 +1,495 @@
+//! Triggers: who is there, who wants deliveries, and when the next push may begin (12.2.2.2; spec 4, 5.3, 5.4).
+//!
+//! A PUBLISH of presence or of the IM service settings is kept as RFC 3903 says, is durable before it is answered, and is then
+//! a reason to look whether messages wait.
+
+use super::cx::{Commit, Cx, Published, Reply, Timer};
+use super::identity::Address;
+use super::push::{End, Ended, Pushes};
+use super::respond::{self, Refusal};
+use super::users::{self, Users};
+use super::{outcome, policy::Policy};
+use crate::base::clock::{Tick, Wall};
+use crate::base::net::{Flow, SocketId};
+use crate::base::timers::TimerKey;
+use crate::proto::sip::publication::{PublishRequest, Publications, Refusal as Unpublished};
+use crate::store::record::StateKind;
+use crate::wire::sip::fields;
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::Name;
+use crate::wire::{pidf, settings};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Event packages as [`Publications`] counts them.
+const PRESENCE: u8 = 0;
+const SETTINGS: u8 = 1;
+
+/// What was published.
+const NO: u8 = 0;
+const YES: u8 = 1;
+/// A settings document that says nothing about deferred messages.
+const SILENT: u8 = 2;
+
+/// After a crossed request both sides wait 2.1 to 4 s, in units of 10 ms (RFC 3261 14.1).
+const GLARE_MS: (u64, u64) = (2_100, 4_000);
+
+/// Between the pushes that a restart finds due: a thousand a second, so that a start is not a storm.
+const RESTART_PACE: Duration = Duration::from_millis(1);
+
+/// Why a push may be due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// A PUBLISH with a document.
+    Fresh,
+    /// A PUBLISH that only refreshes.
+    Refresh,
+    /// A message came for someone who is online (spec 3.3d).
+    Arrival,
+    /// The time set for the next attempt has come.
+    Time,
+}
+
+/// What keeps the next push back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Hold {
+    Nothing,
+    /// Until then; a declined push also ignores refreshes.
+    Until {
+        at: Tick,
+        busy: bool,
+    },
+    /// Until somebody publishes.
+    Trigger,
+}
+
+/// One user who has published something, or whose wish is remembered.
+#[derive(Debug)]
+struct Presence {
+    publications: Publications,
+    /// Where the last PUBLISH came from.
+    flow: Option<Flow>,
+    /// The last wish about deliveries, and when it was published (spec 4.2, settings memory).
+    wish: Option<(bool, Wall)>,
+    hold: Hold,
+    /// Failures in a row.
+    failures: usize,
+    last_attempt: Option<Tick>,
+    cautious: bool,
+    timer: Option<(TimerKey, Tick)>,
+}
+
+/// All users with publications whose home this core is.
+pub struct Presences {
+    users: HashMap<Address, Presence>,
+    users_max: usize,
+}
+
+impl Presences {
+    /// None; at most `users_max`.
+    pub fn new(users_max: usize) -> Presences {
+        Presences { users: HashMap::new(), users_max }
+    }
+
+    /// How many users are known.
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// True when none is.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// A PUBLISH for `owner`: decided here, answered when it is durable.
+    pub fn publish(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: Flow, owner: Address, by: &Address) {
+        if let Err(refusal) = self.take_in(cx, reply, message, flow, owner, by) {
+            cx.counts.refused += 1;
+            let octets = refusal.response(cx, message, flow.peer());
+            cx.respond(reply, refusal.status, octets);
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        cx: &mut Cx,
+        reply: Reply,
+        message: &Message,
+        flow: Flow,
+        owner: Address,
+        by: &Address,
+    ) -> Result<(), Refusal> {
+        let unknown = respond::unsupported(message, &[]);
+        if !unknown.is_empty() {
+            return Err(Refusal::of(420).with(Name::Unsupported, unknown));
+        }
+        //= RFC 3903 6-2: Event missing or not understood: 489 with Allow-Events
+        let event = message.header(Name::Event).map(fields::media_type).and_then(|event| event_of(&cx.policy, event));
+        let Some(event) = event else {
+            return Err(Refusal::of(489).with(Name::AllowEvents, allow_events(&cx.policy)));
+        };
+        //= spec 4.2: the publisher must be the owner: else 403
+        if *by != owner {
+            return Err(Refusal::of(403));
+        }
+        let value = match message.body() {
+            b"" => None,
+            body => Some(value_of(cx, message, event, body, &owner)?),
+        };
+        if !self.users.contains_key(&owner) && self.users.len() >= self.users_max {
+            cx.counts.overloads += 1;
+            return Err(Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S));
+        }
+
+        let now = cx.now.wall;
+        let tags: Vec<&[u8]> = message.values(Name::SipETagMatch).collect();
+        let request = PublishRequest { event, if_match: &tags, expires: message.expires(), value };
+        let mut publications = self.users.get(&owner).map_or_else(Publications::new, |user| user.publications.clone());
+        let change = publications
+            .publish(now, &request, cx.policy.publish_expires.into(), &mut cx.dice)
+            .map_err(|refusal| match refusal {
+                Unpublished::IntervalTooBrief { min } => Refusal::of(423).with(Name::MinExpires, min.to_string()),
+                other => Refusal::of(other.status()),
+            })?;
+        publications.expire(now);
+
+        let wish = match (event, value) {
+            (SETTINGS, Some(YES)) => Some((true, now)),
+            (SETTINGS, Some(NO)) => Some((false, now)),
+            _ => self.users.get(&owner).and_then(|user| user.wish),
+        };
+        let mut value_octets = Vec::new();
+        encode(&mut value_octets, Some(flow), wish, &publications);
+        let stamp = cx.stamps.next(cx.now);
+        let seq = cx.log.append_state(StateKind::Publication, stamp, &owner, b"", &value_octets).map_err(|_| {
+            cx.counts.overloads += 1;
+            Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S)
+        })?;
+
+        let peer = flow.peer();
+        //= spec 4.1: 200 OK + Expires + SIP-ETag; no Contact, no Record-Route, no body
+        let accepted = respond::begin(cx, message, 200, peer)
+            .line(Name::Expires, change.expires_s().to_string().as_bytes())
+            .line(Name::SipETag, &change.tag())
+            .finish();
+        let refused = respond::storage_failed(cx, message, peer);
+        let user = self.users.entry(owner.clone()).or_insert_with(Presence::unknown);
+        user.publications = publications;
+        user.flow = Some(flow);
+        user.wish = wish;
+        let triggers = change.expires_s() > 0 && !(event == PRESENCE && value == Some(NO));
+        let fresh = value.is_some();
+        cx.counts.publications += 1;
+        cx.commit(seq, Commit::Publish(Box::new(Published { reply, accepted, refused, owner, fresh, triggers })));
+        Ok(())
+    }
+
+    /// The publication is durable: answer, then look whether something waits.
+    ///
+    //= 12.2.2.2: each time an IM Client sends a PUBLISH request the IM Server shall check the settings
+    pub fn durable(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, done: Published) {
+        cx.respond(done.reply, 200, done.accepted);
+        self.watch(cx, &done.owner, None);
+        if done.triggers {
+            let cause = if done.fresh { Cause::Fresh } else { Cause::Refresh };
+            self.evaluate(cx, users, pushes, &done.owner, cause);
+        }
+    }
+
+    /// The disk failed under a publication.
+    pub fn failed(&mut self, cx: &mut Cx, lost: Published) {
+        cx.respond(lost.reply, 503, lost.refused);
+    }
+
+    /// Begins a push if there is a reason, a wish, something to push, and nothing that holds it back.
+    pub fn evaluate(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, owner: &Address, cause: Cause) {
+        let Some(user) = self.users.get_mut(owner) else { return };
+        let Some(id) = cx.directory.find(owner) else { return };
+        if pushes.is_running(id) || !users.has_new(id) {
+            return;
+        }
+        let now = cx.now;
+        //= 12.2.2.2-1: if the "active" attribute of the <offline-delivery> element is set to "true"
+        if !user.is_online(now.wall) || !user.wants_delivery(&cx.policy, now.wall) {
+            return;
+        }
+        let allowed = match user.hold {
+            Hold::Nothing => true,
+            Hold::Until { at, busy } => {
+                now.tick >= at || cause == Cause::Fresh || cause == Cause::Refresh && !busy
+            }
+            Hold::Trigger => matches!(cause, Cause::Fresh | Cause::Refresh),
+        };
+        if !allowed {
+            return;
+        }
+        if matches!(cause, Cause::Fresh | Cause::Refresh) {
+            // Somebody is there: what failed before says nothing about now.
+            user.failures = 0;
+            user.hold = Hold::Nothing;
+        }
+        //= spec 4.3: at most one attempt per push_min_interval per user
+        if let Some(last) = user.last_attempt {
+            let next = last + cx.policy.push_min_interval;
+            if next > now.tick {
+                self.watch(cx, owner, Some(next));
+                return;
+            }
+        }
+        let (flow, cautious) = (user.flow, user.cautious);
+        let Some(flow) = cx.flow_to(flow) else { return };
+        let user = self.users.get_mut(owner);
+        if pushes.start(cx, owner, id, flow, cautious)
+            && let Some(user) = user
+        {
+            user.last_attempt = Some(now.tick);
+        }
+    }
+
+    /// New messages came for a user: push at once when they are online.
+    pub fn arrived(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, owner: &Address) {
+        self.evaluate(cx, users, pushes, owner, Cause::Arrival);
+    }
+
+    /// A push is over: what happens next to its user.
+    pub fn ended(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, ended: Ended) {
+        let Some(user) = self.users.get_mut(&ended.owner) else { return };
+        user.cautious = ended.cautious;
+        let now = cx.now.tick;
+        match ended.end {
+            End::Completed => {
+                user.failures = 0;
+                user.hold = Hold::Nothing;
+            }
+            End::Transient(retry_after) => {
+                user.hold = match outcome::backoff(user.failures, retry_after) {
+                    Some(after) => Hold::Until { at: now + after, busy: false },
+                    None => Hold::Trigger,
+                };
+                user.failures += 1;
+            }
+            End::Busy => user.hold = Hold::Until { at: now + outcome::BUSY_BACKOFF, busy: true },
+            End::GiveUp => user.hold = Hold::Trigger,
+            End::Glare => {
+                let wait = Duration::from_millis(cx.dice.between(GLARE_MS.0, GLARE_MS.1));
+                user.hold = Hold::Until { at: now + wait, busy: false };
+                user.last_attempt = None;
+            }
+        }
+        let next = match user.hold {
+            Hold::Until { at, .. } => Some(at),
+            _ => None,
+        };
+        self.watch(cx, &ended.owner, next);
+        if ended.end == End::Completed {
+            // What came after the last look is pushed by a push of its own (spec 18b-5).
+            self.evaluate(cx, users, pushes, &ended.owner, Cause::Arrival);
+        }
+    }
+
+    /// A user's timer fired.
+    pub fn timer(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, owner: &Address) {
+        let now = cx.now.wall;
+        let Some(user) = self.users.get_mut(owner) else { return };
+        user.timer = None;
+        user.publications.expire(now);
+        if user.publications.is_empty() && !user.is_remembered(&cx.policy, now) {
+            self.forget(cx, owner);
+            return;
+        }
+        self.evaluate(cx, users, pushes, owner, Cause::Time);
+        self.watch(cx, owner, None);
+    }
+
+    /// Nothing is left to remember of this user.
+    fn forget(&mut self, cx: &mut Cx, owner: &Address) {
+        self.users.remove(owner);
+        let stamp = cx.stamps.next(cx.now);
+        if let Ok(seq) = cx.log.append_state(StateKind::Publication, stamp, owner, b"", b"") {
+            cx.commit(seq, Commit::Note);
+        }
+    }
+
+    /// One timer per user: the next publication to expire, the next attempt, the end of what is remembered.
+    fn watch(&mut self, cx: &mut Cx, owner: &Address, attempt: Option<Tick>) {
+        let memory = cx.policy.settings_memory;
+        let Some(user) = self.users.get_mut(owner) else { return };
+        let mut at = attempt.unwrap_or(Tick::NEVER);
+        if let Hold::Until { at: until, .. } = user.hold
+            && until > cx.now.tick
+        {
+            at = at.min(until);
+        }
+        let over = user.publications.deadline().or(user.wish.map(|(_, when)| when + memory));
+        if let Some(over) = over {
+            at = at.min(users::tick_of(cx, over));
+        }
+        match user.timer {
+            Some((_, armed)) if armed <= at => return,
+            Some((timer, _)) => {
+                cx.timers.cancel(timer);
+            }
+            None => {}
+        }
+        user.timer = (at != Tick::NEVER).then(|| (cx.timers.set(at, Timer::Presence(owner.clone())), at));
+    }
+
+    /// What recovery found of a user. `turn` paces the pushes that are due at once.
+    pub fn adopt(&mut self, cx: &mut Cx, owner: Address, value: &[u8], turn: u32) {
+        let Some((flow, wish, mut publications)) = decode(value) else {
+            tracing::error!(?owner, "a stored publication cannot be read; it is forgotten");
+            return;
+        };
+        publications.expire(cx.now.wall);
+        let mut user = Presence::unknown();
+        user.publications = publications;
+        // A connection does not survive a restart; an address may.
+        user.flow = flow;
+        user.wish = wish;
+        if user.publications.is_empty() && !user.is_remembered(&cx.policy, cx.now.wall) {
+            return;
+        }
+        let due = cx.now.tick + RESTART_PACE * turn;
+        self.users.insert(owner.clone(), user);
+        self.watch(cx, &owner, Some(due));
+    }
+}
+
+impl Presence {
+    fn unknown() -> Presence {
+        Presence {
+            publications: Publications::new(),
+            flow: None,
+            wish: None,
+            hold: Hold::Nothing,
+            failures: 0,
+            last_attempt: None,
+            cautious: false,
+            timer: None,
+        }
+    }
+
+    /// True when a client of this user is known to be there: any presence that says open; without any presence, any
+    /// settings that live (spec 3, 5.3).
+    fn is_online(&self, now: Wall) -> bool {
+        let mut live = self.publications.iter().filter(|publication| publication.expires > now).peekable();
+        let mut any_presence = false;
+        let mut any_settings = false;
+        for publication in live.by_ref() {
+            match publication.event {
+                PRESENCE if publication.value == YES => return true,
+                PRESENCE => any_presence = true,
+                _ => any_settings = true,
+            }
+        }
+        any_settings && !any_presence
+    }
+
+    //= spec 4.3: the last modified settings publication decides, then the last known value, then the default
+    fn wants_delivery(&self, policy: &Policy, now: Wall) -> bool {
+        match self.publications.effective(SETTINGS, now).map(|publication| publication.value) {
+            Some(YES) => return true,
+            Some(NO) => return false,
+            _ => {}
+        }
+        match self.wish {
+            Some((wish, when)) if when + policy.settings_memory > now => wish,
+            _ => policy.offline_delivery,
+        }
+    }
+
+    fn is_remembered(&self, policy: &Policy, now: Wall) -> bool {
+        self.wish.is_some_and(|(_, when)| when + policy.settings_memory > now)
+    }
+}
+
+fn event_of(policy: &Policy, event: &[u8]) -> Option<u8> {
+    if event.eq_ignore_ascii_case(b"presence") {
+        return Some(PRESENCE);
+    }
+    policy.settings_events.iter().any(|known| event.eq_ignore_ascii_case(known.as_bytes())).then_some(SETTINGS)
+}
+
+fn allow_events(policy: &Policy) -> String {
+    let mut all = vec!["presence".to_owned()];
+    all.extend(policy.settings_events.iter().cloned());
+    all.join(", ")
+}
+
+//= RFC 3903 6-5: a body whose type the event package does not know: 415 with Accept
+fn value_of(cx: &Cx, message: &Message, event: u8, body: &[u8], owner: &Address) -> Result<u8, Refusal> {
+    let media = message.content_type().map(fields::media_type).unwrap_or_default();
+    if event == PRESENCE {
+        if !media.eq_ignore_ascii_case(b"application/pidf+xml") {
+            return Err(Refusal::of(415).with(Name::Accept, "application/pidf+xml"));
+        }
+        let presence = pidf::open(body).map_err(|_| Refusal::of(400))?;
+        return Ok(if presence.im_open { YES } else { NO });
+    }
+    if !cx.policy.settings_types.iter().any(|known| media.eq_ignore_ascii_case(known.as_bytes())) {
+        return Err(Refusal::of(415).with(Name::Accept, cx.policy.settings_types.join(", ")));
+    }
+    match settings::offline_delivery(body, owner).map_err(|_| Refusal::of(400))? {
+        Some(true) => Ok(YES),
+        Some(false) => Ok(NO),
+        None => Ok(SILENT),
+    }
+}
+
+/// Version of the octets below.
+const VERSION: u8 = 1;
+
+/// `version, flow (text with its length), wish (0 none, 1 yes, 2 no) and its time, publications`.
+fn encode(out: &mut Vec<u8>, flow: Option<Flow>, wish: Option<(bool, Wall)>, publications: &Publications) {
+    out.push(VERSION);
+    let text = match flow {
+        Some(Flow::Datagram { socket, peer }) => format!("udp {} {peer}", socket.0),
+        Some(Flow::Stream { core, conn, peer }) => format!("tcp {} {} {peer}", core.0, conn.0),
+        None => String::new(),
+    };
+    out.push(text.len() as u8);
+    out.extend_from_slice(text.as_bytes());
+    let (mark, when) = match wish {
+        None => (0, Wall(0)),
+        Some((true, when)) => (1, when),
+        Some((false, when)) => (2, when),
+    };
+    out.push(mark);
+    out.extend_from_slice(&when.0.to_le_bytes());
+    publications.encode(out);
+}
+
+type Kept = (Option<Flow>, Option<(bool, Wall)>, Publications);
+
+fn decode(octets: &[u8]) -> Option<Kept> {
+    let (&version, rest) = octets.split_first()?;
+    if version != VERSION {
+        return None;
+    }
+    let (&len, rest) = rest.split_first()?;
+    let (text, rest) = rest.split_at_checked(usize::from(len))?;
+    let flow = decode_flow(std::str::from_utf8(text).ok()?);
+    let (&mark, rest) = rest.split_first()?;
+    let (when, rest) = rest.split_first_chunk::<8>()?;
+    let when = Wall(u64::from_le_bytes(*when));
+    let wish = match mark {
+        1 => Some((true, when)),
+        2 => Some((false, when)),
+        _ => None,
+    };
+    Some((flow, wish, Publications::decode(rest).ok()?))
+}
+
+/// Only a datagram's flow outlives the daemon.
+fn decode_flow(text: &str) -> Option<Flow> {
+    let mut words = text.split(' ');
+    match words.next()? {
+        "udp" => {
+            let socket = SocketId(words.next()?.parse().ok()?);
+            let peer: SocketAddr = words.next()?.parse().ok()?;
+            Some(Flow::Datagram { socket, peer })
+        }
+        _ => None,
+    }
+}

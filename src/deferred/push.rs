@@ -1,0 +1,505 @@
+//! The push: every message that waits for a user, over one MSRP session (12.2.2.2, 12.2.2.5; spec 6.3).
+//!
+//! This file holds the life of a push: how it begins, what it waits for, how it ends. Its SIP side is in
+//! [`super::signal`], its MSRP side in [`super::deliver`].
+
+use super::cx::{Ask, Cx, Timer};
+use super::identity::Address;
+use super::invite::{self, Call};
+use super::policy::Media;
+use super::users::Users;
+use crate::base::arena::{Arena, Key};
+use crate::base::clock::Tick;
+use crate::base::net::{ConnId, Flow};
+use crate::base::timers::TimerKey;
+use crate::proto::msrp::session::{Session, SessionEvent};
+use crate::proto::sip::dialog::Dialog;
+use crate::proto::sip::endpoint::ClientKey;
+use crate::proto::sip::session_timer::SessionTimer;
+use crate::store::directory::UserId;
+use crate::store::record::{Locator, Place, Stamp};
+use crate::wire::sip::names::Method;
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// After a CANCEL the INVITE must have ended by then (64*T1, spec 6.3), and a BYE likewise.
+pub(super) const GOODBYE: Duration = Duration::from_secs(32);
+
+/// Where a push stands. Its messages leave the queue only by tombstones; whatever happens here, they are safe.
+///
+/// ```text
+///  inviting ──2xx──▶ waiting ──first SEND──▶ sending ──all done──▶ ending ──▶ (gone)
+///     │  │              │                       ▲  │                  ▲
+///     │  └──2xx, they are passive──▶ connecting ┘  └──── failure ─────┤
+///     ├──── 60 s ──▶ cancelling ───────── 2xx: ACK, BYE ──────────────┘
+///     └──── 300-699 ──▶ (gone)
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    /// The INVITE has no final answer yet.
+    Inviting,
+    /// It rang too long; CANCEL was sent.
+    Cancelling,
+    /// Answered; the client connects to us.
+    Waiting,
+    /// Answered; we connect to the client.
+    Connecting,
+    /// Messages flow.
+    Sending,
+    /// BYE was sent.
+    Ending,
+}
+
+/// How a push ended, for what happens next to its user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Everything was delivered.
+    Completed,
+    /// Something on the way failed: try again by backoff, or when the other side said.
+    Transient(Option<Duration>),
+    /// The user declined.
+    Busy,
+    /// Not before the next trigger.
+    GiveUp,
+    /// Two requests crossed: try again in a moment.
+    Glare,
+}
+
+/// A push that is over.
+#[derive(Debug)]
+pub struct Ended {
+    /// Whose it was.
+    pub owner: Address,
+    /// How.
+    pub end: End,
+    /// The client lost or delayed answers: its next session goes one at a time (spec 21.4).
+    pub cautious: bool,
+}
+
+/// Which transaction of a push a response belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    Invite,
+    Refresh,
+    Bye,
+}
+
+pub(super) struct Push {
+    pub(super) user: UserId,
+    pub(super) call: Call,
+    pub(super) stage: Stage,
+    /// The stage must be over by then.
+    pub(super) until: Tick,
+    pub(super) invite: Option<ClientKey>,
+    /// The INVITE as sent: the dialog is made from it.
+    pub(super) request: Bytes,
+    pub(super) dialog: Option<Dialog>,
+    /// The ACK for the 2xx, for its repetitions.
+    pub(super) ack: Option<Bytes>,
+    pub(super) refresh: Option<SessionTimer>,
+    pub(super) refreshing: bool,
+    /// The client understands UPDATE (its Allow said so).
+    pub(super) takes_update: bool,
+    pub(super) redirected: bool,
+    pub(super) local_path: Bytes,
+    pub(super) session: Option<Session>,
+    pub(super) conn: Option<ConnId>,
+    /// Not sent yet at or after this stamp, those in flight or skipped excepted.
+    pub(super) cursor: Stamp,
+    /// The highest stamp taken so far: above it nothing needs looking up.
+    pub(super) reached: Stamp,
+    /// Loaded, queued or sent, and not answered, by place.
+    pub(super) in_flight: HashMap<Place, Locator>,
+    /// Not for this session: refused, too large, damaged.
+    pub(super) skipped: HashSet<Place>,
+    pub(super) loading: bool,
+    /// Answered 200, tombstone not yet appended.
+    pub(super) delivered: Vec<Place>,
+    /// Tombstones appended and not yet durable.
+    pub(super) retiring: HashSet<Place>,
+    /// The log refused tombstones: try again then.
+    pub(super) write_off_again: Option<Tick>,
+    pub(super) end: Option<End>,
+    pub(super) cautious: bool,
+    armed: Option<(TimerKey, Tick)>,
+    touched: bool,
+}
+
+/// An MSRP connection and the sessions on it.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    pub(super) sessions: Vec<Key>,
+    /// Set when we opened it: others to the same address may share it (RFC 4975 5.4).
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) open: bool,
+    /// Who goes first at the next send.
+    pub(super) turn: usize,
+}
+
+/// What is still owed to a call that is over: the ACK for a 2xx that comes again.
+pub(super) struct Late {
+    pub(super) to_tag: Vec<u8>,
+    pub(super) ack: Bytes,
+    pub(super) flow: Flow,
+}
+
+/// All pushes of the users at home on this core.
+pub struct Pushes {
+    pub(super) live: Arena<Push>,
+    pub(super) media: Media,
+    pub(super) by_user: HashMap<UserId, Key>,
+    pub(super) by_txn: HashMap<ClientKey, (Key, Role)>,
+    pub(super) by_session: HashMap<Bytes, Key>,
+    pub(super) by_tid: HashMap<[u8; 16], Key>,
+    pub(super) links: HashMap<ConnId, Link>,
+    pub(super) late: HashMap<ClientKey, Late>,
+    pub(super) late_order: VecDeque<(Tick, ClientKey)>,
+    pub(super) ended: Vec<Ended>,
+    pub(super) touched: Vec<Key>,
+    pub(super) events: Vec<SessionEvent>,
+}
+
+impl Pushes {
+    /// None yet.
+    pub fn new(media: Media) -> Pushes {
+        Pushes {
+            live: Arena::new(),
+            media,
+            by_user: HashMap::new(),
+            by_txn: HashMap::new(),
+            by_session: HashMap::new(),
+            by_tid: HashMap::new(),
+            links: HashMap::new(),
+            late: HashMap::new(),
+            late_order: VecDeque::new(),
+            ended: Vec::new(),
+            touched: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// How many are under way.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// True when none is.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// True when this user is being pushed to: two triggers never run two pushes.
+    pub fn is_running(&self, user: UserId) -> bool {
+        self.by_user.contains_key(&user)
+    }
+
+    /// True when a message is with a client right now.
+    pub fn is_in_flight(&self, user: UserId, place: Place) -> bool {
+        self.by_user.get(&user).and_then(|&key| self.live.get(key)).is_some_and(|push| {
+            push.in_flight.contains_key(&place) || push.delivered.contains(&place) || push.retiring.contains(&place)
+        })
+    }
+
+    /// Begins a push: the INVITE goes out. False when it cannot begin now.
+    ///
+    //= 12.2.2.2-1: the IM Server shall generate an initial SIP INVITE
+    pub fn start(&mut self, cx: &mut Cx, owner: &Address, user: UserId, flow: Flow, cautious: bool) -> bool {
+        if cx.stopping || self.is_running(user) {
+            return false;
+        }
+        if self.live.len() >= self.media.sessions_max {
+            cx.counts.overloads += 1;
+            return false;
+        }
+        let (local_path, sdp) = super::deliver::offer(cx, &flow);
+        let until = cx.now.tick + cx.policy.invite_expires;
+        let key = self.live.insert_with(|key| {
+            let mut call = Call::new(cx, key, owner, flow);
+            call.sdp = sdp;
+            Push {
+                user,
+                call,
+                stage: Stage::Inviting,
+                until,
+                invite: None,
+                request: Bytes::new(),
+                dialog: None,
+                ack: None,
+                refresh: None,
+                refreshing: false,
+                takes_update: false,
+                redirected: false,
+                local_path: local_path.clone(),
+                session: None,
+                conn: None,
+                cursor: Stamp(0),
+                reached: Stamp(0),
+                in_flight: HashMap::new(),
+                skipped: HashSet::new(),
+                loading: false,
+                delivered: Vec::new(),
+                retiring: HashSet::new(),
+                write_off_again: None,
+                end: None,
+                cautious,
+                armed: None,
+                touched: false,
+            }
+        });
+        self.by_user.insert(user, key);
+        self.by_session.insert(super::deliver::session_id(&local_path), key);
+        cx.counts.pushes += 1;
+        self.invite(cx, key);
+        self.live.get(key).is_some()
+    }
+
+    /// Sends the INVITE, the first time or again.
+    pub(super) fn invite(&mut self, cx: &mut Cx, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        let octets = push.call.invite(cx);
+        push.request = octets.clone();
+        //= 12.2.2.2-1h: shall send the SIP INVITE request towards the served IM User
+        match cx.sip.request(cx.now.tick, Method::Invite, octets, push.call.flow) {
+            Ok(txn) => {
+                push.invite = Some(txn);
+                self.by_txn.insert(txn, (key, Role::Invite));
+                self.touch(key);
+            }
+            Err(_) => {
+                cx.counts.overloads += 1;
+                self.finish(cx, key, End::Transient(None));
+            }
+        }
+    }
+
+    /// Something of this push changed: it is looked at once before the turn ends.
+    pub(super) fn touch(&mut self, key: Key) {
+        if let Some(push) = self.live.get_mut(key)
+            && !push.touched
+        {
+            push.touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    /// A user has new messages: a push under way takes them along (spec 7.7).
+    pub fn arrived(&mut self, users: &Users, user: UserId) -> bool {
+        let Some(&key) = self.by_user.get(&user) else { return false };
+        if let Some(push) = self.live.get_mut(key) {
+            // A core that committed later may have stamped earlier: look again from the oldest that is not taken.
+            if let Some(oldest) = users.new_messages(user).find(|locator| !push.has_taken(locator)) {
+                push.cursor = push.cursor.min(oldest.stamp());
+            }
+        }
+        self.touch(key);
+        true
+    }
+
+    /// Looks at every push that something happened to: feeds it, writes off what was delivered, ends it when all is done.
+    pub fn settle(&mut self, cx: &mut Cx, users: &mut Users) {
+        while let Some(key) = self.touched.pop() {
+            if let Some(push) = self.live.get_mut(key) {
+                push.touched = false;
+            }
+            self.write_off(cx, key);
+            self.feed(cx, users, key);
+            self.end_if_done(cx, users, key);
+            self.arm(cx, key);
+        }
+        let now = cx.now.tick;
+        while let Some(&(at, txn)) = self.late_order.front() {
+            if at > now {
+                break;
+            }
+            self.late_order.pop_front();
+            self.late.remove(&txn);
+        }
+    }
+
+    /// Everything sent was answered, its tombstones are durable and nothing new has come: BYE.
+    ///
+    //= 12.2.2.5: after sending all the deferred messages, the IM Server shall send a SIP BYE
+    fn end_if_done(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
+        let Some(push) = self.live.get(key) else { return };
+        let quiet = push.stage == Stage::Sending
+            && !push.loading
+            && push.in_flight.is_empty()
+            && push.delivered.is_empty()
+            && push.retiring.is_empty()
+            && push.session.as_ref().is_none_or(Session::is_idle);
+        if !quiet || push.next(users).is_some() {
+            return;
+        }
+        // One more look into the inbox: a message that another core committed in this instant still goes along.
+        let user = push.user;
+        if users.take_in(cx, user) {
+            self.arrived(users, user);
+            return;
+        }
+        self.hang_up(cx, key, End::Completed);
+    }
+
+    /// Ends the session with a BYE, or the attempt with a CANCEL, whichever there is.
+    pub(super) fn hang_up(&mut self, cx: &mut Cx, key: Key, end: End) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        push.end = push.end.or(Some(end));
+        match push.stage {
+            Stage::Ending | Stage::Cancelling => return,
+            Stage::Inviting => {
+                push.stage = Stage::Cancelling;
+                push.until = cx.now.tick + GOODBYE;
+                if let Some(txn) = push.invite {
+                    cx.sip.cancel(cx.now.tick, txn, &mut cx.dice);
+                }
+                self.touch(key);
+                return;
+            }
+            Stage::Waiting | Stage::Connecting | Stage::Sending => {}
+        }
+        if let Some(session) = &mut push.session {
+            session.abort();
+        }
+        if let Some(conn) = push.conn {
+            cx.asks.push_back(Ask::Pump(conn));
+        }
+        self.bye(cx, key);
+    }
+
+    /// Sends the BYE of an established dialog.
+    pub(super) fn bye(&mut self, cx: &mut Cx, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        push.stage = Stage::Ending;
+        push.until = cx.now.tick + GOODBYE;
+        let flow = push.call.flow;
+        let Some(dialog) = push.dialog.as_mut() else {
+            self.finish(cx, key, End::GiveUp);
+            return;
+        };
+        let octets = invite::within(cx, dialog, Method::Bye, &flow).finish();
+        match cx.sip.request(cx.now.tick, Method::Bye, octets, flow) {
+            Ok(txn) => {
+                self.by_txn.insert(txn, (key, Role::Bye));
+                self.touch(key);
+            }
+            Err(_) => self.finish(cx, key, End::Transient(None)),
+        }
+    }
+
+    /// The push is over; what was not confirmed simply waits on (spec 6.3 CLOSED).
+    pub(super) fn finish(&mut self, cx: &mut Cx, key: Key, end: End) {
+        let Some(mut push) = self.live.remove(key) else { return };
+        let end = push.end.unwrap_or(end);
+        if end == End::Completed {
+            cx.counts.pushes_completed += 1;
+        } else {
+            cx.counts.pushes_failed += 1;
+        }
+        if let Some((timer, _)) = push.armed.take() {
+            cx.timers.cancel(timer);
+        }
+        self.by_user.remove(&push.user);
+        self.by_session.remove(&super::deliver::session_id(&push.local_path));
+        if let Some(session) = &push.session {
+            push.cautious |= session.was_cautious();
+            self.by_tid.remove(&session.tid_prefix());
+        }
+        if let Some(txn) = push.invite {
+            self.by_txn.remove(&txn);
+            if let (Some(ack), Some(dialog)) = (push.ack.take(), &push.dialog) {
+                let late = Late { to_tag: dialog.remote_tag().to_vec(), ack, flow: push.call.flow };
+                self.late.insert(txn, late);
+                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
+            }
+        }
+        // Delivered but not yet written off: the tombstones still go out; only the crash window sends them again.
+        if !push.delivered.is_empty() {
+            self.write_off_of(cx, &mut push);
+        }
+        if let Some(conn) = push.conn
+            && let Some(link) = self.links.get_mut(&conn)
+        {
+            link.sessions.retain(|&other| other != key);
+            if link.sessions.is_empty() {
+                cx.asks.push_back(Ask::Hangup(conn));
+            }
+        }
+        tracing::debug!(owner = ?push.call.owner, ?end, "push ended");
+        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious });
+    }
+
+    /// The pushes that ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Sets the push's one timer to the earliest of what it waits for. A timer that fires early does no harm.
+    fn arm(&mut self, cx: &mut Cx, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        let mut at = push.until;
+        if let Some(deadline) = push.session.as_ref().and_then(Session::deadline) {
+            at = at.min(deadline);
+        }
+        if let Some(deadline) = push.refresh.as_ref().and_then(SessionTimer::deadline) {
+            at = at.min(deadline);
+        }
+        if let Some(again) = push.write_off_again {
+            at = at.min(again);
+        }
+        match push.armed {
+            Some((_, armed)) if armed <= at => return,
+            Some((timer, _)) => {
+                cx.timers.cancel(timer);
+            }
+            None => {}
+        }
+        push.armed = (at != Tick::NEVER).then(|| (cx.timers.set(at, Timer::Push(key)), at));
+    }
+
+    /// The push's timer fired: look at everything that has a time.
+    pub fn timer(&mut self, cx: &mut Cx, key: Key) {
+        let now = cx.now.tick;
+        let Some(push) = self.live.get_mut(key) else { return };
+        push.armed = None;
+        if push.until <= now {
+            match push.stage {
+                // Nobody answered within `Expires`: CANCEL (spec 6).
+                Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
+                Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
+                Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
+                Stage::Sending => {}
+            }
+        }
+        self.session_turn(cx, key);
+        self.session_timer(cx, key);
+        self.touch(key);
+    }
+
+    /// Says good-bye to everybody (SIGTERM).
+    pub fn stop(&mut self, cx: &mut Cx) {
+        let keys: Vec<Key> = self.live.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.hang_up(cx, key, End::Transient(None));
+        }
+    }
+}
+
+impl Push {
+    /// True when this push has dealt with a message, or is about to.
+    pub(super) fn has_taken(&self, locator: &Locator) -> bool {
+        if locator.stamp() > self.reached {
+            return false;
+        }
+        let place = locator.place();
+        self.in_flight.contains_key(&place)
+            || self.skipped.contains(&place)
+            || self.retiring.contains(&place)
+            || self.delivered.contains(&place)
+    }
+
+    /// The oldest message it has not taken.
+    pub(super) fn next(&self, users: &Users) -> Option<Locator> {
+        users.new_from(self.user, self.cursor).find(|locator| !self.has_taken(locator))
+    }
+}

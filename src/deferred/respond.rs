@@ -1,0 +1,96 @@
+//! The responses that every use case gives, and the checks that come before every decision.
+
+use super::cx::Cx;
+use crate::wire::sip::fields;
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::Name;
+use crate::wire::sip::write::Response;
+use bytes::Bytes;
+use std::net::SocketAddr;
+
+/// A queue was full: it drains within a commit or two, but many ask at once.
+pub const OVERLOAD_RETRY_AFTER_S: u32 = 2;
+
+/// The disk is full or broken: an operator has to come.
+pub const STORAGE_RETRY_AFTER_S: u32 = 60;
+
+/// What we understand inside a dialog and out of it.
+pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, MESSAGE, PUBLISH";
+
+/// Extensions we support.
+pub const SUPPORTED: &[u8] = b"timer";
+
+/// Why a request is refused: a status and the header lines it obliges to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The final status.
+    pub status: u16,
+    /// Header lines.
+    pub lines: Vec<(Name, Vec<u8>)>,
+}
+
+impl Refusal {
+    /// A bare status.
+    pub fn of(status: u16) -> Refusal {
+        Refusal { status, lines: Vec::new() }
+    }
+
+    /// With a header line.
+    pub fn with(mut self, name: Name, value: impl Into<Vec<u8>>) -> Refusal {
+        self.lines.push((name, value.into()));
+        self
+    }
+
+    /// With Retry-After.
+    pub fn retry_after(self, seconds: u32) -> Refusal {
+        self.with(Name::RetryAfter, seconds.to_string())
+    }
+
+    /// As octets.
+    pub fn response(&self, cx: &mut Cx, request: &Message, peer: SocketAddr) -> Bytes {
+        let mut response = begin(cx, request, self.status, peer);
+        for (name, value) in &self.lines {
+            response = response.line(*name, value);
+        }
+        response.finish()
+    }
+}
+
+/// A response with To tag and Server, to be completed.
+pub fn begin(cx: &mut Cx, request: &Message, status: u16, peer: SocketAddr) -> Response {
+    let tag = cx.tag();
+    //= 12.2.1-2: shall include a Server header to indicate the IM release version
+    Response::to(request, status, peer).to_tag(&tag).line(Name::Server, cx.product().as_bytes())
+}
+
+/// A response with nothing but what every response has.
+pub fn plain(cx: &mut Cx, request: &Message, status: u16, peer: SocketAddr) -> Bytes {
+    begin(cx, request, status, peer).finish()
+}
+
+/// 503: what was to be kept could not be.
+pub fn storage_failed(cx: &mut Cx, request: &Message, peer: SocketAddr) -> Bytes {
+    Refusal::of(503).retry_after(STORAGE_RETRY_AFTER_S).response(cx, request, peer)
+}
+
+/// The option tags of Require that are not in `known`, as the value of Unsupported; empty when there is none.
+pub fn unsupported(request: &Message, known: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for tag in request.values(Name::Require) {
+        if tag.is_empty() || known.iter().any(|known| known.eq_ignore_ascii_case(tag)) {
+            continue;
+        }
+        if !out.is_empty() {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(tag);
+    }
+    out
+}
+
+/// `Warning: 399 host "text"`.
+pub fn warning(cx: &Cx, text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    fields::warning(&mut out, 399, cx.policy.hostname.as_bytes(), text.as_bytes());
+    out
+}

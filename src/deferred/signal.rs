@@ -1,0 +1,347 @@
+//! The SIP side of a push: what the answers to its INVITE mean, and what the client asks within the dialog (spec 6, 7.7).
+
+use super::cx::{Cx, Reply};
+use super::invite;
+use super::outcome::{self, Outcome};
+use super::push::{End, GOODBYE, Late, Pushes, Role, Stage};
+use super::respond::{self, Refusal};
+use crate::base::arena::Key;
+use crate::base::limits::Limits;
+use crate::base::net::Flow;
+use crate::proto::sip::dialog::Dialog;
+use crate::proto::sip::endpoint::{ClientKey, Failure};
+use crate::proto::sip::offer;
+use crate::proto::sip::session_timer::{SessionTimer, TimerAct};
+use crate::wire::sip::address::NameAddr;
+use crate::wire::sip::fields;
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::{Method, Name};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// Longest session interval a 422 may drive us to: a client that wants a day gets an end instead.
+const INTERVAL_MAX_S: u32 = 86_400;
+
+impl Pushes {
+    /// A response to a request of some push.
+    pub fn response(&mut self, cx: &mut Cx, txn: ClientKey, message: &Message) {
+        let Some(&(key, role)) = self.by_txn.get(&txn) else {
+            self.late_response(cx, txn, message);
+            return;
+        };
+        let status = message.status();
+        match role {
+            Role::Invite => self.invite_response(cx, key, txn, message),
+            Role::Refresh if status >= 200 => self.refreshed(cx, key, txn, message),
+            Role::Bye if status >= 200 => {
+                self.by_txn.remove(&txn);
+                self.finish(cx, key, End::Transient(None));
+            }
+            _ => {}
+        }
+    }
+
+    /// A request of some push got no answer, or could not be sent.
+    pub fn no_response(&mut self, cx: &mut Cx, txn: ClientKey, failure: Failure) {
+        let Some((key, role)) = self.by_txn.remove(&txn) else { return };
+        match role {
+            Role::Invite => {
+                let cancelled = self.live.get(key).is_some_and(|push| push.stage == Stage::Cancelling);
+                tracing::info!(?failure, cancelled, "no answer to the INVITE of a push");
+                self.finish(cx, key, End::Transient(None));
+            }
+            //= RFC 4028 10: a refresh that times out ends the session
+            Role::Refresh => self.hang_up(cx, key, End::Transient(None)),
+            Role::Bye => self.finish(cx, key, End::Transient(None)),
+        }
+    }
+
+    fn invite_response(&mut self, cx: &mut Cx, key: Key, txn: ClientKey, message: &Message) {
+        let status = message.status();
+        let Some(push) = self.live.get_mut(key) else { return };
+        if status < 200 {
+            return;
+        }
+        if status < 300 {
+            self.invite_answered(cx, key, message);
+            return;
+        }
+        self.by_txn.remove(&txn);
+        push.invite = None;
+        if push.stage == Stage::Cancelling {
+            self.finish(cx, key, End::Transient(None));
+            return;
+        }
+        let retry_after = message.header(Name::RetryAfter).and_then(fields::retry_after);
+        let retry_after = retry_after.map(|seconds| Duration::from_secs(u64::from(seconds)));
+        tracing::debug!(owner = ?push.call.owner, status, "the push INVITE was refused");
+        match outcome::of_status(status) {
+            Outcome::Answered => {}
+            Outcome::Redirected => match redirect(message).filter(|_| !push.redirected) {
+                Some(target) => {
+                    push.redirected = true;
+                    push.call.target = target;
+                    push.call.cseq += 1;
+                    self.invite(cx, key);
+                }
+                None => self.finish(cx, key, End::GiveUp),
+            },
+            //= RFC 4028 7.3: 422: try again with a Session-Expires of at least the response's Min-SE, and with that Min-SE
+            Outcome::LongerInterval => {
+                let asked = message.header(Name::MinSE).and_then(fields::min_se);
+                match (push.call.interval, asked) {
+                    (Some((interval, min_se)), Some(asked)) if asked > min_se && asked <= INTERVAL_MAX_S => {
+                        push.call.interval = Some((interval.max(asked), asked));
+                        push.call.cseq += 1;
+                        self.invite(cx, key);
+                    }
+                    _ => self.finish(cx, key, End::GiveUp),
+                }
+            }
+            Outcome::FewerOptions => {
+                let lists_timer = message.values(Name::Unsupported).any(|tag| tag.eq_ignore_ascii_case(b"timer"));
+                if push.call.interval.is_some() && lists_timer {
+                    push.call.interval = None;
+                    push.call.cseq += 1;
+                    self.invite(cx, key);
+                } else {
+                    self.finish(cx, key, End::GiveUp);
+                }
+            }
+            Outcome::Glare => self.finish(cx, key, End::Glare),
+            Outcome::GiveUp | Outcome::Gone => self.finish(cx, key, End::GiveUp),
+            Outcome::Later => self.finish(cx, key, End::Transient(retry_after)),
+            Outcome::Busy => self.finish(cx, key, End::Busy),
+        }
+    }
+
+    /// A 2xx: the first one makes the dialog; the same again gets the same ACK; one of another fork gets ACK and BYE.
+    fn invite_answered(&mut self, cx: &mut Cx, key: Key, message: &Message) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        let flow = push.call.flow;
+        if let Some(dialog) = &push.dialog {
+            if message.to_tag() == Some(dialog.remote_tag()) {
+                if let Some(ack) = push.ack.clone() {
+                    cx.sip.transmit(flow, ack);
+                }
+            } else {
+                //= RFC 3261 13.2.2.4: a 2xx of another fork is acknowledged, and its dialog ended
+                let request = push.request.clone();
+                decline_fork(cx, request, message, &flow);
+            }
+            return;
+        }
+        let Some(dialog) = dialog_of(push.request.clone(), message) else {
+            // A 2xx without a Contact or a tag makes no dialog: there is nothing to send an ACK to.
+            tracing::info!(owner = ?push.call.owner, "the client's 200 makes no dialog");
+            self.finish(cx, key, End::GiveUp);
+            return;
+        };
+        let ack = invite::ack(cx, &dialog, push.call.cseq, &flow);
+        cx.sip.transmit(flow, ack.clone());
+        push.ack = Some(ack);
+        //= 12.2.2.2 (200-2): shall store the Contact header as defined in RFC 3261
+        push.dialog = Some(dialog);
+        push.takes_update = message.values(Name::Allow).any(|method| method.eq_ignore_ascii_case(b"UPDATE"));
+        if push.stage == Stage::Cancelling {
+            // It crossed our CANCEL.
+            self.bye(cx, key);
+            return;
+        }
+        //= 12.2.2.2 (200-1): shall start the SIP session timer using the value received in Session-Expires
+        push.refresh = push.call.interval.map(|(interval, _)| SessionTimer::uac(cx.now.tick, interval, message));
+        match offer::judge_answer(message.body()) {
+            Ok(answer) => self.begin_session(cx, key, answer),
+            Err(fault) => {
+                tracing::info!(owner = ?push.call.owner, ?fault, "the client's answer cannot be used");
+                push.stage = Stage::Waiting;
+                self.hang_up(cx, key, End::GiveUp);
+            }
+        }
+    }
+
+    /// A 2xx for a call that is over: still acknowledged for 64*T1 (RFC 6026 Timer M).
+    fn late_response(&mut self, cx: &mut Cx, txn: ClientKey, message: &Message) {
+        if let Some(late) = self.late.get(&txn)
+            && (200..300).contains(&message.status())
+            && message.to_tag() == Some(&late.to_tag)
+        {
+            let (flow, ack): (Flow, Bytes) = (late.flow, late.ack.clone());
+            cx.sip.transmit(flow, ack);
+        }
+    }
+
+    /// A request within the dialog of a push.
+    ///
+    //= spec 16: in-dialog requests are matched by their dialog; no identity check applies to them
+    pub fn within(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
+        let known = self.live.get_mut(key).and_then(|push| {
+            let dialog = push.dialog.as_mut()?;
+            dialog.matches(message).then_some(())
+        });
+        let peer = flow.peer();
+        if known.is_none() {
+            let octets = respond::plain(cx, message, 481, peer);
+            cx.respond(reply, 481, octets);
+            return;
+        }
+        let Some(push) = self.live.get_mut(key) else { return };
+        let Some(dialog) = push.dialog.as_mut() else { return };
+        if let Err(status) = dialog.accept(message) {
+            let octets = respond::plain(cx, message, status, peer);
+            cx.respond(reply, status, octets);
+            return;
+        }
+        match message.method() {
+            Method::Bye => {
+                let octets = respond::plain(cx, message, 200, peer);
+                cx.respond(reply, 200, octets);
+                // What was not confirmed waits on; the user is still there, so it is tried again by backoff.
+                self.finish(cx, key, End::Transient(None));
+            }
+            Method::Update | Method::Invite => self.offered_again(cx, reply, message, flow, key),
+            Method::Options => {
+                let octets = respond::begin(cx, message, 200, peer).line(Name::Allow, respond::ALLOW).finish();
+                cx.respond(reply, 200, octets);
+            }
+            _ => {
+                let octets = Refusal::of(405).with(Name::Allow, respond::ALLOW).response(cx, message, peer);
+                cx.respond(reply, 405, octets);
+            }
+        }
+    }
+
+    /// Re-INVITE and UPDATE: refresh, hold and resume (spec 7.7).
+    fn offered_again(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
+        let peer = flow.peer();
+        let Some(push) = self.live.get_mut(key) else { return };
+        let min_se = u32::try_from(cx.policy.min_se.as_secs()).unwrap_or(u32::MAX);
+        let refresh = match SessionTimer::uas(cx.now.tick, min_se, message) {
+            Ok(refresh) => refresh,
+            Err(too_brief) => {
+                //= RFC 4028 9: an interval below our minimum is refused with 422 and Min-SE
+                let refusal = Refusal::of(422).with(Name::MinSE, too_brief.min_se.to_string());
+                let octets = refusal.response(cx, message, peer);
+                cx.respond(reply, 422, octets);
+                return;
+            }
+        };
+        let has_offer = !message.body().is_empty();
+        let mut answer = push.call.sdp.clone();
+        if has_offer {
+            let Some(held) = offer::judge_reoffer(message.body(), push.session.as_ref().map(|s| s.peer_path())) else {
+                // A new path would be a new session under the messages in flight (RFC 4975 8.2): not while we send.
+                let octets = respond::plain(cx, message, 488, peer);
+                cx.respond(reply, 488, octets);
+                return;
+            };
+            if let Some(session) = &mut push.session {
+                if held {
+                    session.pause();
+                } else {
+                    session.resume();
+                }
+            }
+            answer = offer::answer_again(&push.call.sdp, held);
+        }
+        let mut response = respond::begin(cx, message, 200, peer).record_route();
+        let contact = push.call.contact_value();
+        response = response.line(Name::Contact, &contact).line(Name::Allow, respond::ALLOW);
+        for (name, value) in refresh.response_lines() {
+            response = response.line(name, &value);
+        }
+        push.refresh = Some(refresh);
+        // An INVITE without an offer is answered with ours; an UPDATE without one stays without.
+        if has_offer || message.method() == Method::Invite {
+            response = response.body(b"application/sdp", &answer);
+        }
+        let octets = response.finish();
+        cx.respond(reply, 200, octets);
+        self.touch(key);
+    }
+
+    /// The session timer: refresh at half the interval when that is ours to do, end when nobody did (RFC 4028 10).
+    pub(super) fn session_timer(&mut self, cx: &mut Cx, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        if !matches!(push.stage, Stage::Sending | Stage::Waiting | Stage::Connecting) {
+            return;
+        }
+        let Some(timer) = &mut push.refresh else { return };
+        match timer.turn(cx.now.tick) {
+            TimerAct::None => {}
+            TimerAct::Expired => self.hang_up(cx, key, End::Transient(None)),
+            TimerAct::Refresh { interval_s } => {
+                if push.refreshing {
+                    return;
+                }
+                let method = if push.takes_update { Method::Update } else { Method::Invite };
+                let flow = push.call.flow;
+                let contact = push.call.contact_value();
+                let Some(dialog) = push.dialog.as_mut() else { return };
+                let mut request = invite::within(cx, dialog, method, &flow)
+                    .line(Name::Contact, &contact)
+                    .line(Name::Supported, respond::SUPPORTED)
+                    .line(Name::SessionExpires, format!("{interval_s};refresher=uac").as_bytes());
+                if method == Method::Invite {
+                    // The same o= line: nothing changes but the time (RFC 3264 8).
+                    request = request.line(Name::Allow, respond::ALLOW).body(b"application/sdp", &push.call.sdp);
+                }
+                if let Ok(txn) = cx.sip.request(cx.now.tick, method, request.finish(), flow) {
+                    push.refreshing = true;
+                    self.by_txn.insert(txn, (key, Role::Refresh));
+                }
+            }
+        }
+    }
+
+    fn refreshed(&mut self, cx: &mut Cx, key: Key, txn: ClientKey, message: &Message) {
+        let status = message.status();
+        let Some(push) = self.live.get_mut(key) else { return };
+        push.refreshing = false;
+        let flow = push.call.flow;
+        if message.cseq().1 == Method::Invite && (200..300).contains(&status) {
+            if let Some(dialog) = &push.dialog {
+                let ack = invite::ack(cx, dialog, message.cseq().0, &flow);
+                let late = Late { to_tag: dialog.remote_tag().to_vec(), ack: ack.clone(), flow };
+                cx.sip.transmit(flow, ack);
+                self.late.insert(txn, late);
+                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
+            }
+        }
+        self.by_txn.remove(&txn);
+        match status {
+            200..300 => {
+                if let Some(timer) = &mut push.refresh {
+                    timer.refreshed(cx.now.tick, message);
+                }
+            }
+            //= spec 7.7: session refresh failure 408/481: BYE
+            408 | 481 => self.hang_up(cx, key, End::Transient(None)),
+            // Anything else leaves the session as it is until it expires (RFC 4028 10).
+            _ => {}
+        }
+        self.touch(key);
+    }
+}
+
+fn dialog_of(request: Bytes, response: &Message) -> Option<Dialog> {
+    let request = Message::parse(request, &Limits::default()).ok()?;
+    Dialog::uac(&request, response)
+}
+
+fn decline_fork(cx: &mut Cx, request: Bytes, response: &Message, flow: &Flow) {
+    let Some(mut dialog) = dialog_of(request, response) else { return };
+    let ack = invite::ack(cx, &dialog, response.cseq().0, flow);
+    cx.sip.transmit(*flow, ack);
+    let bye = invite::within(cx, &mut dialog, Method::Bye, flow).finish();
+    // Its answer interests nobody; the transaction repeats it as long as is due.
+    if cx.sip.request(cx.now.tick, Method::Bye, bye, *flow).is_err() {
+        cx.counts.overloads += 1;
+    }
+}
+
+/// Where a 3xx sends us: its first Contact.
+fn redirect(message: &Message) -> Option<Vec<u8>> {
+    let contact = message.values(Name::Contact).next()?;
+    NameAddr::parse(contact).ok().map(|contact| contact.uri.to_vec())
+}

@@ -1,0 +1,203 @@
+//! What waits for each user whose home this core is.
+//!
+//! Other cores leave locators in a user's inbox; only the home takes them out, sorts them into the user's private list and
+//! decides (design 6): so two arrivals never race, and none is missed.
+
+use super::cx::{Commit, Cx, Timer};
+use super::policy::Expired;
+use crate::base::clock::{Tick, Wall};
+use crate::base::timers::TimerKey;
+use crate::store::directory::UserId;
+use crate::store::queue::Queue;
+use crate::store::record::{Flags, Locator, Place, Stamp};
+use crate::store::seen::Seen;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// A user's list, and the one timer for its earliest expiry.
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: Queue,
+    expiry: Option<(TimerKey, u32)>,
+}
+
+/// The lists of all users at home on this core.
+pub struct Users {
+    waiting: HashMap<UserId, Waiting>,
+    seen: Seen,
+    ready: Vec<UserId>,
+    drained: Vec<(Locator, u64)>,
+}
+
+impl Users {
+    /// No users yet; remembers at most `dedupe_entries` fingerprints of what was taken in.
+    pub fn new(dedupe_entries: usize) -> Users {
+        Users { waiting: HashMap::new(), seen: Seen::new(dedupe_entries), ready: Vec::new(), drained: Vec::new() }
+    }
+
+    /// What recovery found for a user.
+    pub fn adopt(&mut self, cx: &mut Cx, user: UserId, queue: Queue) {
+        self.waiting.insert(user, Waiting { queue, expiry: None });
+        self.watch(cx, user);
+    }
+
+    /// A fingerprint that recovery found.
+    pub fn remember(&mut self, fingerprint: u64) {
+        self.seen.insert(fingerprint);
+    }
+
+    /// Takes in what other cores (and this one) left; the users that have something new.
+    pub fn collect(&mut self, cx: &mut Cx) -> Vec<UserId> {
+        let mut ready = std::mem::take(&mut self.ready);
+        cx.directory.take_ready(cx.core, &mut ready);
+        let mut arrived = Vec::new();
+        for user in ready.drain(..) {
+            if self.take_in(cx, user) {
+                arrived.push(user);
+            }
+        }
+        self.ready = ready;
+        arrived
+    }
+
+    /// One user's inbox into their list; true when something new is in it.
+    pub fn take_in(&mut self, cx: &mut Cx, user: UserId) -> bool {
+        let mut drained = std::mem::take(&mut self.drained);
+        cx.directory.drain(user, &mut drained);
+        let mut twins = Vec::new();
+        let mut new = false;
+        for (locator, fingerprint) in drained.drain(..) {
+            // A twin was answered 202 by a core that could not know of the first: it is dropped here (design 6).
+            if !self.seen.insert(fingerprint) {
+                cx.counts.duplicates += 1;
+                twins.push(locator);
+                continue;
+            }
+            self.waiting.entry(user).or_default().queue.insert(locator);
+            new = true;
+        }
+        self.drained = drained;
+        if !twins.is_empty() {
+            let places: Vec<Place> = twins.iter().map(|twin| twin.place()).collect();
+            // A twin that cannot be written off now is still dropped: after a restart the home sees both and drops it again.
+            if let Ok(seq) = cx.log.append_tombstones(&places) {
+                cx.commit(seq, Commit::Note);
+            }
+            let octets = twins.iter().map(|twin| u64::from(twin.octets())).sum();
+            cx.directory.release(user, twins.len() as u32, octets);
+        }
+        if new {
+            self.watch(cx, user);
+        }
+        new
+    }
+
+    /// True when the user has something to be pushed.
+    pub fn has_new(&self, user: UserId) -> bool {
+        self.waiting.get(&user).is_some_and(|waiting| waiting.queue.iter().any(is_new))
+    }
+
+    /// Messages of a user to be pushed, oldest first.
+    pub fn new_messages(&self, user: UserId) -> impl Iterator<Item = Locator> {
+        self.waiting.get(&user).into_iter().flat_map(|waiting| waiting.queue.iter()).filter(is_new)
+    }
+
+    /// Those of them stamped at `from` or later.
+    pub fn new_from(&self, user: UserId, from: Stamp) -> impl Iterator<Item = Locator> {
+        self.waiting.get(&user).into_iter().flat_map(move |waiting| waiting.queue.iter_from(from)).filter(is_new)
+    }
+
+    /// The list of one user.
+    pub fn queue(&self, user: UserId) -> Option<&Queue> {
+        self.waiting.get(&user).map(|waiting| &waiting.queue)
+    }
+
+    /// How many users have something here.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// True when nobody has.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Their tombstones are durable: the messages are gone.
+    pub fn retire(&mut self, cx: &mut Cx, user: UserId, places: &[Place]) {
+        let Some(waiting) = self.waiting.get_mut(&user) else { return };
+        let (mut messages, mut octets) = (0u32, 0u64);
+        for &place in places {
+            if let Some(locator) = waiting.queue.remove(place) {
+                messages += 1;
+                octets += u64::from(locator.octets());
+            }
+        }
+        cx.directory.release(user, messages, octets);
+        if waiting.queue.is_empty() {
+            if let Some((timer, _)) = waiting.expiry.take() {
+                cx.timers.cancel(timer);
+            }
+            self.waiting.remove(&user);
+            cx.directory.close(user);
+        }
+    }
+
+    /// One timer per user, for the earliest expiry.
+    fn watch(&mut self, cx: &mut Cx, user: UserId) {
+        let Some(waiting) = self.waiting.get_mut(&user) else { return };
+        if cx.policy.expired != Expired::Delete {
+            return;
+        }
+        let Some(earliest) = waiting.queue.earliest_expiry() else { return };
+        match waiting.expiry {
+            Some((_, at)) if at <= earliest => return,
+            Some((timer, _)) => {
+                cx.timers.cancel(timer);
+            }
+            None => {}
+        }
+        let at = tick_of(cx, earliest);
+        waiting.expiry = Some((cx.timer_at(at, Timer::Expiry(user)), earliest));
+    }
+
+    /// The earliest expiry has come: what is over and not being sent right now is deleted.
+    ///
+    //= 12.2.2.4: the expired message is deleted undelivered to the destination User (local policy)
+    pub fn expire(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) {
+        let Some(waiting) = self.waiting.get_mut(&user) else { return };
+        waiting.expiry = None;
+        let now_s = cx.now.wall.seconds();
+        let over: Vec<Place> = waiting
+            .queue
+            .iter()
+            .filter(|locator| u64::from(locator.expiry_s()) <= now_s && !in_flight(locator.place()))
+            .map(|locator| locator.place())
+            .collect();
+        if !over.is_empty() {
+            match cx.log.append_tombstones(&over) {
+                Ok(seq) => {
+                    cx.counts.expired += over.len() as u64;
+                    cx.commit(seq, Commit::Retire { user, places: over });
+                }
+                Err(_) => cx.counts.overloads += 1,
+            }
+        }
+        // What is in flight, under way to its tombstone, or could not be written off is looked at again in a second.
+        let waiting = self.waiting.get_mut(&user);
+        let Some(waiting) = waiting else { return };
+        if let Some(earliest) = waiting.queue.earliest_expiry() {
+            let at = tick_of(cx, earliest).max(cx.now.tick + Duration::from_secs(1));
+            waiting.expiry = Some((cx.timer_at(at, Timer::Expiry(user)), earliest));
+        }
+    }
+}
+
+fn is_new(locator: &Locator) -> bool {
+    !locator.flags().has(Flags::RETAINED)
+}
+
+/// When a wall-clock second comes, on the monotonic clock.
+pub fn tick_of(cx: &Cx, second: u32) -> Tick {
+    let at = Wall(u64::from(second) * 1_000_000);
+    cx.now.tick + Duration::from_micros(at.0.saturating_sub(cx.now.wall.0))
+}

@@ -1,0 +1,241 @@
+//! The connections of one core: octets in until a whole message or frame is there, octets out one send at a time.
+//!
+//! A connection reads only into a buffer that the core lends (no lending, no reading: that is the back-pressure), and has at
+//! most one send under way. What waits to be sent is bounded: SIP by `backlog_octets`, MSRP by what its sessions frame per
+//! send.
+
+use super::effect::Effect;
+use super::input::Service;
+use crate::base::arena::Key;
+use crate::base::clock::{Now, Tick};
+use crate::base::gather::Gather;
+use crate::base::limits::Limits;
+use crate::base::net::ConnId;
+use crate::deferred::push::Pushes;
+use crate::wire::{msrp, sip};
+use bytes::{Bytes, BytesMut};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// First read of a connection: a typical response or two. It grows with what comes.
+const READ_FIRST: usize = 2 * 1024;
+/// Largest single read. 256 KiB are 200 MESSAGEs of a busy SIP core, or 2,000 MSRP responses.
+const READ_MOST: usize = 256 * 1024;
+/// A message begun must be whole by then, an MSRP connection bound, an unused one closed (spec 15).
+const PATIENCE: Duration = Duration::from_secs(30);
+/// After its last session an MSRP connection may be used again for this long (spec 7.7).
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What cuts a connection's octets.
+pub(super) enum Cutter {
+    Sip(sip::cut::Cut),
+    Msrp(msrp::cut::Cut),
+}
+
+/// One connection.
+pub(super) struct Conn {
+    pub(super) peer: SocketAddr,
+    pub(super) cutter: Cutter,
+    /// Read and not yet consumed; empty while lent.
+    pub(super) buffer: BytesMut,
+    read_size: usize,
+    /// Waits for the next send: SIP messages, MSRP answers that belong to no session.
+    pub(super) owed: Gather,
+    spare: Vec<Gather>,
+    sending: bool,
+    open: bool,
+    closing: bool,
+    /// The session that takes the body of the MSRP request being read.
+    pub(super) taker: Option<Key>,
+    /// Since when something unfinished lies in the buffer, or nobody uses the connection.
+    pub(super) waiting_since: Option<Tick>,
+    hang_up_at: Option<Tick>,
+}
+
+impl Conn {
+    fn new(service: Service, peer: SocketAddr, limits: &Limits) -> Conn {
+        let cutter = match service {
+            Service::Sip => Cutter::Sip(sip::cut::Cut::new(limits)),
+            Service::Msrp => Cutter::Msrp(msrp::cut::Cut::new(limits.msrp_head_octets)),
+        };
+        Conn {
+            peer,
+            cutter,
+            buffer: BytesMut::new(),
+            read_size: READ_FIRST,
+            owed: Gather::new(),
+            spare: Vec::new(),
+            sending: false,
+            open: false,
+            closing: false,
+            taker: None,
+            waiting_since: None,
+            hang_up_at: None,
+        }
+    }
+
+    /// True for MSRP.
+    pub(super) fn is_msrp(&self) -> bool {
+        matches!(self.cutter, Cutter::Msrp(_))
+    }
+
+    /// True once it is being closed: nothing more is read or sent.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+}
+
+/// All connections of one core.
+pub(super) struct Conns {
+    pub(super) table: HashMap<ConnId, Conn>,
+    limits: Limits,
+}
+
+impl Conns {
+    pub(super) fn new(limits: &Limits) -> Conns {
+        Conns { table: HashMap::new(), limits: limits.clone() }
+    }
+
+    /// Somebody connected; false when there is no room.
+    pub(super) fn accept(&mut self, now: Now, conn: ConnId, service: Service, peer: SocketAddr) -> bool {
+        let full = self.table.len() >= self.limits.connections;
+        let mut new = Conn::new(service, peer, &self.limits);
+        new.open = true;
+        new.waiting_since = (service == Service::Msrp).then_some(now.tick);
+        self.table.insert(conn, new);
+        !full
+    }
+
+    /// We connect.
+    pub(super) fn dial(&mut self, conn: ConnId, service: Service, peer: SocketAddr) {
+        self.table.insert(conn, Conn::new(service, peer, &self.limits));
+    }
+
+    /// It is there. What waited can be sent, and reading begins.
+    pub(super) fn connected(&mut self, conn: ConnId) {
+        if let Some(conn) = self.table.get_mut(&conn) {
+            conn.open = true;
+        }
+    }
+
+    /// Lends the connection's buffer for the next read.
+    pub(super) fn read_on(&mut self, id: ConnId, effects: &mut VecDeque<Effect>) {
+        let Some(conn) = self.table.get_mut(&id) else { return };
+        if conn.closing || !conn.open {
+            return;
+        }
+        let mut buffer = std::mem::take(&mut conn.buffer);
+        buffer.reserve(conn.read_size);
+        effects.push_back(Effect::Receive { conn: id, buffer });
+    }
+
+    /// Octets came back with the lent buffer: the reads grow with the traffic.
+    pub(super) fn returned(&mut self, id: ConnId, buffer: BytesMut, octets: usize) {
+        let Some(conn) = self.table.get_mut(&id) else { return };
+        if octets >= conn.read_size {
+            conn.read_size = (conn.read_size * 4).min(READ_MOST);
+        } else if octets < conn.read_size / 16 {
+            conn.read_size = (conn.read_size / 2).max(READ_FIRST);
+        }
+        conn.buffer = buffer;
+    }
+
+    /// Queues a SIP message. False when the peer does not drain what it asked for: close it.
+    pub(super) fn write(&mut self, id: ConnId, octets: Bytes) -> Written {
+        let Some(conn) = self.table.get_mut(&id) else { return Written::Gone };
+        if conn.closing {
+            return Written::Gone;
+        }
+        if conn.owed.len() + octets.len() > self.limits.backlog_octets {
+            return Written::Overflow;
+        }
+        conn.owed.push(octets);
+        Written::Queued
+    }
+
+    /// Sends what there is to send, unless a send is under way.
+    pub(super) fn pump(&mut self, now: Now, id: ConnId, pushes: &mut Pushes, effects: &mut VecDeque<Effect>) {
+        let Some(conn) = self.table.get_mut(&id) else { return };
+        if conn.sending || conn.closing || !conn.open {
+            return;
+        }
+        let mut gather = conn.spare.pop().unwrap_or_default();
+        // Answers we owe go first (spec 7.8).
+        std::mem::swap(&mut gather, &mut conn.owed);
+        if conn.is_msrp() && gather.len() < self.limits.send_octets {
+            pushes.fill(now, id, &mut gather, self.limits.send_octets);
+        }
+        if gather.is_empty() {
+            conn.spare.push(gather);
+            return;
+        }
+        conn.sending = true;
+        effects.push_back(Effect::Send { conn: id, gather });
+    }
+
+    /// A send ended.
+    pub(super) fn sent(&mut self, id: ConnId, mut gather: Gather) {
+        if let Some(conn) = self.table.get_mut(&id) {
+            gather.clear();
+            conn.sending = false;
+            // One to fill while the other is with the kernel.
+            if conn.spare.len() < 2 {
+                conn.spare.push(gather);
+            }
+        }
+    }
+
+    /// Begins to close; [`Conns::closed`] follows.
+    pub(super) fn close(&mut self, id: ConnId, reset: bool, effects: &mut VecDeque<Effect>) {
+        if let Some(conn) = self.table.get_mut(&id)
+            && !conn.closing
+        {
+            conn.closing = true;
+            effects.push_back(Effect::Close { conn: id, reset });
+        }
+    }
+
+    /// It is gone.
+    pub(super) fn closed(&mut self, id: ConnId) {
+        self.table.remove(&id);
+    }
+
+    /// No session uses it any more: close it in a while.
+    pub(super) fn hang_up(&mut self, now: Now, id: ConnId) {
+        if let Some(conn) = self.table.get_mut(&id) {
+            conn.hang_up_at = Some(now.tick + GRACE);
+        }
+    }
+
+    /// Connections that have waited too long for the rest of a message, or for anybody to use them.
+    pub(super) fn overdue(&mut self, now: Now, uses: impl Fn(ConnId) -> bool) -> Vec<ConnId> {
+        let mut overdue = Vec::new();
+        for (&id, conn) in &mut self.table {
+            if conn.closing {
+                continue;
+            }
+            if conn.is_msrp() && uses(id) {
+                conn.hang_up_at = None;
+                conn.waiting_since = None;
+                continue;
+            }
+            let late = conn.waiting_since.is_some_and(|since| now.tick - since >= PATIENCE);
+            if late || conn.hang_up_at.is_some_and(|at| at <= now.tick) {
+                overdue.push(id);
+            }
+        }
+        overdue.sort_unstable();
+        overdue
+    }
+}
+
+/// What became of octets for a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Written {
+    Queued,
+    /// The connection does not exist any more.
+    Gone,
+    /// More waits than the bound allows.
+    Overflow,
+}

@@ -1,0 +1,161 @@
+//! Which use case a SIP request belongs to, and on which core (design 6, Cores and SIP).
+//!
+//! The receiving core decides deposits. Publications belong to the user's home, requests within a dialog to the core whose
+//! number our Contact carries: those go there as letters, and the answer comes back as one.
+
+use super::core::Core;
+use super::effect::Effect;
+use super::letters::Letter;
+use crate::base::net::{CoreId, Flow};
+use crate::deferred::cx::Reply;
+use crate::deferred::identity::{self, Address, Resource};
+use crate::deferred::invite;
+use crate::deferred::respond::{self, Refusal};
+use crate::proto::sip::endpoint::Endpoint;
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::{Method, Name};
+
+impl Core {
+    /// A message that parsed: to the transaction layer, or to the core whose transaction it belongs to.
+    pub(super) fn sip_message(&mut self, message: Message, flow: Flow) {
+        if let Some(core) = self.owner_of_stray(&message)
+            && core != self.cx.core
+        {
+            if usize::from(core.0) < usize::from(self.cores) {
+                self.effects.push_back(Effect::Letter { to: core, letter: Letter::Stray { message, flow } });
+            }
+            return;
+        }
+        self.cx.sip.receive(self.cx.now.tick, message, flow);
+    }
+
+    /// The core a response or ACK belongs to: our branches and Contacts begin with its number.
+    fn owner_of_stray(&self, message: &Message) -> Option<CoreId> {
+        if !message.is_request() {
+            return message.top_via().branch.and_then(Endpoint::core_of_branch);
+        }
+        None
+    }
+
+    /// A new request, here or by letter: decided on this core or sent to the one that decides.
+    pub(super) fn serve(&mut self, reply: Reply, message: Message, flow: Flow) {
+        if self.cx.stopping && message.to_tag().is_none() {
+            let refusal = Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
+            return self.refuse(reply, &message, &flow, &refusal);
+        }
+        let method = message.method();
+        //= RFC 3261 8.2.1: a method that is not recognised or not supported
+        if method == Method::Other {
+            return self.refuse(reply, &message, &flow, &Refusal::of(501).with(Name::Allow, respond::ALLOW));
+        }
+        let addresses = &self.cx.addresses;
+        let resource = identity::resource(&self.cx.policy, message.request_uri(), |host| addresses.is_own_host(host));
+        let resource = match resource {
+            Ok(resource) => resource,
+            Err(unserved) => return self.refuse(reply, &message, &flow, &Refusal::of(unserved.status())),
+        };
+        if message.to_tag().is_some() {
+            return self.within_dialog(reply, message, flow, &resource);
+        }
+        match (method, resource) {
+            (Method::Options, _) => self.options(reply, &message, &flow),
+            (Method::Message, Resource::User(owner)) => self.deposit(reply, &message, &flow, &owner),
+            (Method::Publish, Resource::User(owner)) => {
+                let home = self.cx.directory.home(&owner);
+                if home != self.cx.core && reply.core == self.cx.core {
+                    return self.letter_request(home, reply, message, flow);
+                }
+                match identity::originator(&message, flow.peer().ip(), &self.trusted) {
+                    Some(by) => self.presences.publish(&mut self.cx, reply, &message, flow, owner, &by),
+                    None => self.refuse(reply, &message, &flow, &Refusal::of(403)),
+                }
+            }
+            //= RFC 3903 6-1: the Request-URI is not one for which this is the compositor: 404
+            (Method::Publish, _) => self.refuse(reply, &message, &flow, &Refusal::of(404)),
+            // Interactive sessions are not deferred (spec 3.2); large messages and retrieval come with their clauses.
+            (Method::Invite, _) => {
+                if !accepts_sdp(&message) {
+                    return self.refuse(reply, &message, &flow, &Refusal::of(406));
+                }
+                let unknown = respond::unsupported(&message, &[respond::SUPPORTED]);
+                if !unknown.is_empty() {
+                    return self.refuse(reply, &message, &flow, &Refusal::of(420).with(Name::Unsupported, unknown));
+                }
+                let warning = respond::warning(&self.cx, "sessions are not deferred");
+                self.refuse(reply, &message, &flow, &Refusal::of(480).with(Name::Warning, warning));
+            }
+            (Method::Subscribe, _) => {
+                let events = Refusal::of(489).with(Name::AllowEvents, "presence, poc-settings, im-settings");
+                self.refuse(reply, &message, &flow, &events);
+            }
+            //= RFC 3261 12.2.2: a request that belongs to a dialog we do not know
+            (Method::Bye | Method::Update | Method::Notify | Method::Prack | Method::Info, _) => {
+                self.refuse(reply, &message, &flow, &Refusal::of(481));
+            }
+            _ => self.refuse(reply, &message, &flow, &Refusal::of(405).with(Name::Allow, respond::ALLOW)),
+        }
+    }
+
+    fn deposit(&mut self, reply: Reply, message: &Message, flow: &Flow, owner: &Address) {
+        match identity::originator(message, flow.peer().ip(), &self.trusted) {
+            Some(sender) => self.deposits.receive(&mut self.cx, reply, message, flow, owner, &sender),
+            //= spec 1.4: no P-Asserted-Identity from a trusted peer: 403
+            None => {
+                let warning = respond::warning(&self.cx, "no asserted identity from a trusted peer");
+                self.refuse(reply, message, flow, &Refusal::of(403).with(Name::Warning, warning));
+            }
+        }
+    }
+
+    /// A request with a To tag: it belongs to the dialog that our Contact names.
+    fn within_dialog(&mut self, reply: Reply, message: Message, flow: Flow, resource: &Resource) {
+        let found = match resource {
+            Resource::Contact(user) => invite::contact_key(user),
+            _ => None,
+        };
+        let Some((core, key)) = found.filter(|&(core, _)| core < self.cores) else {
+            return self.refuse(reply, &message, &flow, &Refusal::of(481));
+        };
+        if CoreId(core) != self.cx.core {
+            if reply.core == self.cx.core {
+                return self.letter_request(CoreId(core), reply, message, flow);
+            }
+            return self.refuse(reply, &message, &flow, &Refusal::of(481));
+        }
+        self.pushes.within(&mut self.cx, reply, &message, &flow, key);
+    }
+
+    fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {
+        self.effects.push_back(Effect::Letter { to, letter: Letter::Request { reply, message, flow } });
+    }
+
+    /// What we can do (spec 16, OPTIONS).
+    fn options(&mut self, reply: Reply, message: &Message, flow: &Flow) {
+        let unknown = respond::unsupported(message, &[respond::SUPPORTED]);
+        if !unknown.is_empty() {
+            return self.refuse(reply, message, flow, &Refusal::of(420).with(Name::Unsupported, unknown));
+        }
+        let octets = respond::begin(&mut self.cx, message, 200, flow.peer())
+            .line(Name::Allow, respond::ALLOW)
+            .line(Name::Accept, b"application/sdp, application/pidf+xml, application/poc-settings+xml")
+            .line(Name::Supported, respond::SUPPORTED)
+            .line(Name::AllowEvents, b"presence, poc-settings, im-settings")
+            .finish();
+        self.cx.respond(reply, 200, octets);
+    }
+
+    pub(super) fn refuse(&mut self, reply: Reply, message: &Message, flow: &Flow, refusal: &Refusal) {
+        self.cx.counts.refused += 1;
+        let octets = refusal.response(&mut self.cx, message, flow.peer());
+        self.cx.respond(reply, refusal.status, octets);
+    }
+}
+
+/// An INVITE whose Accept leaves out SDP cannot be answered (RFC 4475 3.3.14).
+fn accepts_sdp(message: &Message) -> bool {
+    message.header(Name::Accept).is_none()
+        || message.values(Name::Accept).any(|range| {
+            let media = crate::wire::sip::fields::media_type(range);
+            media.eq_ignore_ascii_case(b"application/sdp") || media == b"application/*" || media == b"*/*"
+        })
+}
