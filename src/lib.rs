@@ -3,4 +3,5 @@
 pub mod base;
 pub mod deferred;
 pub mod engine;
+pub mod proto;
 pub mod store;
