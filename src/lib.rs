@@ -5,3 +5,4 @@ pub mod deferred;
 pub mod engine;
 pub mod proto;
 pub mod store;
+pub mod wire;
