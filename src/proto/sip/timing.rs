@@ -82,8 +82,9 @@ pub struct Repeat {
 }
 
 impl Repeat {
-    /// First repetition one `interval` from `now`.
+    /// First repetition one `interval` from `now`. No interval is shorter than the wheel can tell, or repeating would not end.
     pub fn starting(now: Tick, interval: Duration) -> Repeat {
+        let interval = interval.max(Duration::from_millis(1));
         Repeat { at: now + interval, interval }
     }
 
@@ -111,7 +112,7 @@ impl Repeat {
     ///
     /// Counted from `now` and not from when it was due: a core that was late does not send a volley.
     pub fn again(&mut self, now: Tick, most: Duration) {
-        self.interval = self.interval.saturating_mul(2).min(most);
+        self.interval = self.interval.saturating_mul(2).min(most.max(Duration::from_millis(1)));
         self.at = now + self.interval;
     }
 }
