@@ -1,0 +1,10 @@
+//! Octets <-> values of spans. No time, no chance, no state beyond a cut position.
+//!
+//! What arrives is looked at where it lies: values here borrow, or point with a [`crate::base::span::Span`]. Whatever the
+//! peer sends, nothing in this room panics, and nothing allocates in proportion to a number the peer merely claims.
+
+pub mod date;
+pub mod params;
+pub mod scan;
+pub mod sip;
+pub mod uri;
