@@ -3,4 +3,6 @@
 pub mod base;
 pub mod deferred;
 pub mod engine;
+pub mod proto;
 pub mod store;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! SIP's machines.
+
+pub mod offer;
