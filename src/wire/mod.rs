@@ -3,8 +3,11 @@
 //! What arrives is looked at where it lies: values here borrow, or point with a [`crate::base::span::Span`]. Whatever the
 //! peer sends, nothing in this room panics, and nothing allocates in proportion to a number the peer merely claims.
 
+pub mod cpim;
 pub mod date;
+pub mod msrp;
 pub mod params;
 pub mod scan;
+pub mod sdp;
 pub mod sip;
 pub mod uri;

@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod invite_client;
 pub mod invite_server;
 pub mod key;
+pub mod offer;
 pub mod publication;
 pub mod request_client;
 pub mod request_server;

@@ -1,0 +1,351 @@
+//! The offer of a push and what its answer means (spec 6, 6.1, 6.2; RFC 3264, 4975 8, 6135).
+//!
+//! Knows which attributes a push needs and which answers can be pushed to. Knows no dialog and opens no connection.
+
+use crate::wire::msrp::uri::{self, MsrpUri, Scheme, UriFault};
+use crate::wire::sdp::{Description, Media, MsrpStream, SdpFault};
+pub use crate::wire::sdp::{Direction, Setup};
+
+/// What a push may carry at the root (spec 6).
+pub const ACCEPT_TYPES: &[u8] = b"multipart/mixed message/cpim message/sip message/sipfrag";
+
+/// MSRP over plain TCP.
+const PROTO: &[u8] = b"TCP/MSRP";
+
+/// Our side of a push session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// `sess-id` of the o-line: NTP seconds at the session's birth will do.
+    pub session_id: u64,
+    /// `sess-version`, from 1. The same again: nothing changed (RFC 4975 8.4).
+    pub version: u64,
+    /// Our host as the client reaches it: an address, IPv6 without brackets, or a name.
+    pub host: Vec<u8>,
+    /// Our MSRP port.
+    pub port: u16,
+    /// Our URI, as [`Offer::path`] makes it.
+    pub path: Vec<u8>,
+}
+
+impl Offer {
+    /// Our URI for a session whose id is 20 random hex digits: 80 bits (RFC 4975 14.1).
+    pub fn path(host: &[u8], port: u16, session_id: &[u8; 20]) -> Vec<u8> {
+        uri::local(host, port, session_id)
+    }
+
+    /// The offer of a push.
+    //= 12.2.2.2-1g: SDP offer, sendonly
+    //= RFC 6135 4.1: a globally reachable server offers actpass
+    pub fn write(&self) -> Vec<u8> {
+        self.describe(Direction::SendOnly, Some(Setup::ActPass))
+    }
+
+    /// The answer to a later offer of the peer's, in a session that is up. `ours` is who connects as it was agreed.
+    //= RFC 4975 8.4: the answerer MUST respond with a path that is valid at the time
+    pub fn write_answer(&self, offer: &[u8], ours: Setup) -> Result<Vec<u8>, AnswerFault> {
+        let description = Description::parse(offer).map_err(AnswerFault::Sdp)?;
+        let media = description.message().ok_or(AnswerFault::Refused)?;
+        let direction = if description.direction(media).receives() { Direction::SendOnly } else { Direction::Inactive };
+        let mut out = Vec::with_capacity(512);
+        self.stream(direction, Some(ours)).write_answer(&mut out, &description);
+        Ok(out)
+    }
+
+    /// What we would have accepted, for a 488: the same with port 0.
+    pub fn write_capabilities(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        MsrpStream { port: 0, path: b"", setup: None, ..self.stream(Direction::SendOnly, None) }.write(&mut out);
+        out
+    }
+
+    fn describe(&self, direction: Direction, setup: Option<Setup>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        self.stream(direction, setup).write(&mut out);
+        out
+    }
+
+    fn stream(&self, direction: Direction, setup: Option<Setup>) -> MsrpStream<'_> {
+        MsrpStream {
+            session_id: self.session_id,
+            version: self.version,
+            host: &self.host,
+            port: self.port,
+            proto: PROTO,
+            direction,
+            accept_types: ACCEPT_TYPES,
+            wrapped_types: b"*",
+            max_size: None,
+            setup,
+            path: &self.path,
+        }
+    }
+}
+
+/// Why an answer cannot be pushed to. All end in BYE.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AnswerFault {
+    /// No session description.
+    Sdp(SdpFault),
+    /// No `message` stream, or all with port 0.
+    Refused,
+    /// Another transport than we offered.
+    Protocol,
+    /// No `a=path`.
+    NoPath,
+    /// A URI of the path is none.
+    Path(UriFault),
+    /// A URI of the path has no port.
+    NoPort,
+    /// A URI of the path is `msrps`, or not over TCP.
+    Transport,
+    /// The peer does not receive.
+    Direction(Direction),
+}
+
+/// What the peer wants.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Value of its `a=path`: all URIs, literally, one space between them.
+    pub peer_path: Vec<u8>,
+    /// Where we connect: host (IPv6 without brackets) and port of the leftmost URI. `None`: the peer connects.
+    pub connect_to: Option<(Vec<u8>, u16)>,
+    /// Who connects, as the peer said; `None` when it said nothing we know.
+    pub setup: Option<Setup>,
+    /// Largest message it wants, octets.
+    pub max_size: Option<u64>,
+    /// Which types it takes.
+    pub accepts: Accepts,
+    /// Which way, as the peer sees it.
+    pub direction: Direction,
+}
+
+impl Answer {
+    /// True when relays stand between us and the peer: then a 200 is the next hop's only (spec 2.4).
+    pub fn is_relayed(&self) -> bool {
+        uri::uris(&self.peer_path).count() > 1
+    }
+}
+
+/// Judges the answer to [`Offer::write`].
+pub fn judge_answer(sdp: &[u8]) -> Result<Answer, AnswerFault> {
+    let answer = judge(sdp)?;
+    //= 6.1: direction must be recvonly; sendrecv or absent is taken
+    if answer.direction.receives() { Ok(answer) } else { Err(AnswerFault::Direction(answer.direction)) }
+}
+
+/// Judges a later offer of the peer's in a running session: `direction` says whether to pause or to go on (spec 7.7).
+pub fn judge_offer(sdp: &[u8]) -> Result<Answer, AnswerFault> {
+    judge(sdp)
+}
+
+fn judge(sdp: &[u8]) -> Result<Answer, AnswerFault> {
+    let description = Description::parse(sdp).map_err(AnswerFault::Sdp)?;
+    let media = description.message().ok_or(AnswerFault::Refused)?;
+    if !media.proto.eq_ignore_ascii_case(PROTO) {
+        return Err(AnswerFault::Protocol);
+    }
+    let path = description.attribute(media, b"path").filter(|path| !path.is_empty()).ok_or(AnswerFault::NoPath)?;
+    let (peer_path, first_hop) = judge_path(path)?;
+    let setup = description.attribute(media, b"setup").and_then(Setup::read);
+    //= RFC 4975 8.5: without more, the party that sent the offer connects
+    let connect_to = (setup != Some(Setup::Active)).then_some(first_hop);
+    Ok(Answer {
+        peer_path,
+        connect_to,
+        setup,
+        max_size: max_size(&description, media),
+        accepts: Accepts::read(
+            description.attribute(media, b"accept-types").unwrap_or_default(),
+            description.attribute(media, b"accept-wrapped-types").unwrap_or_default(),
+        ),
+        direction: description.direction(media),
+    })
+}
+
+/// The path with single spaces, and the first hop's host and port.
+//= RFC 4975 8.2: MSRP URIs included in an SDP offer or answer MUST include explicit port numbers
+fn judge_path(path: &[u8]) -> Result<(Vec<u8>, (Vec<u8>, u16)), AnswerFault> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut first = None;
+    for (n, text) in uri::uris(path).enumerate() {
+        let uri = MsrpUri::parse(text).map_err(AnswerFault::Path)?;
+        let port = uri.port.ok_or(AnswerFault::NoPort)?;
+        if uri.scheme != Scheme::Msrp || !uri.transport.eq_ignore_ascii_case(b"tcp") {
+            return Err(AnswerFault::Transport);
+        }
+        if n >= crate::wire::msrp::head::PATH_URIS_MAX || text.iter().any(|octet| !octet.is_ascii_graphic()) {
+            return Err(AnswerFault::Path(UriFault::Host));
+        }
+        if n > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(text);
+        first.get_or_insert_with(|| (uri.host.to_vec(), port));
+    }
+    first.map(|hop| (out, hop)).ok_or(AnswerFault::NoPath)
+}
+
+/// `max-size`, or `maxsize` as one network writes it. Zero is no bound anybody means.
+fn max_size(description: &Description<'_>, media: &Media<'_>) -> Option<u64> {
+    let value = description.attribute(media, b"max-size").or_else(|| description.attribute(media, b"maxsize"))?;
+    std::str::from_utf8(value).ok()?.parse().ok().filter(|&octets| octets > 0)
+}
+
+/// Content types a peer takes (RFC 4975 8.6).
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Accepts {
+    /// From accept-types: lower case, without parameters.
+    types: Vec<Vec<u8>>,
+    /// From accept-wrapped-types.
+    wrapped: Vec<Vec<u8>>,
+}
+
+impl Accepts {
+    /// Reads the two attributes' values.
+    pub fn read(accept_types: &[u8], wrapped_types: &[u8]) -> Accepts {
+        Accepts { types: entries(accept_types), wrapped: entries(wrapped_types) }
+    }
+
+    /// True when a message of type `root` may be sent whose parts are of the types `wrapped`. Parameters are ignored.
+    //= RFC 4975 8.6: MUST NOT send a top-level type not in accept-types, nor a type in neither list
+    pub fn takes(&self, root: &[u8], wrapped: &[&[u8]]) -> bool {
+        lists(&self.types, root) && wrapped.iter().all(|part| lists(&self.types, part) || lists(&self.wrapped, part))
+    }
+}
+
+/// Splits at spaces outside quoted strings and drops parameters.
+fn entries(list: &[u8]) -> Vec<Vec<u8>> {
+    let mut quoted = false;
+    let words = list.split(move |&octet| {
+        quoted ^= octet == b'"';
+        octet == b' ' && !quoted
+    });
+    words.map(|entry| essence(entry).to_ascii_lowercase()).filter(|entry| !entry.is_empty()).collect()
+}
+
+/// `type/subtype` without parameters.
+fn essence(entry: &[u8]) -> &[u8] {
+    entry.split(|&octet| octet == b';').next().unwrap_or_default().trim_ascii()
+}
+
+fn lists(list: &[Vec<u8>], media_type: &[u8]) -> bool {
+    let wanted = essence(media_type);
+    list.iter().any(|entry| match entry.as_slice() {
+        b"*" | b"*/*" => true,
+        entry => match entry.strip_suffix(b"/*") {
+            Some(family) => wanted
+                .split_at_checked(family.len())
+                .is_some_and(|(start, rest)| start.eq_ignore_ascii_case(family) && rest.starts_with(b"/")),
+            None => entry.eq_ignore_ascii_case(wanted),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ours() -> Offer {
+        Offer {
+            session_id: 3_954_441_600,
+            version: 1,
+            host: b"192.0.2.10".to_vec(),
+            port: 2855,
+            path: b"msrp://192.0.2.10:2855/9di4eae923wzd0x7b2m6;tcp".to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_offer_is_the_one_of_section_6() {
+        let expected = "v=0\r\no=dmf 3954441600 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
+            m=message 2855 TCP/MSRP *\r\na=sendonly\r\n\
+            a=accept-types:multipart/mixed message/cpim message/sip message/sipfrag\r\na=accept-wrapped-types:*\r\n\
+            a=setup:actpass\r\na=path:msrp://192.0.2.10:2855/9di4eae923wzd0x7b2m6;tcp\r\n";
+        assert_eq!(String::from_utf8(ours().write()).unwrap(), expected);
+        let six = Offer { host: b"2001:db8::1".to_vec(), ..ours() };
+        assert!(String::from_utf8(six.write()).unwrap().contains("c=IN IP6 2001:db8::1\r\n"));
+        assert_eq!(
+            Offer::path(b"2001:db8::1", 2855, b"9di4eae923wzd0x7b2m6"),
+            b"msrp://[2001:db8::1]:2855/9di4eae923wzd0x7b2m6;tcp"
+        );
+        let capabilities = String::from_utf8(ours().write_capabilities()).unwrap();
+        assert!(capabilities.contains("m=message 0 TCP/MSRP *\r\n") && !capabilities.contains("a=path"));
+    }
+
+    fn answer(lines: &str) -> Result<Answer, AnswerFault> {
+        judge_answer(
+            format!("v=0\r\no=b 1 1 IN IP4 b.example.com\r\ns= -\r\nc=IN IP4 b.example.com\r\nt=0 0\r\n{lines}")
+                .as_bytes(),
+        )
+    }
+
+    #[test]
+    fn without_setup_we_connect_to_the_leftmost_uri() {
+        let answer = answer(
+            "m=message 8493 TCP/MSRP *\r\na=accept-types:message/cpim text/plain\r\na=maxsize:5000\r\n\
+             a=path:msrp://relay.example.com:9000/r;tcp  msrp://bob.example.com:8493/si438dsaodes;tcp\r\n",
+        )
+        .unwrap();
+        assert_eq!(answer.connect_to, Some((b"relay.example.com".to_vec(), 9000)));
+        assert_eq!(
+            answer.peer_path,
+            b"msrp://relay.example.com:9000/r;tcp msrp://bob.example.com:8493/si438dsaodes;tcp"
+        );
+        assert_eq!((answer.setup, answer.max_size, answer.direction), (None, Some(5000), Direction::SendRecv));
+        assert!(answer.is_relayed());
+        assert!(answer.accepts.takes(b"Message/CPIM; charset=x", &[b"text/plain"]));
+        assert!(!answer.accepts.takes(b"multipart/mixed", &[]));
+        assert!(!answer.accepts.takes(b"message/cpim", &[b"message/sip"]));
+    }
+
+    #[test]
+    fn an_active_peer_connects_and_holdconn_is_as_absent() {
+        let path = "a=path:msrp://b:1/s;tcp\r\n";
+        let active = answer(&format!("m=message 9 TCP/MSRP *\r\na=recvonly\r\na=setup:active\r\n{path}")).unwrap();
+        assert_eq!(active.connect_to, None);
+        let hold = answer(&format!("m=message 9 TCP/MSRP *\r\na=setup:holdconn\r\n{path}")).unwrap();
+        assert_eq!((hold.setup, hold.connect_to), (None, Some((b"b".to_vec(), 1))));
+    }
+
+    #[test]
+    fn answers_that_cannot_be_pushed_to_say_why() {
+        let path = "a=path:msrp://b:1/s;tcp\r\n";
+        let table = [
+            ("".to_owned(), AnswerFault::Refused),
+            (format!("m=message 0 TCP/MSRP *\r\n{path}"), AnswerFault::Refused),
+            (format!("m=message 1 TCP/TLS/MSRP *\r\n{path}"), AnswerFault::Protocol),
+            ("m=message 1 TCP/MSRP *\r\n".to_owned(), AnswerFault::NoPath),
+            ("m=message 1 TCP/MSRP *\r\na=path:msrp://b/s;tcp\r\n".to_owned(), AnswerFault::NoPort),
+            ("m=message 1 TCP/MSRP *\r\na=path:msrps://b:1/s;tcp\r\n".to_owned(), AnswerFault::Transport),
+            ("m=message 1 TCP/MSRP *\r\na=path:sip:b\r\n".to_owned(), AnswerFault::Path(UriFault::Scheme)),
+            (format!("m=message 1 TCP/MSRP *\r\na=inactive\r\n{path}"), AnswerFault::Direction(Direction::Inactive)),
+            (format!("a=sendonly\r\nm=message 1 TCP/MSRP *\r\n{path}"), AnswerFault::Direction(Direction::SendOnly)),
+        ];
+        for (lines, fault) in table {
+            assert_eq!(answer(&lines).unwrap_err(), fault, "{lines}");
+        }
+        assert_eq!(judge_answer(b"").unwrap_err(), AnswerFault::Sdp(SdpFault::Version));
+    }
+
+    #[test]
+    fn wildcards_take_what_they_cover() {
+        let any = Accepts::read(b"*", b"");
+        assert!(any.takes(b"multipart/mixed", &[b"message/sip", b"message/msrp"]));
+        let family = Accepts::read(b"multipart/* text/plain;format=\"a b\"", b"message/*");
+        assert!(family.takes(b"multipart/mixed;boundary=\"x\"", &[b"message/sip", b"TEXT/plain"]));
+        assert!(!family.takes(b"message/sip", &[]));
+        assert!(!family.takes(b"multipartish/mixed", &[]));
+        assert!(!Accepts::default().takes(b"text/plain", &[]));
+    }
+
+    #[test]
+    fn a_hold_is_answered_inactive_and_the_end_of_it_sendonly() {
+        let hold = b"v=0\r\no=b 1 2 IN IP4 b\r\ns=-\r\nt=0 0\r\nm=message 1 TCP/MSRP *\r\na=inactive\r\na=path:msrp://b:1/s;tcp\r\n";
+        assert_eq!(judge_offer(hold).unwrap().direction, Direction::Inactive);
+        let answer = ours().write_answer(hold, Setup::Passive).unwrap();
+        assert!(String::from_utf8(answer).unwrap().contains("a=inactive\r\n"));
+        let on = b"v=0\r\no=b 1 3 IN IP4 b\r\ns=-\r\nt=0 0\r\nm=message 1 TCP/MSRP *\r\na=recvonly\r\na=path:msrp://b:1/s;tcp\r\n";
+        let answer = String::from_utf8(ours().write_answer(on, Setup::Passive).unwrap()).unwrap();
+        assert!(answer.contains("a=sendonly\r\n") && answer.contains("a=setup:passive\r\n"));
+    }
+}
