@@ -6,8 +6,12 @@
 pub mod cpim;
 pub mod date;
 pub mod msrp;
+pub mod multipart;
 pub mod params;
+pub mod pidf;
 pub mod scan;
 pub mod sdp;
+pub mod settings;
 pub mod sip;
 pub mod uri;
+pub mod xml;
