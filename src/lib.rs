@@ -4,3 +4,4 @@ pub mod base;
 pub mod deferred;
 pub mod engine;
 pub mod store;
+pub mod uring;
