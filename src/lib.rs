@@ -1,6 +1,7 @@
 //! deferd: the OMA SIMPLE IM Deferred Messaging Function as a daemon.
 
 pub mod base;
+pub mod control;
 pub mod deferred;
 pub mod engine;
 pub mod store;
