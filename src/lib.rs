@@ -1,8 +1,10 @@
 //! deferd: the OMA SIMPLE IM Deferred Messaging Function as a daemon.
 
 pub mod base;
+pub mod control;
 pub mod deferred;
 pub mod engine;
 pub mod proto;
 pub mod store;
 pub mod wire;
+pub mod uring;

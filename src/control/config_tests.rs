@@ -1,0 +1,219 @@
+//! Tests of the configuration: every key once, and a table of bad files with the lines that are to be reported.
+
+use super::*;
+
+const LEAST: &str = "[server]\nhostname = \"Im.Example.org\"\ndomains = [\"Example.org\"]\n";
+
+const FULL: &str = r#"
+[server]
+hostname = "mailserver.example.org"
+domains  = ["example.org", "example.net"]
+data_dir = "/srv/deferd"
+cores    = 3
+stop_timeout   = "7s"
+control_socket = "/run/deferd.sock"
+[sip]
+listen         = ["udp:0.0.0.0:5070", "tcp:[::1]:5071"]
+advertise      = "im.example.org:5070"
+outbound_proxy = "udp:127.0.0.1:5090"
+trusted        = ["10.0.0.0/8"]
+[msrp]
+listen          = ["127.0.0.1:2900"]
+advertise       = "msrp.example.org"
+connect_allow   = ["192.0.2.0/24"]
+bind_source     = false
+chunk_max       = "4KiB"
+window_messages = 12
+window_octets   = "128KiB"
+bind_timeout    = "11s"
+tx_timeout      = "12s"
+[http]
+listen  = "127.0.0.1:8081"
+trusted = ["192.0.2.1"]
+[policy]
+release_version = "OMA2.0"
+offline_delivery = false
+push_min_interval = "6s"
+after_push = "retain"
+retrieved  = "delete"
+expired    = "deliver_marked"
+bin_retention = "1d"
+max_message_size = "1MiB"
+date_skew = "1m"
+report_wait = "2s"
+session_expires = "20m"
+min_se = "100s"
+[policy.push]
+invite_expires = "61s"
+[policy.expire]
+max = "10d"
+default_pager = "3d"
+default_large = "2d"
+[policy.quota]
+messages = 77
+octets = "3MiB"
+policy = "drop_oldest"
+[policy.publish]
+min_expires = "2m"
+default_expires = "30m"
+max_expires = "2h"
+[policy.settings]
+events = ["e"]
+types = ["t/u"]
+memory = "1h"
+[limits]
+users = 101
+connections = 102
+transactions = 103
+sessions = 104
+dedupe_entries = 105
+letters = 106
+sip_head_octets = "2KiB"
+sip_headers = 107
+sip_body_octets = "3KiB"
+msrp_head_octets = "4KiB"
+segment_octets = "2MiB"
+commit_octets = "5MiB"
+send_octets = "6KiB"
+backlog_octets = 7000
+"#;
+
+#[test]
+fn only_names_have_no_default() {
+    let config = Config::parse(LEAST).unwrap();
+    assert_eq!(config.policy.hostname, "im.example.org");
+    assert_eq!(config.policy.domains, ["example.org"]);
+    assert_eq!(config.server.data_dir, PathBuf::from("/var/lib/deferd"));
+    assert_eq!(config.server.control_socket, PathBuf::from("/var/lib/deferd/control.sock"));
+    assert_eq!(config.server.stop_timeout, Duration::from_secs(5));
+    assert_eq!(config.sip.listen.len(), 2);
+    assert_eq!(config.sip.listen[0].transport, Transport::Udp);
+    assert_eq!(config.sip.trusted.len(), 2);
+    assert_eq!(config.msrp.connect_allow.len(), 7);
+    assert_eq!((config.msrp.chunk_max, config.msrp.window_octets), (8192, 1 << 20));
+    assert_eq!(config.http.listen, Some("127.0.0.1:8080".parse().unwrap()));
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(format!("{:?}", config.policy), format!("{:?}", Policy::new("im.example.org", &["example.org"])));
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = Config::parse(FULL).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let secs = Duration::from_secs;
+    assert_eq!((config.server.cores, config.server.stop_timeout), (3, secs(7)));
+    assert_eq!(config.server.data_dir, PathBuf::from("/srv/deferd"));
+    assert_eq!(config.server.control_socket, PathBuf::from("/run/deferd.sock"));
+    assert_eq!(config.sip.advertise.as_deref(), Some("im.example.org:5070"));
+    assert!(config.sip.outbound_proxy.is_some_and(|to| to.addr.port() == 5090));
+    assert_eq!(config.msrp.advertise.as_deref(), Some("msrp.example.org"));
+    assert!(!config.msrp.bind_source);
+    assert_eq!((config.msrp.chunk_max, config.msrp.window_messages, config.msrp.window_octets), (4096, 12, 131_072));
+    assert_eq!((config.msrp.bind_timeout, config.msrp.tx_timeout), (secs(11), secs(12)));
+    assert_eq!(config.http.trusted[0].to_string(), "192.0.2.1/32");
+    let policy = &config.policy;
+    assert_eq!(policy.domains, ["example.org", "example.net"]);
+    assert_eq!((policy.release_version.as_str(), policy.offline_delivery), ("OMA2.0", false));
+    assert_eq!((policy.push_min_interval, policy.bin_retention), (secs(6), secs(86_400)));
+    assert_eq!((policy.after_push, policy.retrieved), (Afterwards::Retain, Afterwards::Delete));
+    assert_eq!((policy.expired, policy.over_quota), (Expired::DeliverMarked, OverQuota::DropOldest));
+    assert_eq!((policy.max_message_size, policy.quota_messages, policy.quota_octets), (1 << 20, 77, 3 << 20));
+    assert_eq!((policy.date_skew, policy.report_wait), (secs(60), secs(2)));
+    assert_eq!((policy.session_expires, policy.min_se, policy.invite_expires), (secs(1200), secs(100), secs(61)));
+    let days = |n| secs(n * 86_400);
+    assert_eq!((policy.expire_max, policy.expire_pager, policy.expire_large), (days(10), days(3), days(2)));
+    assert_eq!(policy.publish_expires, (120, 1800, 7200));
+    assert_eq!(
+        (policy.settings_events.as_slice(), policy.settings_types.as_slice()),
+        (&["e".into()][..], &["t/u".into()][..])
+    );
+    assert_eq!(policy.settings_memory, secs(3600));
+    let expected = Limits {
+        users: 101,
+        connections: 102,
+        transactions: 103,
+        sessions: 104,
+        dedupe_entries: 105,
+        letters: 106,
+        sip_head_octets: 2048,
+        sip_headers: 107,
+        sip_body_octets: 3072,
+        msrp_head_octets: 4096,
+        segment_octets: 2 << 20,
+        commit_octets: 5 << 20,
+        send_octets: 6144,
+        backlog_octets: 7000,
+    };
+    assert_eq!(config.limits, expected);
+    let msrp = ["127.0.0.1:2902".parse().unwrap()];
+    let setup = config.setup(CoreId(2), 3, &config.sip.listen, &msrp, [7; 32]);
+    assert_eq!((setup.core, setup.cores, setup.msrp.listen.as_slice()), (CoreId(2), 3, &msrp[..]));
+}
+
+/// What follows [`LEAST`] (lines 1 to 3), and each problem's line and a part of its text.
+const BAD: &[(&str, &[(usize, &str)])] = &[
+    ("cores = -1", &[(4, "server.cores is a whole number from 0 to 1024")]),
+    ("cores = \"2\"", &[(4, "server.cores")]),
+    ("colour = 1", &[(4, "unknown key server.colour")]),
+    ("stop_timeout = \"5\"", &[(4, "is not a duration")]),
+    ("stop_timeout = 5", &[(4, "should be a string")]),
+    ("data_dir = [", &[(4, "")]),
+    ("[sip]\nlisten = [\"udp:127.0.0.1:5060\",\n  \"udp:127.0.0.1:5060\"]", &[(6, "twice")]),
+    (
+        "[sip]\nlisten = [\"udp:127.0.0.1\", \"tls:1.2.3.4:5\"]",
+        &[(5, "udp:127.0.0.1\""), (5, "tls:"), (5, "no address")],
+    ),
+    ("[sip]\nlisten = []", &[(5, "no address")]),
+    ("[sip]\nlisten = \"udp:127.0.0.1:5060\"", &[(5, "list of strings"), (5, "no address")]),
+    ("[sip]\ntrusted = [\"10.0.0.0/40\", 7]", &[(5, "is not a network"), (5, "holds strings")]),
+    ("[sip]\noutbound_proxy = \"127.0.0.1\"\nadvertise = \"a b\"", &[(5, "SIP address"), (6, "host:port")]),
+    ("[sip]\nlisen = []", &[(5, "did you mean listen?")]),
+    ("[msrp]\nchunk_max = \"8 kilo\"\nwindow_messages = 0", &[(5, "is not a size"), (6, "from 1 to 65536")]),
+    ("[msrp]\nchunk_max = \"64KiB\"\nwindow_octets = \"32KiB\"", &[(6, "below msrp.chunk_max")]),
+    ("[msrp]\nbind_source = \"yes\"\ntx_timeout = \"0s\"", &[(5, "true or false"), (6, "more than nothing")]),
+    ("cores = 2\n[msrp]\nlisten = [\"127.0.0.1:65535\"]", &[(6, "is no port")]),
+    ("cores = 2\n[msrp]\nlisten = [\"127.0.0.1:2855\", \"127.0.0.1:2856\"]", &[(6, "overlap")]),
+    ("cores = 2\n[msrp]\nlisten = [\"0.0.0.0:5059\"]", &[(6, "overlaps sip.listen")]),
+    ("[http]\nlisten = \"8080\"", &[(5, "is not an address")]),
+    ("[policy]\nafter_push = \"burn\"\nexpired = 3", &[(5, "\"delete\", \"retain\""), (6, "deliver_marked")]),
+    ("[policy]\nmin_se = \"60s\"", &[(5, "RFC 4028")]),
+    ("[policy]\nsession_expires = \"90s\"\nmin_se = \"100s\"", &[(5, "below policy.min_se")]),
+    ("[policy.expire]\nmax = \"1d\"", &[(4, "default_pager is above"), (4, "default_large is above")]),
+    ("[policy.expire]\ndefault_pager = \"31d\"", &[(5, "default_pager is above")]),
+    ("[policy.quota]\noctets = \"1MiB\"", &[(5, "could never be stored")]),
+    ("[policy.publish]\nmin_expires = \"2h\"", &[(4, "rising order")]),
+    ("[policy.publish]\nmin_expires = \"1500ms\"", &[(5, "whole seconds")]),
+    ("[policy]\nquota = 3", &[(5, "policy.quota is a table")]),
+    ("[limits]\nusers = 0\nsegment_octets = 1048577", &[(5, "limits.users"), (6, "multiple of 4096")]),
+    ("[limit]\nusers = 1", &[(4, "did you mean limits?")]),
+    ("[sip]\n[sip]", &[(5, "duplicate")]),
+    ("cores = 1\ncores = 2\nx = ", &[(5, "duplicate"), (6, "")]),
+];
+
+#[test]
+fn every_error_is_reported_with_its_line() {
+    for (text, expected) in BAD {
+        let problems = Config::parse(&format!("{LEAST}{text}\n")).expect_err(text);
+        assert_eq!(problems.len(), expected.len(), "{text}\n{problems:#?}");
+        for (line, part) in *expected {
+            assert!(problems.iter().any(|p| p.line == *line && p.what.contains(part)), "{text}\n{part}\n{problems:#?}");
+        }
+    }
+}
+
+#[test]
+fn missing_names_are_said_where_they_belong() {
+    let problems = Config::parse("").unwrap_err();
+    assert_eq!(problems.len(), 2);
+    assert!(problems.iter().all(|problem| problem.line == 1 && problem.what.contains("has no default")));
+    let problems = Config::parse("\n[server]\nhostname = \"a_b\"\ndomains = []\n").unwrap_err();
+    let lines: Vec<usize> = problems.iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [3, 4], "{problems:#?}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "(?s).{0,200}") {
+        let _ = Config::parse(&text);
+        let _ = Config::parse(&format!("{LEAST}{text}"));
+    }
+}

@@ -1,0 +1,194 @@
+//! The daemon's life, from configuration to exit code.
+//!
+//! ```text
+//!   kernel? ─▶ lock data_dir ─▶ bind (probe) ─▶ recover ─▶ cores ─▶ listening ─▶ READY ─▶ SIGTERM ─▶ Stop ─▶ ended
+//!     1             2               2             1          1                              at most stop_timeout   0
+//! ```
+//! Crash-only: nothing has to be done at the end. `Stop` is a courtesy to peers, and after `stop_timeout` the process leaves
+//! whoever has not finished.
+
+use super::config::Config;
+use crate::base::net::CoreId;
+use crate::engine::core::Core;
+use crate::engine::setup::Setup;
+use crate::uring::check::{self, KernelFault};
+use crate::uring::clock::Clock;
+use crate::uring::data_dir::{DataDir, DirFault};
+use crate::uring::host::{self, Signals};
+use crate::uring::listen::{self, BindFault};
+use crate::uring::socket::Tuning;
+use crate::uring::thread::{self, CoreEvent, CoreSpec, Mail};
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// Why the daemon does not run.
+#[derive(Debug)]
+pub enum RunFault {
+    /// The host gives us no ring.
+    Kernel(KernelFault),
+    /// The data directory is not ours.
+    DataDir(DirFault),
+    /// An address is not ours.
+    Bind(BindFault),
+    /// What is stored cannot be read.
+    Recovery(io::Error),
+    /// A core could not start.
+    Core(CoreId, io::Error),
+    /// The host refuses something else.
+    Host(&'static str, io::Error),
+}
+
+impl RunFault {
+    /// 2 for an occupied address or data directory, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunFault::DataDir(DirFault::Occupied { .. }) | RunFault::Bind(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for RunFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunFault::Kernel(fault) => fault.fmt(f),
+            RunFault::DataDir(fault) => fault.fmt(f),
+            RunFault::Bind(fault) => fault.fmt(f),
+            RunFault::Recovery(error) => {
+                write!(
+                    f,
+                    "cannot recover what is stored: {error}; nothing was changed, look at the disk below data_dir"
+                )
+            }
+            RunFault::Core(core, error) => write!(f, "core {} cannot start: {error}", core.0),
+            RunFault::Host(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunFault {}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub fn run(config: &Config) -> ExitCode {
+    super::log::start();
+    abort_on_panic();
+    match live(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            tracing::error!("{fault}");
+            ExitCode::from(fault.exit_code())
+        }
+    }
+}
+
+/// The executor would swallow a task's panic and go on with half a core. A panic is our own mistake: the process dies, is started
+/// again and recovers.
+fn abort_on_panic() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        std::process::abort();
+    }));
+}
+
+fn live(config: &Config) -> Result<(), RunFault> {
+    let started = Instant::now();
+    let signals = Signals::hold().map_err(|error| RunFault::Host("hold signals back", error))?;
+    check::kernel().map_err(RunFault::Kernel)?;
+    let files = host::raise_descriptors();
+    let data = Arc::new(DataDir::open(&config.server.data_dir).map_err(RunFault::DataDir)?);
+    let cores = match config.server.cores {
+        0 => u16::try_from(host::default_cores()).unwrap_or(u16::MAX),
+        cores => cores,
+    };
+    let bound = listen::bind(&config.sip.listen, &config.msrp.listen, cores).map_err(RunFault::Bind)?;
+    let mut setups = Vec::new();
+    for (core, msrp) in bound.msrp.iter().enumerate() {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .map_err(|error| RunFault::Host("draw random numbers", io::Error::other(error.to_string())))?;
+        let core = CoreId(u16::try_from(core).unwrap_or(u16::MAX));
+        setups.push(config.setup(core, cores, &bound.sip, msrp, seed));
+    }
+    let minds = recover(&data, setups).map_err(RunFault::Recovery)?;
+    let (events, news) = mpsc::channel();
+    let mail = Mail::new(cores, config.limits.letters, config.limits.transactions);
+    let clock = Clock::start();
+    let tuning = Tuning { unsent_octets: config.limits.send_octets };
+    let cpus = host::processors();
+    for (number, (mind, sockets)) in minds.into_iter().zip(bound.cores).enumerate() {
+        let core = CoreId(u16::try_from(number).unwrap_or(u16::MAX));
+        // With more threads than processors the scheduler knows better than a pin.
+        let cpu = cpus.get(number).copied().filter(|_| usize::from(cores) <= cpus.len());
+        let (mail, data) = (mail.clone(), data.clone());
+        let spec = CoreSpec { core, cpu, clock, mail, sockets, data, tuning, mind };
+        thread::spawn(spec, events.clone()).map_err(|error| RunFault::Core(core, error))?;
+    }
+    drop(events);
+    await_cores(&news, cores)?;
+    let addresses = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let sip = bound.sip.iter().map(|to| format!("{:?}:{}", to.transport, to.addr).to_lowercase()).collect::<Vec<_>>();
+    let msrp = bound.msrp.iter().map(|list| addresses(list)).collect::<Vec<_>>();
+    tracing::info!(
+        cores,
+        files,
+        sip = %sip.join(" "),
+        msrp = %msrp.join(" "),
+        data_dir = %data.path().display(),
+        after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "ready"
+    );
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    let signal = signals.wait().map_err(|error| RunFault::Host("wait for a signal", error))?;
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    tracing::info!(signal, timeout_s = config.server.stop_timeout.as_secs_f64(), "stopping");
+    mail.stop_all();
+    let left = await_end(&news, cores, config.server.stop_timeout);
+    if left == 0 {
+        tracing::info!("stopped");
+    } else {
+        tracing::info!(cores = left, "stopped; some sessions did not end in time");
+    }
+    Ok(())
+}
+
+/// Reads what is stored and makes, per core, the closure that builds its mind on its own thread.
+///
+/// # Errors
+/// The disk cannot be read.
+fn recover(_data: &DataDir, setups: Vec<Setup>) -> io::Result<Vec<impl FnOnce() -> Core + Send + 'static>> {
+    Ok(setups.into_iter().map(|setup| move || Core::new(setup)).collect())
+}
+
+/// Waits until every core listens.
+fn await_cores(news: &Receiver<CoreEvent>, cores: u16) -> Result<(), RunFault> {
+    for _ in 0..cores {
+        match news.recv() {
+            Ok(CoreEvent::Started(_)) => {}
+            Ok(CoreEvent::Failed(core, error)) => return Err(RunFault::Core(core, error)),
+            Ok(CoreEvent::Ended(core)) => {
+                return Err(RunFault::Core(core, io::Error::other("it ended before it was told to")));
+            }
+            Err(_) => return Err(RunFault::Host("hear of the cores", io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until every core has ended, at most `timeout`; how many have not.
+fn await_end(news: &Receiver<CoreEvent>, cores: u16, timeout: Duration) -> u16 {
+    let until = Instant::now() + timeout;
+    let mut left = cores;
+    while left > 0 {
+        match news.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(CoreEvent::Started(_)) => {}
+            Ok(CoreEvent::Ended(_) | CoreEvent::Failed(..)) => left -= 1,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    left
+}

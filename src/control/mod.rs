@@ -1,0 +1,7 @@
+//! Not on the data path: what the operator says, what the daemon says back, and its life from start to end.
+
+pub mod config;
+pub mod daemon;
+pub mod log;
+pub mod table;
+pub mod units;

@@ -1,0 +1,212 @@
+//! Serves [`DiskOp`]: commits and reads through the ring, the slow and rare rest on a thread of its own.
+//!
+//! Making a segment writes megabytes of zeros and removing one may walk extents for milliseconds: both run on the core's one
+//! blocking thread, which leaves the answer in a queue and rings the core's bell. Descriptors of segments stay open in a
+//! bounded table. Nothing is tried twice here: a failed sync is final for its log, and the store says what follows.
+
+use super::data_dir::DataDir;
+use super::op::{self, Outgoing, SharedFd};
+use super::thread::{Desk, Mail};
+use crate::base::net::CoreId;
+use crate::engine::input::Input;
+use crate::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use crossbeam::queue::SegQueue;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+/// Segments kept open per core: at 64 MiB each the warmest 64 GiB. Above it the one that was opened first is closed.
+const OPEN_SEGMENTS: usize = 1024;
+
+/// What the kernel's error means to the store.
+pub fn fault(error: &io::Error) -> DiskFault {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => DiskFault::Full,
+        Some(libc::ENOENT) => DiskFault::Missing,
+        Some(errno) => DiskFault::Errno(errno),
+        None => DiskFault::Errno(libc::EIO),
+    }
+}
+
+/// Which file.
+type Name = (CoreId, SegmentNo);
+
+/// An answer of the blocking thread, and the file that goes with it.
+struct Settled {
+    done: DiskDone,
+    file: Option<(Name, File)>,
+}
+
+/// Open segments, oldest first.
+#[derive(Default)]
+struct Files {
+    open: HashMap<Name, SharedFd>,
+    order: VecDeque<Name>,
+}
+
+impl Files {
+    fn insert(&mut self, name: Name, fd: SharedFd) {
+        if self.open.insert(name, fd).is_none() {
+            self.order.push_back(name);
+        }
+        while self.open.len() > OPEN_SEGMENTS {
+            // An operation under way holds the descriptor itself; it is closed when that ends.
+            let Some(oldest) = self.order.pop_front() else { break };
+            self.open.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, name: Name) {
+        if self.open.remove(&name).is_some() {
+            self.order.retain(|other| *other != name);
+        }
+    }
+}
+
+/// What tasks of this core share.
+struct Shared {
+    data: Arc<DataDir>,
+    desk: Rc<Desk>,
+    files: RefCell<Files>,
+    /// Lists for the kernel that are not in use: one per commit under way.
+    spare: RefCell<Vec<Box<Outgoing>>>,
+}
+
+impl Shared {
+    async fn file(&self, name: Name) -> io::Result<SharedFd> {
+        if let Some(fd) = self.files.borrow().open.get(&name) {
+            return Ok(fd.clone());
+        }
+        let fd = Rc::new(op::open(self.data.segment_cpath(name.0, name.1)?).await?);
+        self.files.borrow_mut().insert(name, fd.clone());
+        Ok(fd)
+    }
+}
+
+/// One core's disk.
+pub struct Disk {
+    shared: Rc<Shared>,
+    /// To the blocking thread, which ends when this is gone.
+    work: mpsc::Sender<DiskOp>,
+    settled: Arc<SegQueue<Settled>>,
+}
+
+impl Disk {
+    /// Starts the blocking thread of `core`.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(core: CoreId, data: Arc<DataDir>, desk: Rc<Desk>, mail: Arc<Mail>) -> io::Result<Disk> {
+        let (work, orders) = mpsc::channel::<DiskOp>();
+        let settled = Arc::new(SegQueue::new());
+        let (answers, files) = (settled.clone(), data.clone());
+        std::thread::Builder::new().name(format!("disk-{}", core.0)).spawn(move || {
+            while let Ok(order) = orders.recv() {
+                if let Some(answer) = settle(&files, order) {
+                    answers.push(answer);
+                    if let Some(door) = mail.door(core) {
+                        door.bell.ring();
+                    }
+                }
+            }
+        })?;
+        let shared = Shared { data, desk, files: RefCell::default(), spare: RefCell::default() };
+        Ok(Disk { shared: Rc::new(shared), work, settled })
+    }
+
+    /// Begins an operation; the answer comes as an input.
+    pub fn begin(&self, order: DiskOp) {
+        let shared = self.shared.clone();
+        match order {
+            DiskOp::Commit { ticket, log, segment, at, gather } => {
+                tokio_uring::spawn(async move {
+                    let mut outgoing = shared.spare.borrow_mut().pop().unwrap_or_else(Outgoing::new);
+                    outgoing.load(gather);
+                    let outcome = match shared.file((log, segment)).await {
+                        Ok(fd) => {
+                            let (outcome, back) = op::commit(&fd, at, outgoing).await;
+                            outgoing = back;
+                            outcome
+                        }
+                        Err(error) => Err(error),
+                    };
+                    let gather = outgoing.unload();
+                    shared.spare.borrow_mut().push(outgoing);
+                    let outcome = outcome.map_err(|error| fault(&error));
+                    shared.desk.put(Input::Disk(DiskDone::Committed { ticket, gather, outcome }));
+                });
+            }
+            DiskOp::Read { ticket, log, segment, at, len, mut buffer } => {
+                tokio_uring::spawn(async move {
+                    let outcome = match shared.file((log, segment)).await {
+                        Ok(fd) => {
+                            let (outcome, back) = op::read(&fd, at, len as usize, buffer).await;
+                            buffer = back;
+                            outcome
+                        }
+                        Err(error) => Err(error),
+                    };
+                    let outcome = outcome.map_err(|error| fault(&error));
+                    shared.desk.put(Input::Disk(DiskDone::Read { ticket, buffer, outcome }));
+                });
+            }
+            DiskOp::Prepare { .. } | DiskOp::Remove { .. } => {
+                if let DiskOp::Remove { log, segment, .. } = &order {
+                    shared.files.borrow_mut().remove((*log, *segment));
+                }
+                if let Err(mpsc::SendError(order)) = self.work.send(order) {
+                    // The thread ends only with us or by a panic, which ends the process.
+                    let failed = Err(DiskFault::Errno(libc::EIO));
+                    if let Some(done) = answer(&order, failed) {
+                        shared.desk.put(Input::Disk(done));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what the blocking thread has settled.
+    pub fn collect(&self, mut take: impl FnMut(DiskDone)) {
+        while let Some(settled) = self.settled.pop() {
+            if let Some((name, file)) = settled.file {
+                self.shared.files.borrow_mut().insert(name, Rc::new(OwnedFd::from(file)));
+            }
+            take(settled.done);
+        }
+    }
+
+    /// True when there is something to collect.
+    pub fn has_news(&self) -> bool {
+        !self.settled.is_empty()
+    }
+}
+
+fn settle(data: &DataDir, order: DiskOp) -> Option<Settled> {
+    match order {
+        DiskOp::Prepare { ticket, log, segment, octets, header } => {
+            let made = data.prepare_segment(log, segment, octets, &header);
+            let outcome = made.as_ref().map(|_| ()).map_err(fault);
+            let file = made.ok().map(|file| ((log, segment), file));
+            Some(Settled { done: DiskDone::Prepared { ticket, outcome }, file })
+        }
+        DiskOp::Remove { log, segment, .. } => {
+            let outcome = data.remove_segment(log, segment).map_err(|error| fault(&error));
+            Some(Settled { done: answer(&order, outcome)?, file: None })
+        }
+        DiskOp::Commit { .. } | DiskOp::Read { .. } => None,
+    }
+}
+
+/// The answer to one of the blocking thread's orders.
+fn answer(order: &DiskOp, outcome: Result<(), DiskFault>) -> Option<DiskDone> {
+    match *order {
+        DiskOp::Prepare { ticket, .. } => Some(DiskDone::Prepared { ticket, outcome }),
+        DiskOp::Remove { ticket, .. } => Some(DiskDone::Removed { ticket, outcome }),
+        DiskOp::Commit { .. } | DiskOp::Read { .. } => None,
+    }
+}

@@ -1,0 +1,153 @@
+//! What the daemon asks of the host outside the ring: processors, signals, descriptors.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
+
+/// Processors this process may run on, by number, in order.
+pub fn processors() -> Vec<usize> {
+    // SAFETY: all octets zero is a valid, empty cpu_set_t.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is whole and its size is given.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } != 0 {
+        return Vec::new();
+    }
+    // SAFETY: CPU_ISSET reads a bit below CPU_SETSIZE of a valid set.
+    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}
+
+/// How many core threads run where the operator leaves the choice to us: what affinity and the control group's quota allow.
+pub fn default_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn only(cpu: usize) -> libc::cpu_set_t {
+    // SAFETY: all octets zero is a valid, empty cpu_set_t.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    if cpu < libc::CPU_SETSIZE as usize {
+        // SAFETY: the bit lies inside the set.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    set
+}
+
+/// Pins the calling thread.
+///
+/// # Errors
+/// What the kernel says: a processor we may not use.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    let set = only(cpu);
+    // SAFETY: the set is whole and its size is given; 0 is the calling thread.
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Pins the kernel's worker threads of `ring` (Linux 5.14): the disk's work stays on the core it is for.
+///
+/// # Errors
+/// What the kernel says.
+pub fn pin_ring_workers(ring: RawFd, cpu: usize) -> io::Result<()> {
+    const IORING_REGISTER_IOWQ_AFF: libc::c_uint = 17;
+    let set = only(cpu);
+    // SAFETY: the argument is a whole cpu set and its size in octets, as io_uring_register(2) wants it for this opcode.
+    let outcome = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            ring,
+            IORING_REGISTER_IOWQ_AFF,
+            &raw const set,
+            size_of::<libc::cpu_set_t>() as libc::c_uint,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Descriptors of this process that are rings, by /proc. Empty where /proc is not mounted.
+pub fn rings() -> Vec<RawFd> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().contains("[io_uring]")))
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// Raises the soft limit of open descriptors to the hard one; gives what it is now.
+pub fn raise_descriptors() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is whole and ours.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return 0;
+    }
+    let before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: as above; refused changes nothing.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 { limit.rlim_cur } else { before }
+}
+
+/// SIGTERM and SIGINT, waited for by a thread instead of interrupting one.
+#[derive(Debug)]
+pub struct Signals {
+    set: libc::sigset_t,
+}
+
+impl Signals {
+    /// Holds both signals back in the calling thread and every thread it starts from now on. Call before there are any.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn hold() -> io::Result<Signals> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset fills the whole set, which is valid from then on; both signals exist.
+        let set = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            set.assume_init()
+        };
+        // SAFETY: the set is valid; the old mask is not asked for.
+        match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+            0 => Ok(Signals { set }),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Waits for the next of them; its name.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn wait(&self) -> io::Result<&'static str> {
+        let mut signal = 0;
+        loop {
+            // SAFETY: set and number are whole and ours.
+            match unsafe { libc::sigwait(&raw const self.set, &raw mut signal) } {
+                0 => return Ok(if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" }),
+                libc::EINTR => {}
+                errno => return Err(io::Error::from_raw_os_error(errno)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_can_be_pinned_to_a_processor_it_may_use() {
+        let allowed = processors();
+        assert!(!allowed.is_empty());
+        let cpu = *allowed.last().unwrap();
+        std::thread::spawn(move || {
+            pin(cpu).unwrap();
+            assert_eq!(processors(), vec![cpu]);
+        })
+        .join()
+        .unwrap();
+        assert!(raise_descriptors() > 0);
+    }
+}

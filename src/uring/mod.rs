@@ -1,0 +1,22 @@
+//! The kernel's interpreter: the only room that names tokio-uring, owns file descriptors and reads a clock.
+//!
+//! One pinned thread per core runs a [`thread::Mind`]: completions and letters in, effects out, sleep. What the design calls
+//! the ground's traps are dealt with in one place each:
+//!
+//! - submissions reach the kernel only when the thread parks, so a turn that has more to do waits for a NOP ([`op::nop`])
+//!   instead of yielding ([`thread`]);
+//! - an operation cannot be taken back, so nobody drops one: a reader and a writer task live as long as their connection and are
+//!   ended by `shutdown(2)` ([`stream`]);
+//! - a bound port must not be shared with a stranger, so every address is probed first ([`listen`]).
+
+pub mod check;
+pub mod clock;
+pub mod data_dir;
+pub mod datagram;
+pub mod disk;
+pub mod host;
+pub mod listen;
+pub mod op;
+pub mod socket;
+pub mod stream;
+pub mod thread;
