@@ -12,6 +12,7 @@ use crate::base::net::{ConnId, CoreId, Flow, SocketId};
 use crate::base::timers::{TimerKey, Timers};
 use crate::proto::sip::endpoint::{Endpoint, ServerKey};
 use crate::store::directory::{Directory, UserId};
+use crate::store::disk::DiskOp;
 use crate::store::loader::Loader;
 use crate::store::log::{Log, Seq};
 use crate::store::record::{Locator, Place, Stamps};
@@ -210,6 +211,10 @@ pub struct Cx {
     pub proxy: Option<ConnId>,
     /// Connections opened so far.
     pub dialled: u64,
+    /// What User-Agent and Server say.
+    pub product: Vec<u8>,
+    /// What this core wants of the disk.
+    pub disk: Vec<DiskOp>,
     /// The daemon is ending: nothing new begins.
     pub stopping: bool,
 }
@@ -309,7 +314,7 @@ impl Cx {
     }
 
     /// `IM-serv/OMA1.0 deferd/0.1.0`: the release version of Appendix F, then ours.
-    pub fn product(&self) -> String {
-        format!("IM-serv/{} deferd/{}", self.policy.release_version, env!("CARGO_PKG_VERSION"))
+    pub fn product_line(policy: &Policy) -> Vec<u8> {
+        format!("IM-serv/{} deferd/{}", policy.release_version, env!("CARGO_PKG_VERSION")).into_bytes()
     }
 }

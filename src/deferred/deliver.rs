@@ -23,31 +23,34 @@ const LOAD_OCTETS: u64 = 256 * 1024;
 /// Messages asked of the disk at one time for one push: what one gather can hold (1,024 pieces, two for each message).
 const LOAD_MESSAGES: usize = 256;
 
+/// From 1900, where NTP counts from, to 1970 (RFC 8866 5.2 suggests NTP time for the o-line).
+const NTP_OFFSET_S: u64 = 2_208_988_800;
+
 /// A log that refuses tombstones is asked again after this.
 const WRITE_OFF_AGAIN: Duration = Duration::from_secs(1);
 
-/// Our path for a new session, and the SDP that offers it to the client at the other end of `flow`.
+/// Our side of a new session with the client at the other end of `flow`.
 ///
 //= 12.2.2.2-1g: SDP offer according to RFC 3264; a media 'sendonly' attribute that modifies the "m=message" line
-pub(super) fn offer(cx: &mut Cx, flow: &Flow) -> (Bytes, Vec<u8>) {
+pub(super) fn offer(cx: &mut Cx, flow: &Flow) -> Offer {
     let is_v4 = flow.peer().ip().to_canonical().is_ipv4();
     let listeners = &cx.addresses.msrp;
     let at = listeners.iter().position(|(addr, _)| addr.is_ipv4() == is_v4).unwrap_or(0);
     let (port, host) = listeners.get(at).map_or((0, ""), |(addr, host)| (addr.port(), host.as_str()));
     // RFC 4975 14.1: at least 80 bits of randomness in the session-id.
     let id = cx.dice.hex::<20>();
-    let mut path = format!("msrp://{host}:{port}/").into_bytes();
-    path.extend_from_slice(&id);
-    path.extend_from_slice(b";tcp");
-    let sdp = Offer { session: cx.now.wall.seconds(), version: 1, host: host.as_bytes(), port, path: &path }.write();
-    (Bytes::from(path), sdp)
+    Offer {
+        session_id: cx.now.wall.seconds() + NTP_OFFSET_S,
+        version: 1,
+        host: host.as_bytes().to_vec(),
+        port,
+        path: Offer::path(host.as_bytes(), port, &id),
+    }
 }
 
 /// The session-id of a path of ours.
-pub(super) fn session_id(path: &Bytes) -> Bytes {
-    let start = memchr::memrchr(b'/', path).map_or(0, |at| at + 1);
-    let end = memchr::memrchr(b';', path).unwrap_or(path.len());
-    path.slice(start..end.max(start))
+pub(super) fn session_id(path: &[u8]) -> &[u8] {
+    MsrpUri::parse(path).ok().and_then(|uri| uri.session_id).unwrap_or_default()
 }
 
 impl Pushes {
@@ -60,9 +63,10 @@ impl Pushes {
             return;
         }
         let active = answer.connect_to.is_some();
+        push.passive = !active;
         let session = Session::new(
             SessionSetup {
-                local_path: push.local_path.clone(),
+                local_path: Bytes::from(push.offer.path.clone()),
                 peer_path: Bytes::from(answer.peer_path),
                 active,
                 chunk_max: self.media.chunk_max,
@@ -173,9 +177,9 @@ impl Pushes {
     ) -> Option<Key> {
         let to_path = head.to_path.of(buf);
         let found = MsrpUri::parse(to_path).ok().and_then(|uri| {
-            let key = *self.by_session.get(uri.session_id)?;
+            let key = *self.by_session.get(uri.session_id?)?;
             let push = self.live.get(key)?;
-            let ours = MsrpUri::parse(&push.local_path).ok()?;
+            let ours = MsrpUri::parse(&push.offer.path).ok()?;
             uri.equals(&ours).then_some(key)
         });
         let Some(key) = found else {

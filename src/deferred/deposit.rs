@@ -96,7 +96,7 @@ impl Deposits {
         if body.len() as u64 > cx.policy.max_message_size {
             return Err(Refusal::of(413));
         }
-        let media = content_type.map_or(b"".as_slice(), fields::media_type);
+        let media = content_type.map_or(b"".as_slice(), respond::media_type);
         //= spec 3: application/im-iscomposing+xml is never stored: answered 200, dropped
         if media.eq_ignore_ascii_case(b"application/im-iscomposing+xml") {
             return Ok(Taken::Answered(200));

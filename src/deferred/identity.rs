@@ -20,7 +20,7 @@ impl Address {
     /// The canonical form of a URI; `None` when it is not one that can name a user.
     pub fn of_uri(octets: &[u8]) -> Option<Address> {
         let uri = Uri::parse(octets).ok()?;
-        if uri.user.is_empty() {
+        if uri.scheme != Scheme::Tel && uri.user.is_none_or(<[u8]>::is_empty) {
             return None;
         }
         let mut out = Vec::with_capacity(octets.len());
@@ -95,7 +95,7 @@ pub const CONTACT_PREFIX: &[u8] = b"push-";
 
 /// What `request_uri` names (spec 1.2, 3). `is_own_host` says whether a host is one of our addresses.
 pub fn resource(policy: &Policy, request_uri: &[u8], is_own_host: impl Fn(&[u8]) -> bool) -> Result<Resource, Unserved> {
-    let uri = Uri::parse(request_uri).map_err(|_| Unserved::Malformed)?;
+    let uri = Uri::parse_target(request_uri).map_err(|_| Unserved::Malformed)?;
     match uri.scheme {
         Scheme::Sip | Scheme::Sips => {}
         // A tel: URI needs an alias, and there is no alias table.
@@ -104,20 +104,21 @@ pub fn resource(policy: &Policy, request_uri: &[u8], is_own_host: impl Fn(&[u8])
     }
     let served = policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()));
     let ours = uri.host.eq_ignore_ascii_case(policy.hostname.as_bytes()) || is_own_host(uri.host);
-    if uri.user.is_empty() {
+    let user = uri.user.unwrap_or_default();
+    if user.is_empty() {
         return if served || ours { Ok(Resource::Server) } else { Err(Unserved::NotFound) };
     }
     if served || ours {
         // The user part is case-sensitive, but the mission writes Deferred@ and deferred@ alike (spec 1.2).
-        if uri.user.eq_ignore_ascii_case(b"Deferred") {
+        if user.eq_ignore_ascii_case(b"Deferred") {
             return Ok(Resource::Deferred);
         }
-        if uri.user.eq_ignore_ascii_case(b"Delete") {
+        if user.eq_ignore_ascii_case(b"Delete") {
             return Ok(Resource::Delete);
         }
     }
-    if ours && uri.user.starts_with(CONTACT_PREFIX) {
-        return Ok(Resource::Contact(uri.user.into()));
+    if ours && user.starts_with(CONTACT_PREFIX) {
+        return Ok(Resource::Contact(user.into()));
     }
     if !served {
         return Err(Unserved::NotFound);
@@ -135,6 +136,6 @@ pub fn originator(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<
     if !trusted.iter().any(|net| net.contains(&peer)) {
         return None;
     }
-    let asserted = fields::asserted_identities(message)?;
+    let asserted = fields::asserted_identities(message);
     asserted.sip.or(asserted.tel).and_then(Address::of_uri)
 }

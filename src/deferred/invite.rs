@@ -6,6 +6,8 @@ use super::respond;
 use crate::base::arena::Key;
 use crate::base::net::Flow;
 use crate::proto::sip::dialog::Dialog;
+use crate::proto::sip::session_timer::Wish;
+use crate::wire::sip::fields::Refresher;
 use crate::wire::sip::names::{Method, Name};
 use crate::wire::sip::write::Request;
 use bytes::Bytes;
@@ -23,8 +25,8 @@ pub struct Call {
     pub from_tag: [u8; 20],
     /// Of the INVITE last sent.
     pub cseq: u32,
-    /// Session-Expires and Min-SE in seconds; `None` when the other side does not know session timers (420).
-    pub interval: Option<(u32, u32)>,
+    /// The session timer asked for; `None` when the other side does not know session timers (420).
+    pub timer: Option<Wish>,
     /// Our Contact URI.
     pub contact: Vec<u8>,
     /// The way it goes.
@@ -50,7 +52,9 @@ impl Call {
             contact.extend_from_slice(b";transport=tcp");
         }
         let seconds = |duration: std::time::Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
-        let interval = Some((seconds(cx.policy.session_expires), seconds(cx.policy.min_se)));
+        //= 12.2.2.2-1f: Session-Expires with the refresher parameter set to 'uac'
+        let (interval_s, min_se_s) = (seconds(cx.policy.session_expires), seconds(cx.policy.min_se));
+        let timer = Some(Wish::new(interval_s, min_se_s, Some(Refresher::Uac)));
         Call {
             owner: owner.clone(),
             //= 12.2.2.2-1a: Request-URI set to the served IM User identity
@@ -58,7 +62,7 @@ impl Call {
             call_id,
             from_tag: cx.tag(),
             cseq: 1,
-            interval,
+            timer,
             contact,
             flow,
             sdp: Vec::new(),
@@ -88,15 +92,11 @@ impl Call {
             //= 12.2.2.2-1b: Accept-Contact with the IM feature-tag '+g.oma.sip-im'
             .line(Name::AcceptContact, b"*;+g.oma.sip-im")
             //= 12.2.2.2-1c: User-Agent to indicate the IM release version
-            .line(Name::UserAgent, cx.product().as_bytes())
+            .line(Name::UserAgent, &cx.product)
             .line(Name::Allow, respond::ALLOW)
             .line(Name::Expires, ring.as_bytes());
-        if let Some((interval, min_se)) = self.interval {
-            //= 12.2.2.2-1f: Session-Expires with the refresher parameter set to 'uac'
-            request = request
-                .line(Name::Supported, respond::SUPPORTED)
-                .line(Name::SessionExpires, format!("{interval};refresher=uac").as_bytes())
-                .line(Name::MinSE, min_se.to_string().as_bytes());
+        if let Some(timer) = &self.timer {
+            request = timer.lines(request);
         }
         //= 12.2.2.2-1g: SDP body as an offer, 'sendonly'
         request.body(b"application/sdp", &self.sdp).finish()
@@ -130,7 +130,7 @@ pub fn via(cx: &mut Cx, flow: &Flow) -> Vec<u8> {
 /// An in-dialog request, complete but for its body.
 pub fn within(cx: &mut Cx, dialog: &mut Dialog, method: Method, flow: &Flow) -> Request {
     let via = via(cx, flow);
-    dialog.request(method).line(Name::Via, &via).line(Name::UserAgent, cx.product().as_bytes())
+    dialog.request(method).line(Name::Via, &via).line(Name::UserAgent, &cx.product)
 }
 
 /// The ACK for a 2xx: a request of its own, outside transactions (RFC 3261 13.2.2.4).

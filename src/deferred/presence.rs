@@ -125,7 +125,7 @@ impl Presences {
             return Err(Refusal::of(420).with(Name::Unsupported, unknown));
         }
         //= RFC 3903 6-2: Event missing or not understood: 489 with Allow-Events
-        let event = message.header(Name::Event).map(fields::media_type).and_then(|event| event_of(&cx.policy, event));
+        let event = message.header(Name::Event).map(respond::media_type).and_then(|event| event_of(&cx.policy, event));
         let Some(event) = event else {
             return Err(Refusal::of(489).with(Name::AllowEvents, allow_events(&cx.policy)));
         };
@@ -143,7 +143,7 @@ impl Presences {
         }
 
         let now = cx.now.wall;
-        let tags: Vec<&[u8]> = message.values(Name::SipETagMatch).collect();
+        let tags: Vec<&[u8]> = message.values(Name::SipIfMatch).collect();
         let request = PublishRequest { event, if_match: &tags, expires: message.expires(), value };
         let mut publications = self.users.get(&owner).map_or_else(Publications::new, |user| user.publications.clone());
         let change = publications
@@ -419,7 +419,7 @@ fn allow_events(policy: &Policy) -> String {
 
 //= RFC 3903 6-5: a body whose type the event package does not know: 415 with Accept
 fn value_of(cx: &Cx, message: &Message, event: u8, body: &[u8], owner: &Address) -> Result<u8, Refusal> {
-    let media = message.content_type().map(fields::media_type).unwrap_or_default();
+    let media = message.content_type().map(respond::media_type).unwrap_or_default();
     if event == PRESENCE {
         if !media.eq_ignore_ascii_case(b"application/pidf+xml") {
             return Err(Refusal::of(415).with(Name::Accept, "application/pidf+xml"));

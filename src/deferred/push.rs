@@ -14,6 +14,7 @@ use crate::base::net::{ConnId, Flow};
 use crate::base::timers::TimerKey;
 use crate::proto::msrp::session::{Session, SessionEvent};
 use crate::proto::sip::dialog::Dialog;
+use crate::proto::sip::offer::Offer;
 use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::session_timer::SessionTimer;
 use crate::store::directory::UserId;
@@ -99,11 +100,13 @@ pub(super) struct Push {
     /// The ACK for the 2xx, for its repetitions.
     pub(super) ack: Option<Bytes>,
     pub(super) refresh: Option<SessionTimer>,
-    pub(super) refreshing: bool,
-    /// The client understands UPDATE (its Allow said so).
-    pub(super) takes_update: bool,
+    /// The client connects to us.
+    pub(super) passive: bool,
     pub(super) redirected: bool,
-    pub(super) local_path: Bytes,
+    /// Our side of the session as it was offered.
+    pub(super) offer: Offer,
+    /// Of our path.
+    pub(super) session_id: Bytes,
     pub(super) session: Option<Session>,
     pub(super) conn: Option<ConnId>,
     /// Not sent yet at or after this stamp, those in flight or skipped excepted.
@@ -213,11 +216,12 @@ impl Pushes {
             cx.counts.overloads += 1;
             return false;
         }
-        let (local_path, sdp) = super::deliver::offer(cx, &flow);
+        let offer = super::deliver::offer(cx, &flow);
+        let session_id = Bytes::copy_from_slice(super::deliver::session_id(&offer.path));
         let until = cx.now.tick + cx.policy.invite_expires;
         let key = self.live.insert_with(|key| {
             let mut call = Call::new(cx, key, owner, flow);
-            call.sdp = sdp;
+            call.sdp = offer.write();
             Push {
                 user,
                 call,
@@ -228,10 +232,10 @@ impl Pushes {
                 dialog: None,
                 ack: None,
                 refresh: None,
-                refreshing: false,
-                takes_update: false,
+                passive: true,
                 redirected: false,
-                local_path: local_path.clone(),
+                offer,
+                session_id: session_id.clone(),
                 session: None,
                 conn: None,
                 cursor: Stamp(0),
@@ -249,7 +253,7 @@ impl Pushes {
             }
         });
         self.by_user.insert(user, key);
-        self.by_session.insert(super::deliver::session_id(&local_path), key);
+        self.by_session.insert(session_id, key);
         cx.counts.pushes += 1;
         self.invite(cx, key);
         self.live.get(key).is_some()
@@ -400,7 +404,7 @@ impl Pushes {
             cx.timers.cancel(timer);
         }
         self.by_user.remove(&push.user);
-        self.by_session.remove(&super::deliver::session_id(&push.local_path));
+        self.by_session.remove(&push.session_id);
         if let Some(session) = &push.session {
             push.cautious |= session.was_cautious();
             self.by_tid.remove(&session.tid_prefix());
@@ -441,8 +445,8 @@ impl Pushes {
         if let Some(deadline) = push.session.as_ref().and_then(Session::deadline) {
             at = at.min(deadline);
         }
-        if let Some(deadline) = push.refresh.as_ref().and_then(SessionTimer::deadline) {
-            at = at.min(deadline);
+        if let Some(refresh) = &push.refresh {
+            at = at.min(refresh.deadline());
         }
         if let Some(again) = push.write_off_again {
             at = at.min(again);

@@ -57,10 +57,10 @@ impl Refusal {
 }
 
 /// A response with To tag and Server, to be completed.
-pub fn begin(cx: &mut Cx, request: &Message, status: u16, peer: SocketAddr) -> Response {
+pub fn begin<'a>(cx: &mut Cx, request: &'a Message, status: u16, peer: SocketAddr) -> Response<'a> {
     let tag = cx.tag();
     //= 12.2.1-2: shall include a Server header to indicate the IM release version
-    Response::to(request, status, peer).to_tag(&tag).line(Name::Server, cx.product().as_bytes())
+    Response::to(request, status, peer).to_tag(&tag).line(Name::Server, &cx.product)
 }
 
 /// A response with nothing but what every response has.
@@ -86,6 +86,11 @@ pub fn unsupported(request: &Message, known: &[&[u8]]) -> Vec<u8> {
         out.extend_from_slice(tag);
     }
     out
+}
+
+/// `type/subtype` of a Content-Type, or the package of an Event, without parameters.
+pub fn media_type(value: &[u8]) -> &[u8] {
+    value.split(|&octet| octet == b';').next().unwrap_or_default().trim_ascii()
 }
 
 /// `Warning: 399 host "text"`.

@@ -10,14 +10,17 @@ use crate::base::limits::Limits;
 use crate::base::net::Flow;
 use crate::proto::sip::dialog::Dialog;
 use crate::proto::sip::endpoint::{ClientKey, Failure};
-use crate::proto::sip::offer;
-use crate::proto::sip::session_timer::{SessionTimer, TimerAct};
+use crate::proto::sip::offer::{self, Setup};
+use crate::proto::sip::session_timer::{Due, SessionTimer};
 use crate::wire::sip::address::NameAddr;
 use crate::wire::sip::fields;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::{Method, Name};
 use bytes::Bytes;
 use std::time::Duration;
+
+/// A refresh that was refused is tried again after this.
+const REFRESH_AGAIN: Duration = Duration::from_secs(10);
 
 /// Longest session interval a 422 may drive us to: a client that wants a day gets an end instead.
 const INTERVAL_MAX_S: u32 = 86_400;
@@ -87,21 +90,17 @@ impl Pushes {
                 None => self.finish(cx, key, End::GiveUp),
             },
             //= RFC 4028 7.3: 422: try again with a Session-Expires of at least the response's Min-SE, and with that Min-SE
-            Outcome::LongerInterval => {
-                let asked = message.header(Name::MinSE).and_then(fields::min_se);
-                match (push.call.interval, asked) {
-                    (Some((interval, min_se)), Some(asked)) if asked > min_se && asked <= INTERVAL_MAX_S => {
-                        push.call.interval = Some((interval.max(asked), asked));
-                        push.call.cseq += 1;
-                        self.invite(cx, key);
-                    }
-                    _ => self.finish(cx, key, End::GiveUp),
+            Outcome::LongerInterval => match &mut push.call.timer {
+                Some(timer) if timer.too_small(message) && timer.interval_s() <= INTERVAL_MAX_S => {
+                    push.call.cseq += 1;
+                    self.invite(cx, key);
                 }
-            }
+                _ => self.finish(cx, key, End::GiveUp),
+            },
             Outcome::FewerOptions => {
                 let lists_timer = message.values(Name::Unsupported).any(|tag| tag.eq_ignore_ascii_case(b"timer"));
-                if push.call.interval.is_some() && lists_timer {
-                    push.call.interval = None;
+                if push.call.timer.is_some() && lists_timer {
+                    push.call.timer = None;
                     push.call.cseq += 1;
                     self.invite(cx, key);
                 } else {
@@ -142,14 +141,13 @@ impl Pushes {
         push.ack = Some(ack);
         //= 12.2.2.2 (200-2): shall store the Contact header as defined in RFC 3261
         push.dialog = Some(dialog);
-        push.takes_update = message.values(Name::Allow).any(|method| method.eq_ignore_ascii_case(b"UPDATE"));
         if push.stage == Stage::Cancelling {
             // It crossed our CANCEL.
             self.bye(cx, key);
             return;
         }
         //= 12.2.2.2 (200-1): shall start the SIP session timer using the value received in Session-Expires
-        push.refresh = push.call.interval.map(|(interval, _)| SessionTimer::uac(cx.now.tick, interval, message));
+        push.refresh = push.call.timer.map(|wish| SessionTimer::uac(cx.now.tick, &wish, message));
         match offer::judge_answer(message.body()) {
             Ok(answer) => self.begin_session(cx, key, answer),
             Err(fault) => {
@@ -188,8 +186,8 @@ impl Pushes {
         let Some(push) = self.live.get_mut(key) else { return };
         let Some(dialog) = push.dialog.as_mut() else { return };
         if let Err(status) = dialog.accept(message) {
-            let octets = respond::plain(cx, message, status, peer);
-            cx.respond(reply, status, octets);
+            let octets = respond::plain(cx, message, status.0, peer);
+            cx.respond(reply, status.0, octets);
             return;
         }
         match message.method() {
@@ -216,11 +214,11 @@ impl Pushes {
         let peer = flow.peer();
         let Some(push) = self.live.get_mut(key) else { return };
         let min_se = u32::try_from(cx.policy.min_se.as_secs()).unwrap_or(u32::MAX);
-        let refresh = match SessionTimer::uas(cx.now.tick, min_se, message) {
+        let refresh = match SessionTimer::uas(cx.now.tick, message, min_se, push.refresh.as_ref()) {
             Ok(refresh) => refresh,
-            Err(too_brief) => {
+            Err(too_small) => {
                 //= RFC 4028 9: an interval below our minimum is refused with 422 and Min-SE
-                let refusal = Refusal::of(422).with(Name::MinSE, too_brief.min_se.to_string());
+                let refusal = Refusal::of(422).with(Name::MinSE, too_small.min_se_s.to_string());
                 let octets = refusal.response(cx, message, peer);
                 cx.respond(reply, 422, octets);
                 return;
@@ -229,28 +227,35 @@ impl Pushes {
         let has_offer = !message.body().is_empty();
         let mut answer = push.call.sdp.clone();
         if has_offer {
-            let Some(held) = offer::judge_reoffer(message.body(), push.session.as_ref().map(|s| s.peer_path())) else {
+            let ours = if push.passive { Setup::Passive } else { Setup::Active };
+            let judged = offer::judge_offer(message.body()).ok().zip(push.session.as_mut());
+            let agreed = judged.and_then(|(offered, session)| {
                 // A new path would be a new session under the messages in flight (RFC 4975 8.2): not while we send.
+                if offered.peer_path != session.peer_path() {
+                    return None;
+                }
+                let answer = push.offer.write_answer(message.body(), ours).ok()?;
+                if offered.direction.receives() {
+                    session.resume();
+                } else {
+                    session.pause();
+                }
+                Some(answer)
+            });
+            let Some(agreed) = agreed else {
                 let octets = respond::plain(cx, message, 488, peer);
                 cx.respond(reply, 488, octets);
                 return;
             };
-            if let Some(session) = &mut push.session {
-                if held {
-                    session.pause();
-                } else {
-                    session.resume();
-                }
-            }
-            answer = offer::answer_again(&push.call.sdp, held);
+            answer = agreed;
         }
         let mut response = respond::begin(cx, message, 200, peer).record_route();
         let contact = push.call.contact_value();
         response = response.line(Name::Contact, &contact).line(Name::Allow, respond::ALLOW);
-        for (name, value) in refresh.response_lines() {
-            response = response.line(name, &value);
+        if let Some((timer, agreed)) = refresh {
+            response = agreed.lines(response);
+            push.refresh = Some(timer);
         }
-        push.refresh = Some(refresh);
         // An INVITE without an offer is answered with ours; an UPDATE without one stays without.
         if has_offer || message.method() == Method::Invite {
             response = response.body(b"application/sdp", &answer);
@@ -267,27 +272,21 @@ impl Pushes {
             return;
         }
         let Some(timer) = &mut push.refresh else { return };
-        match timer.turn(cx.now.tick) {
-            TimerAct::None => {}
-            TimerAct::Expired => self.hang_up(cx, key, End::Transient(None)),
-            TimerAct::Refresh { interval_s } => {
-                if push.refreshing {
-                    return;
-                }
-                let method = if push.takes_update { Method::Update } else { Method::Invite };
+        match timer.fire(cx.now.tick) {
+            None => {}
+            Some(Due::Bye) => self.hang_up(cx, key, End::Transient(None)),
+            Some(Due::Refresh) => {
+                let (method, wish) = (timer.refresh_method(), timer.refresh());
                 let flow = push.call.flow;
                 let contact = push.call.contact_value();
                 let Some(dialog) = push.dialog.as_mut() else { return };
-                let mut request = invite::within(cx, dialog, method, &flow)
-                    .line(Name::Contact, &contact)
-                    .line(Name::Supported, respond::SUPPORTED)
-                    .line(Name::SessionExpires, format!("{interval_s};refresher=uac").as_bytes());
+                let request = invite::within(cx, dialog, method, &flow).line(Name::Contact, &contact);
+                let mut request = wish.lines(request);
                 if method == Method::Invite {
                     // The same o= line: nothing changes but the time (RFC 3264 8).
                     request = request.line(Name::Allow, respond::ALLOW).body(b"application/sdp", &push.call.sdp);
                 }
                 if let Ok(txn) = cx.sip.request(cx.now.tick, method, request.finish(), flow) {
-                    push.refreshing = true;
                     self.by_txn.insert(txn, (key, Role::Refresh));
                 }
             }
@@ -297,7 +296,6 @@ impl Pushes {
     fn refreshed(&mut self, cx: &mut Cx, key: Key, txn: ClientKey, message: &Message) {
         let status = message.status();
         let Some(push) = self.live.get_mut(key) else { return };
-        push.refreshing = false;
         let flow = push.call.flow;
         if message.cseq().1 == Method::Invite && (200..300).contains(&status) {
             if let Some(dialog) = &push.dialog {
@@ -312,13 +310,17 @@ impl Pushes {
         match status {
             200..300 => {
                 if let Some(timer) = &mut push.refresh {
-                    timer.refreshed(cx.now.tick, message);
+                    *timer = SessionTimer::uac(cx.now.tick, &timer.refresh(), message);
                 }
             }
             //= spec 7.7: session refresh failure 408/481: BYE
             408 | 481 => self.hang_up(cx, key, End::Transient(None)),
             // Anything else leaves the session as it is until it expires (RFC 4028 10).
-            _ => {}
+            _ => {
+                if let Some(timer) = &mut push.refresh {
+                    timer.retry(cx.now.tick + REFRESH_AGAIN);
+                }
+            }
         }
         self.touch(key);
     }
@@ -326,7 +328,7 @@ impl Pushes {
 
 fn dialog_of(request: Bytes, response: &Message) -> Option<Dialog> {
     let request = Message::parse(request, &Limits::default()).ok()?;
-    Dialog::uac(&request, response)
+    Dialog::uac(&request, response).ok()
 }
 
 fn decline_fork(cx: &mut Cx, request: Bytes, response: &Message, flow: &Flow) {

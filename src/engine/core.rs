@@ -26,6 +26,7 @@ use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
 use crate::deferred::respond;
 use crate::deferred::users::Users;
+use crate::proto::msrp::session;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
 use crate::proto::sip::timing::Timing;
 use crate::store::disk::DiskDone;
@@ -68,7 +69,7 @@ impl Core {
     pub fn new(setup: Setup, birth: Birth, now: Now) -> Core {
         let timing = Timing::default();
         let endpoint = EndpointSetup { core: setup.core, transactions_max: setup.limits.transactions, timing };
-        let mut cx = Cx {
+        let cx = Cx {
             core: setup.core,
             now,
             policy: Arc::new(setup.policy.clone()),
@@ -88,9 +89,8 @@ impl Core {
             proxy: None,
             dialled: 0,
             stopping: false,
-            product: Vec::new(),
+            product: Cx::product_line(&setup.policy),
         };
-        cx.product = cx.product_line();
         let media = Media {
             connect_allow: setup.msrp.connect_allow.clone(),
             bind_source: setup.msrp.bind_source,
@@ -361,10 +361,15 @@ impl Core {
                 }
                 Err(fault) => {
                     self.cx.counts.msrp_faults += 1;
-                    tracing::debug!(?fault, "not MSRP: the connection is closed");
-                    // Where enough was readable the peer is told before the connection goes.
-                    fault.answer(rest, owed);
-                    break false;
+                    tracing::debug!(?fault, "malformed MSRP");
+                    *taker = None;
+                    if fault.is_answerable() {
+                        session::respond_fault(owed, &fault, rest, 400);
+                    }
+                    if fault.is_lost() {
+                        break false;
+                    }
+                    at += fault.len;
                 }
             }
         };
@@ -622,12 +627,7 @@ fn addresses(setup: &Setup) -> Addresses {
         Some((SocketId(socket as u16), proxy.addr))
     });
     let msrp = setup.msrp.listen.iter().map(|&addr| {
-        let host = match (&setup.msrp.advertise, addr) {
-            (Some(advertise), _) => advertise.clone(),
-            (None, SocketAddr::V4(v4)) => v4.ip().to_string(),
-            (None, SocketAddr::V6(v6)) => format!("[{}]", v6.ip()),
-        };
-        (addr, host)
+        (addr, setup.msrp.advertise.clone().unwrap_or_else(|| addr.ip().to_string()))
     });
     Addresses {
         tcp: of(Transport::Tcp),

@@ -155,7 +155,7 @@ impl Core {
 fn accepts_sdp(message: &Message) -> bool {
     message.header(Name::Accept).is_none()
         || message.values(Name::Accept).any(|range| {
-            let media = crate::wire::sip::fields::media_type(range);
+            let media = respond::media_type(range);
             media.eq_ignore_ascii_case(b"application/sdp") || media == b"application/*" || media == b"*/*"
         })
 }

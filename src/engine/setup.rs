@@ -79,3 +79,19 @@ pub struct Setup {
     /// Where this core's chance comes from.
     pub seed: [u8; 32],
 }
+
+/// What a core begins with: its log where recovery left it, and its users.
+pub struct Birth {
+    /// This core's log.
+    pub log: crate::store::log::Log,
+    /// The users of all cores.
+    pub directory: Arc<Directory>,
+    /// This core's nodes for inboxes.
+    pub nodes: Nodes,
+    /// Which log a segment belongs to.
+    pub segments: Arc<Segments>,
+    /// Stamps above all that were found.
+    pub stamps: Stamps,
+    /// What is at home here.
+    pub home: HomeRecovered,
+}
