@@ -119,7 +119,7 @@ fn every_key_is_read() {
     assert_eq!((policy.max_message_size, policy.quota_messages, policy.quota_octets), (1 << 20, 77, 3 << 20));
     assert_eq!((policy.date_skew, policy.report_wait), (secs(60), secs(2)));
     assert_eq!((policy.session_expires, policy.min_se, policy.invite_expires), (secs(1200), secs(100), secs(61)));
-    let days = |n| secs(n * 86_400);
+    let days = |n: u64| secs(n * 86_400);
     assert_eq!((policy.expire_max, policy.expire_pager, policy.expire_large), (days(10), days(3), days(2)));
     assert_eq!(policy.publish_expires, (120, 1800, 7200));
     assert_eq!(
@@ -156,7 +156,7 @@ const BAD: &[(&str, &[(usize, &str)])] = &[
     ("colour = 1", &[(4, "unknown key server.colour")]),
     ("stop_timeout = \"5\"", &[(4, "is not a duration")]),
     ("stop_timeout = 5", &[(4, "should be a string")]),
-    ("data_dir = [", &[(4, "")]),
+    ("data_dir = [", &[(4, "unclosed"), (4, "of type array")]),
     ("[sip]\nlisten = [\"udp:127.0.0.1:5060\",\n  \"udp:127.0.0.1:5060\"]", &[(6, "twice")]),
     (
         "[sip]\nlisten = [\"udp:127.0.0.1\", \"tls:1.2.3.4:5\"]",
@@ -186,7 +186,7 @@ const BAD: &[(&str, &[(usize, &str)])] = &[
     ("[limits]\nusers = 0\nsegment_octets = 1048577", &[(5, "limits.users"), (6, "multiple of 4096")]),
     ("[limit]\nusers = 1", &[(4, "did you mean limits?")]),
     ("[sip]\n[sip]", &[(5, "duplicate")]),
-    ("cores = 1\ncores = 2\nx = ", &[(5, "duplicate"), (6, "")]),
+    ("cores = 1\ncores = 2\nx = ", &[(5, "duplicate"), (6, "quoted"), (6, "unknown key server.x")]),
 ];
 
 #[test]

@@ -160,7 +160,7 @@ impl<'a, 'f> Table<'a, 'f> {
         let item = self.take(key)?;
         let name = self.full(key);
         let Some(text) = item.value.as_str() else {
-            self.note(&item.value_at, format!("{name} is {}, but should be a string", item.value.type_str()));
+            self.note(&item.value_at, format!("{name} is of type {}, but should be a string", item.value.type_str()));
             return None;
         };
         match read(text) {
@@ -268,7 +268,10 @@ impl<'a, 'f> Table<'a, 'f> {
             return values.map(|value| Found { value, at: at.clone() }).collect();
         };
         let DeValue::Array(array) = item.value else {
-            self.note(&item.value_at, format!("{name} is {}, but should be a list of strings", item.value.type_str()));
+            self.note(
+                &item.value_at,
+                format!("{name} is of type {}, but should be a list of strings", item.value.type_str()),
+            );
             return Vec::new();
         };
         let mut list: Vec<Found<T>> = Vec::new();

@@ -20,3 +20,6 @@ pub mod op;
 pub mod socket;
 pub mod stream;
 pub mod thread;
+
+#[cfg(test)]
+mod trials;
