@@ -4,6 +4,8 @@
 //! peer sends, nothing in this room panics, and nothing allocates in proportion to a number the peer merely claims.
 
 pub mod cpim;
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod date;
 pub mod msrp;
 pub mod multipart;

@@ -191,6 +191,7 @@ const fn place(name: &[u8]) -> usize {
 }
 
 /// Open addressing, filled by the compiler: place -> index into [`SPELLINGS`].
+#[allow(clippy::indexing_slicing)] // the compiler runs this
 static TABLE: [u8; PLACES] = {
     let mut table = [NOBODY; PLACES];
     let mut index = 0;
