@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod deferred;
+pub mod demo;
 pub mod engine;
 pub mod store;
 pub mod wire;
