@@ -4,3 +4,15 @@ pub mod multipart;
 pub mod pidf;
 pub mod settings;
 pub mod xml;
+//! Octets <-> values of spans. No time, no chance, no state beyond a cut position.
+//!
+//! What arrives is looked at where it lies: values here borrow, or point with a [`crate::base::span::Span`]. Whatever the
+//! peer sends, nothing in this room panics, and nothing allocates in proportion to a number the peer merely claims.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod date;
+pub mod params;
+pub mod scan;
+pub mod sip;
+pub mod uri;

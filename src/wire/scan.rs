@@ -1,0 +1,290 @@
+//! The few byte scanners everyone here shares: white space, tokens, quotes, numbers, lists.
+//!
+//! Header values are scanned where they lie, folds included: inside a header a CR LF is always followed by white space (the
+//! reader of messages saw to that), so CR and LF simply count as white space here (LWS, RFC 3261 25.1).
+
+use crate::base::span::Span;
+use memchr::{memchr2, memchr3};
+
+/// The characters of `token` (RFC 3261 25.1), one bit each.
+const TOKEN: [u64; 2] = {
+    let mut bits = [0u64; 2];
+    let set = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.!%*_+`'~";
+    let mut at = 0;
+    while at < set.len() {
+        bits[(set[at] >> 6) as usize] |= 1 << (set[at] & 63);
+        at += 1;
+    }
+    bits
+};
+
+/// True for a character of a token.
+#[inline]
+pub fn is_token_octet(octet: u8) -> bool {
+    let [low, high] = TOKEN;
+    let bits = if octet < 64 { low } else { high };
+    octet < 128 && bits >> (octet & 63) & 1 == 1
+}
+
+/// True for a whole, non-empty token.
+#[inline]
+pub fn is_token(octets: &[u8]) -> bool {
+    !octets.is_empty() && octets.iter().all(|&octet| is_token_octet(octet))
+}
+
+/// True for linear white space, the CR and LF of a fold included.
+#[inline]
+pub fn is_lws(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Without white space at either end.
+#[inline]
+pub fn trim(octets: &[u8]) -> &[u8] {
+    trim_end(trim_start(octets))
+}
+
+/// Without white space at the start.
+#[inline]
+pub fn trim_start(mut octets: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = octets
+        && is_lws(*first)
+    {
+        octets = rest;
+    }
+    octets
+}
+
+/// Without white space at the end.
+#[inline]
+pub fn trim_end(mut octets: &[u8]) -> &[u8] {
+    while let [rest @ .., last] = octets
+        && is_lws(*last)
+    {
+        octets = rest;
+    }
+    octets
+}
+
+/// The first `at` octets and the rest; everything and nothing when there are fewer.
+#[inline]
+pub fn split(octets: &[u8], at: usize) -> (&[u8], &[u8]) {
+    octets.split_at_checked(at).unwrap_or((octets, &[]))
+}
+
+/// What stands before the first `octet` and what stands after it.
+#[inline]
+pub fn split_once(octets: &[u8], octet: u8) -> Option<(&[u8], &[u8])> {
+    let at = memchr::memchr(octet, octets)?;
+    let (before, after) = octets.split_at_checked(at)?;
+    Some((before, after.get(1..)?))
+}
+
+/// The octets for which `belongs` holds, from the start on, and the rest.
+#[inline]
+pub fn take_while(octets: &[u8], belongs: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
+    let len = octets.iter().position(|&octet| !belongs(octet)).unwrap_or(octets.len());
+    split(octets, len)
+}
+
+/// True when any octet is white space or a control character (RFC 3261 allows neither in URIs and parameter values).
+#[inline]
+pub fn has_space_or_control(octets: &[u8]) -> bool {
+    // Without an early exit this becomes a few vector instructions.
+    octets.iter().fold(false, |bad, &octet| bad | (octet <= b' ') | (octet == 0x7f))
+}
+
+/// A whole decimal number, leading zeros allowed. `None`: not only digits, none at all, or above 2^64-1.
+#[inline]
+pub fn decimal(octets: &[u8]) -> Option<u64> {
+    if octets.is_empty() {
+        return None;
+    }
+    octets.iter().try_fold(0u64, |sum, &octet| {
+        let digit = octet.wrapping_sub(b'0');
+        if digit > 9 { None } else { sum.checked_mul(10)?.checked_add(u64::from(digit)) }
+    })
+}
+
+/// A whole decimal number of at most 2^32-1.
+#[inline]
+pub fn decimal_u32(octets: &[u8]) -> Option<u32> {
+    decimal(octets).and_then(|number| u32::try_from(number).ok())
+}
+
+/// Appends a number in decimal.
+pub fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
+    // 2^64 has 20 digits.
+    let mut digits = [b'0'; 20];
+    let mut used = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        used += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}
+
+/// Length of the quoted string at the start, both quotes included; `None` when it does not end (RFC 3261 25.1
+/// `quoted-string`: a backslash takes the next octet with it).
+pub fn quoted_len(octets: &[u8]) -> Option<usize> {
+    if octets.first() != Some(&b'"') {
+        return None;
+    }
+    let mut at = 1;
+    loop {
+        let rest = octets.get(at..)?;
+        let found = memchr2(b'"', b'\\', rest)?;
+        at += found + 1;
+        if rest.get(found) == Some(&b'"') {
+            return Some(at);
+        }
+        // The octet after a backslash stands for itself.
+        at += 1;
+    }
+}
+
+/// A quoted string without its quotes and backslashes; anything else as it is. Allocates only when there are backslashes.
+pub fn unquote(octets: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    let Some(inner) = octets.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        return octets.into();
+    };
+    if memchr::memchr(b'\\', inner).is_none() {
+        return inner.into();
+    }
+    let mut out = Vec::with_capacity(inner.len());
+    let mut octets = inner.iter();
+    while let Some(&octet) = octets.next() {
+        match octet {
+            b'\\' => out.extend(octets.next()),
+            other => out.push(other),
+        }
+    }
+    out.into()
+}
+
+/// Where `part`, a piece of `owner`, lies in it. The span of nothing when it is no piece of it.
+#[inline]
+pub fn span_in(owner: &[u8], part: &[u8]) -> Span {
+    let at = (part.as_ptr() as usize).wrapping_sub(owner.as_ptr() as usize);
+    if at <= owner.len() && part.len() <= owner.len() - at { Span::new(at, part.len()) } else { Span::EMPTY }
+}
+
+/// The values of a comma-separated list, trimmed, empty ones left out. Commas in quoted strings and in angle brackets
+/// separate nothing.
+#[derive(Clone, Debug)]
+pub struct List<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> List<'a> {
+    /// The values in `octets`.
+    pub fn new(octets: &'a [u8]) -> List<'a> {
+        List { rest: octets }
+    }
+}
+
+impl<'a> Iterator for List<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while !self.rest.is_empty() {
+            let end = value_end(self.rest);
+            let (value, rest) = split(self.rest, end);
+            self.rest = rest.get(1..).unwrap_or_default();
+            let value = trim(value);
+            if !value.is_empty() {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+/// Where the first value of a list ends: at its comma, or at the end. A quote or bracket that does not close reaches to
+/// the end.
+#[inline]
+pub fn value_end(list: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        let Some(rest) = list.get(at..) else { return list.len() };
+        let Some(found) = memchr3(b',', b'"', b'<', rest) else { return list.len() };
+        at += found;
+        let rest = rest.get(found..).unwrap_or_default();
+        let len = match rest.first() {
+            Some(b'"') => quoted_len(rest),
+            Some(b'<') => memchr::memchr(b'>', rest).map(|end| end + 1),
+            _ => return at,
+        };
+        match len {
+            Some(len) => at += len,
+            None => return list.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_list_is_split_at_commas_that_separate() {
+        let values = |list: &'static [u8]| List::new(list).collect::<Vec<_>>();
+        assert_eq!(values(b"a, b ,c"), [&b"a"[..], b"b", b"c"]);
+        assert_eq!(values(b"\"x, \\\" y\" <sip:a,b@c>, <sip:d>"), [&b"\"x, \\\" y\" <sip:a,b@c>"[..], b"<sip:d>"]);
+        assert_eq!(values(b",, a,,"), [&b"a"[..]]);
+        assert_eq!(values(b"a, \"open, b"), [&b"a"[..], b"\"open, b"]);
+        assert_eq!(values(b"<open, b"), [&b"<open, b"[..]]);
+        assert!(values(b" \t").is_empty());
+    }
+
+    #[test]
+    fn numbers_have_ends() {
+        assert_eq!(decimal(b"0068"), Some(68));
+        assert_eq!(decimal(b""), None);
+        assert_eq!(decimal(b"-1"), None);
+        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(decimal(b"36893488147419103232"), None);
+        assert_eq!(decimal_u32(b"4294967295"), Some(u32::MAX));
+        assert_eq!(decimal_u32(b"4294967296"), None);
+        let mut out = Vec::new();
+        for number in [0, 7, 10, u64::MAX] {
+            out.clear();
+            put_decimal(&mut out, number);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
+    }
+
+    #[test]
+    fn quotes_close_where_they_close() {
+        assert_eq!(quoted_len(b"\"\\\\\" x"), Some(4));
+        assert_eq!(quoted_len(b"\"a\\\""), None);
+        assert_eq!(quoted_len(b"a"), None);
+        assert_eq!(&*unquote(b"\"J \\\\\\\"\""), b"J \\\"");
+        assert_eq!(&*unquote(b"plain"), b"plain");
+        assert_eq!(&*unquote(b"\"plain\""), b"plain");
+    }
+
+    #[test]
+    fn tokens_are_what_the_grammar_says() {
+        assert!(is_token(b"!interesting-Method0123456789_*+`.%indeed'~"));
+        for not in [&b""[..], b"a b", b"a,b", b"a\"", b"a\x80", b"a@b", b"a\0"] {
+            assert!(!is_token(not));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn scanners_take_anything(octets in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = List::new(&octets).count();
+            let _ = (quoted_len(&octets), unquote(&octets), trim(&octets).len(), decimal(&octets));
+            let inner = trim(&octets);
+            prop_assert_eq!(span_in(&octets, inner).of(&octets), inner);
+            prop_assert_eq!(span_in(&octets, b"elsewhere"), Span::EMPTY);
+        }
+    }
+}

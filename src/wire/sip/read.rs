@@ -1,0 +1,521 @@
+//! From octets to a [`Message`]: one pass over the head, then the five headers that routing needs.
+//!
+//! The first fault is kept and reading goes on, so that what is left may still be answered.
+
+use super::address::NameAddr;
+use super::fault::{Fault, What};
+use super::message::{Entry, Malformed, Message, Start, ViaPlaces};
+use super::names::{Method, Name};
+use super::via::Via;
+use crate::base::limits::Limits;
+use crate::base::span::Span;
+use crate::wire::scan;
+use crate::wire::uri::Uri;
+use bytes::Bytes;
+use memchr::{memchr2, memrchr};
+
+/// Headers a message may carry once (RFC 3261 7.3.1). Repeated Content-Lengths may agree; lists may always repeat.
+//= RFC 4475 3.3.8: multiple values in single-value required fields are a 400
+const SINGLE: u128 = Name::From.bit()
+    | Name::To.bit()
+    | Name::CallId.bit()
+    | Name::CSeq.bit()
+    | Name::MaxForwards.bit()
+    | Name::ContentType.bit()
+    | Name::ContentDisposition.bit()
+    | Name::Expires.bit()
+    | Name::MinExpires.bit()
+    | Name::Date.bit()
+    | Name::Event.bit()
+    | Name::SipETag.bit()
+    | Name::SubscriptionState.bit()
+    | Name::SessionExpires.bit()
+    | Name::MinSE.bit();
+
+/// Room for the headers of a typical message without growing: 16 entries of 24 octets.
+const LINES_TYPICAL: usize = 16;
+
+/// Reads a message. `stream`: its octets were cut out of a stream, so a Content-Length is owed (RFC 3261 18.3).
+pub(super) fn read(octets: Bytes, limits: &Limits, stream: bool) -> Result<Message, Box<Malformed>> {
+    let buf: &[u8] = &octets;
+    let mut fault: Option<Fault> = None;
+    let hopeless = |at, what| Err(Box::new(Malformed { fault: Fault::new(at, what), partial: None }));
+
+    let mut at = 0;
+    while buf.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
+        at += 2;
+    }
+    if at >= buf.len() {
+        return hopeless(at, What::Empty);
+    }
+    let rest = buf.get(at..).unwrap_or_default();
+    let Some(len) = memchr2(b'\r', b'\n', rest) else { return hopeless(at, What::HeadNotEnded) };
+    let (line, after) = scan::split(rest, len);
+    if !after.starts_with(b"\r\n") {
+        return hopeless(at + len, What::LineEnd);
+    }
+    let start = match start_line(buf, line, &mut fault) {
+        Ok(start) => start,
+        Err(what) => return hopeless(at, what),
+    };
+    at += len + 2;
+
+    let mut message = Message {
+        start,
+        lines: Vec::with_capacity(LINES_TYPICAL),
+        seen: 0,
+        via: ViaPlaces::default(),
+        from: Span::EMPTY,
+        to: Span::EMPTY,
+        from_tag: None,
+        to_tag: None,
+        call_id: Span::EMPTY,
+        cseq: 0,
+        cseq_method: Method::Other,
+        cseq_method_at: Span::EMPTY,
+        declared: None,
+        body: Span::EMPTY,
+        octets: Bytes::new(),
+    };
+    let head = read_lines(buf, at, limits, &mut message, &mut fault);
+    if head > limits.sip_head_octets {
+        fault.get_or_insert(Fault::new(limits.sip_head_octets, What::HeadTooLong));
+    }
+    read_identity(buf, &mut message, &mut fault);
+    read_body(buf, head, stream, limits, &mut message, &mut fault);
+
+    message.octets = octets;
+    match fault {
+        None => Ok(message),
+        Some(fault) => {
+            //= RFC 3261 17.1.1.3: an ACK is never answered
+            let answerable = message.is_request() && message.method() != Method::Ack && !message.via.host.is_empty();
+            Err(Box::new(Malformed { fault, partial: answerable.then_some(message) }))
+        }
+    }
+}
+
+/// The first line. `Err`: this is no request and no response that anybody waits for.
+fn start_line(buf: &[u8], line: &[u8], fault: &mut Option<Fault>) -> Result<Start, What> {
+    let place = |part: &[u8]| scan::span_in(buf, part);
+    if let Some(version_len) = version_len(line)
+        && matches!(line.get(version_len), Some(b' '))
+    {
+        let (version, rest) = scan::split(line, version_len);
+        if !version.eq_ignore_ascii_case(b"SIP/2.0") {
+            return Err(What::Version);
+        }
+        let rest = rest.get(1..).unwrap_or_default();
+        let (digits, reason) = scan::take_while(rest, |octet| octet.is_ascii_digit());
+        if !matches!(reason.first(), None | Some(b' ')) {
+            return Err(What::StartLine);
+        }
+        //= RFC 4475 3.1.2.19: a response code above 699 is dropped
+        let status = scan::decimal(digits).filter(|status| digits.len() == 3 && (100..700).contains(status));
+        let status = status.and_then(|status| u16::try_from(status).ok()).ok_or(What::StatusCode)?;
+        return Ok(Start::Response { status, reason: place(reason.get(1..).unwrap_or_default()) });
+    }
+    let (method, rest) = scan::split_once(line, b' ').ok_or(What::StartLine)?;
+    let parsed = Method::parse(method);
+    if parsed == Method::Other && !scan::is_token(method) {
+        return Err(What::StartLine);
+    }
+    let (uri, version) = match memrchr(b' ', rest) {
+        Some(space) => (scan::split(rest, space).0, rest.get(space + 1..).unwrap_or_default()),
+        None => (rest, &[][..]),
+    };
+    let request = Start::Request { method: parsed, method_at: place(method), uri: place(uri) };
+    if version != b"SIP/2.0" && !version.eq_ignore_ascii_case(b"SIP/2.0") {
+        //= RFC 4475 3.1.2.16: an unknown version is a 505
+        let what = if version_len(version) == Some(version.len()) { What::Version } else { What::StartLine };
+        fault.get_or_insert(Fault::new(place(line).end() - version.len(), what));
+    } else if let Err(found) = Uri::parse_target(uri) {
+        fault.get_or_insert(found.shifted(place(uri).at()));
+    }
+    Ok(request)
+}
+
+/// Length of the `SIP/1*DIGIT.1*DIGIT` at the start.
+fn version_len(octets: &[u8]) -> Option<usize> {
+    let (name, rest) = octets.split_at_checked(4)?;
+    if !name.eq_ignore_ascii_case(b"SIP/") {
+        return None;
+    }
+    let (major, rest) = scan::take_while(rest, |octet| octet.is_ascii_digit());
+    let (minor, _) = scan::take_while(rest.strip_prefix(b".")?, |octet| octet.is_ascii_digit());
+    (!major.is_empty() && !minor.is_empty()).then_some(4 + major.len() + 1 + minor.len())
+}
+
+/// The header lines from `at` on. Returns the length of the head, blank line included.
+fn read_lines(buf: &[u8], mut at: usize, limits: &Limits, message: &mut Message, fault: &mut Option<Fault>) -> usize {
+    loop {
+        let rest = buf.get(at..).unwrap_or_default();
+        if rest.starts_with(b"\r\n") {
+            return at + 2;
+        }
+        if rest.is_empty() {
+            fault.get_or_insert(Fault::new(at, What::HeadNotEnded));
+            return at;
+        }
+        if message.lines.len() >= limits.sip_headers {
+            fault.get_or_insert(Fault::new(at, What::TooManyHeaders));
+            return at;
+        }
+        let line_len = match logical_line(rest) {
+            Ok(len) => len,
+            Err((bad, what)) => {
+                fault.get_or_insert(Fault::new(at + bad, what));
+                return at;
+            }
+        };
+        let line = scan::split(rest, line_len).0;
+        let end = at + line_len + 2;
+        read_line(buf, line, end, message, fault);
+        at = end;
+    }
+}
+
+/// Length of the line at the start without its CRLF: up to a CRLF that no white space follows (RFC 3261 7.3.1 folding).
+#[inline]
+fn logical_line(rest: &[u8]) -> Result<usize, (usize, What)> {
+    let mut at = 0;
+    loop {
+        let ahead = rest.get(at..).unwrap_or_default();
+        let Some(found) = memchr2(b'\r', b'\n', ahead) else { return Err((rest.len(), What::HeadNotEnded)) };
+        at += found;
+        match rest.get(at..).unwrap_or_default() {
+            [b'\r', b'\n', b' ' | b'\t', ..] => at += 3,
+            [b'\r', b'\n', ..] => return Ok(at),
+            _ => return Err((at, What::LineEnd)),
+        }
+    }
+}
+
+#[inline]
+fn read_line(buf: &[u8], line: &[u8], end: usize, message: &mut Message, fault: &mut Option<Fault>) {
+    let at = scan::span_in(buf, line).at();
+    let Some((raw, value)) = scan::split_once(line, b':') else {
+        fault.get_or_insert(Fault::new(at, What::HeaderName));
+        return;
+    };
+    // White space before the colon is legal (RFC 3261 25.1 HCOLON), before the name it is not.
+    let name_bytes = scan::trim_end(raw);
+    let name = Name::parse(name_bytes);
+    if name == Name::Other && !scan::is_token(name_bytes) {
+        fault.get_or_insert(Fault::new(at, What::HeaderName));
+        return;
+    }
+    if message.seen & SINGLE & name.bit() != 0 {
+        fault.get_or_insert(Fault::new(at, What::HeaderTwice));
+        return;
+    }
+    let value = scan::trim(value);
+    let place = if value.is_empty() { Span::new(end.saturating_sub(2), 0) } else { scan::span_in(buf, value) };
+    match name {
+        Name::From => message.from = place,
+        Name::To => message.to = place,
+        Name::CallId => message.call_id = place,
+        Name::Via if message.seen & name.bit() == 0 => read_via(buf, value, message, fault),
+        Name::CSeq => read_cseq(buf, value, place, message, fault),
+        Name::ContentLength => {
+            // A number above 2^32-1 is as garbled as a word: no message has that many octets.
+            match (scan::decimal_u32(value), message.declared) {
+                (None, _) => {
+                    fault.get_or_insert(Fault::new(place.at(), What::ContentLength));
+                }
+                (Some(octets), Some(earlier)) if octets != earlier => {
+                    fault.get_or_insert(Fault::new(at, What::ContentLengthTwice));
+                }
+                (Some(octets), _) => message.declared = Some(octets),
+            }
+        }
+        _ => {}
+    }
+    message.seen |= name.bit();
+    message.lines.push(Entry { value: place, at: at as u32, name_len: name_bytes.len() as u32, end: end as u32, name });
+}
+
+fn read_via(buf: &[u8], line: &[u8], message: &mut Message, fault: &mut Option<Fault>) {
+    let value = scan::trim_end(scan::split(line, scan::value_end(line)).0);
+    let (via, found) = Via::read(value);
+    let place = |part: &[u8]| scan::span_in(buf, part);
+    message.via = ViaPlaces {
+        value: place(value),
+        transport: place(via.transport),
+        host: place(via.host),
+        params: place(via.params.as_bytes()),
+        branch: via.branch.map(place),
+        received: via.received.map(place),
+        maddr: via.maddr.map(place),
+        port: via.port,
+        rport: via.rport,
+        ttl: via.ttl,
+    };
+    if let Some(found) = found {
+        fault.get_or_insert(found.shifted(place(value).at()));
+    } else if line.last() == Some(&b',') {
+        //= RFC 4475 3.1.2.1: separators without values are a 400
+        fault.get_or_insert(Fault::new(place(line).end(), What::Via));
+    }
+}
+
+fn read_cseq(buf: &[u8], value: &[u8], place: Span, message: &mut Message, fault: &mut Option<Fault>) {
+    match super::fields::CSeq::parse(value) {
+        Some(cseq) => {
+            message.cseq = cseq.number;
+            message.cseq_method_at = scan::span_in(buf, cseq.method);
+            message.cseq_method = Method::parse(cseq.method);
+        }
+        None => {
+            fault.get_or_insert(Fault::new(place.at(), What::CSeq));
+        }
+    }
+}
+
+/// What every message must carry (RFC 3261 8.1.1), and what its parts say.
+fn read_identity(buf: &[u8], message: &mut Message, fault: &mut Option<Fault>) {
+    let required = [
+        (Name::Via, What::ViaMissing),
+        (Name::From, What::FromMissing),
+        (Name::To, What::ToMissing),
+        (Name::CallId, What::CallIdMissing),
+        (Name::CSeq, What::CSeqMissing),
+    ];
+    const ALL: u128 = Name::Via.bit() | Name::From.bit() | Name::To.bit() | Name::CallId.bit() | Name::CSeq.bit();
+    if message.seen & ALL != ALL
+        && let Some((_, what)) = required.into_iter().find(|(name, _)| message.seen & name.bit() == 0)
+    {
+        fault.get_or_insert(Fault::new(0, what));
+    }
+    let mut tag = |name: Name, place: Span| {
+        if message.seen & name.bit() == 0 {
+            return None;
+        }
+        match NameAddr::read(place.of(buf)) {
+            Ok((address, tag)) if !address.is_star() => tag.map(|tag| scan::span_in(buf, tag)),
+            Ok(_) => {
+                fault.get_or_insert(Fault::new(place.at(), What::Address));
+                None
+            }
+            Err(found) => {
+                fault.get_or_insert(found.shifted(place.at()));
+                None
+            }
+        }
+    };
+    let (from_tag, to_tag) = (tag(Name::From, message.from), tag(Name::To, message.to));
+    message.from_tag = from_tag;
+    message.to_tag = to_tag;
+    let call_id = message.call_id.of(buf);
+    if message.seen & Name::CallId.bit() != 0 && (call_id.is_empty() || scan::has_space_or_control(call_id)) {
+        fault.get_or_insert(Fault::new(message.call_id.at(), What::CallId));
+    }
+    let Start::Request { method, method_at, .. } = message.start else { return };
+    if message.seen & Name::CSeq.bit() != 0 && message.cseq_method_at.of(buf) != method_at.of(buf) {
+        //= RFC 4475 3.1.2.18: an unknown method that does not match its CSeq is a 501
+        let what = if method == Method::Other { What::UnknownMethod } else { What::CSeqMethod };
+        fault.get_or_insert(Fault::new(message.cseq_method_at.at(), what));
+    }
+    if message.seen & Name::Contact.bit() != 0 {
+        let contacts = message.lines.iter().filter(|entry| entry.name == Name::Contact);
+        for value in contacts.flat_map(|entry| scan::List::new(entry.value.of(buf))) {
+            if let Err(found) = NameAddr::parse(value) {
+                fault.get_or_insert(found.shifted(scan::span_in(buf, value).at()));
+            }
+        }
+    }
+}
+
+fn read_body(buf: &[u8], head: usize, stream: bool, limits: &Limits, message: &mut Message, fault: &mut Option<Fault>) {
+    let there = buf.len().saturating_sub(head);
+    let declared = message.declared.map(|octets| octets as usize);
+    if declared.unwrap_or(there) > limits.sip_body_octets {
+        fault.get_or_insert(Fault::new(head, What::BodyTooLarge));
+    }
+    message.body = match declared {
+        Some(declared) if declared > there => {
+            //= RFC 3261 18.3: a datagram that ends before its body does is a 400
+            fault.get_or_insert(Fault::new(buf.len(), What::BodyShorterThanDeclared));
+            Span::new(head, there)
+        }
+        Some(declared) => Span::new(head, declared),
+        None => {
+            if stream {
+                fault.get_or_insert(Fault::new(head, What::ContentLengthMissing));
+            }
+            Span::new(head, there)
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GOOD: &str = "MESSAGE sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKx\r\nFrom: <sip:a@h>;tag=1\r\n\
+        To: \"B\" <sip:b@h>\r\nCall-ID: c@h\r\nCSeq: 7 MESSAGE\r\nContact: <sip:a@1.2.3.4>\r\nl: 2\r\n\r\nhi";
+
+    fn read_str(text: &str) -> Result<Message, Box<Malformed>> {
+        Message::parse_datagram(Bytes::copy_from_slice(text.as_bytes()), &Limits::default())
+    }
+
+    /// The finding in the good message after an exchange, and whether it can be answered.
+    fn spoilt(from: &str, to: &str) -> Option<(What, u16, bool)> {
+        assert!(GOOD.contains(from), "{from}");
+        let malformed = read_str(&GOOD.replacen(from, to, 1)).err()?;
+        Some((malformed.fault.what, malformed.fault.status(), malformed.partial.is_some()))
+    }
+
+    #[test]
+    fn faults_are_found_named_and_answerable() {
+        assert!(read_str(GOOD).is_ok());
+        let table: &[(&str, &str, What, u16)] = &[
+            ("SIP/2.0\r\n", "SIP/7.0\r\n", What::Version, 505),
+            ("SIP/2.0\r\n", "SIP/2.0  \r\n", What::StartLine, 400),
+            (" SIP/2.0\r\n", "  SIP/2.0\r\n", What::Uri, 400),
+            ("MESSAGE sip:b@h", "MESSAGE  sip:b@h", What::Uri, 400),
+            ("sip:b@h SIP", "sip:b@h; lr SIP", What::Uri, 400),
+            ("sip:b@h SIP", "<sip:b@h> SIP", What::Uri, 400),
+            ("sip:b@h SIP", "sip:b@h?Route=x SIP", What::UriHeaders, 400),
+            ("sip:b@h SIP", "what:ever SIP", What::UriScheme, 416),
+            ("MESSAGE sip", "NEW sip", What::UnknownMethod, 501),
+            ("MESSAGE sip", "INVITE sip", What::CSeqMethod, 400),
+            ("7 MESSAGE", "4294967296 MESSAGE", What::CSeq, 400),
+            ("7 MESSAGE", "7MESSAGE", What::CSeq, 400),
+            ("7 MESSAGE", "7 ", What::CSeq, 400),
+            ("CSeq: 7 MESSAGE\r\n", "", What::CSeqMissing, 400),
+            ("From: <sip:a@h>;tag=1\r\n", "", What::FromMissing, 400),
+            ("To: \"B\" <sip:b@h>\r\n", "", What::ToMissing, 400),
+            ("Call-ID: c@h\r\n", "", What::CallIdMissing, 400),
+            ("Call-ID: c@h", "Call-ID: c h", What::CallId, 400),
+            ("Call-ID: c@h", "Call-ID:", What::CallId, 400),
+            ("Call-ID: c@h", "Call-ID: c@h\r\ni: d@h", What::HeaderTwice, 400),
+            ("\"B\" <", "\"B <", What::QuoteOpen, 400),
+            ("\"B\" <", "B, C <", What::DisplayName, 400),
+            ("<sip:b@h>\r", "< sip:b@h >\r", What::Address, 400),
+            ("<sip:b@h>\r", "*\r", What::Address, 400),
+            ("\"B\" <sip:b@h>\r", "*\r", What::Address, 400),
+            ("To:", "\r\nTo:", What::ToMissing, 400),
+            ("To:", " To:", What::ToMissing, 400),
+            ("To:", "T o:", What::HeaderName, 400),
+            ("To:", "nonsense\r\nTo:", What::HeaderName, 400),
+            ("To:", ": nameless\r\nTo:", What::HeaderName, 400),
+            ("To:", "X: a\rb\r\nTo:", What::LineEnd, 400),
+            ("To:", "X: a\nTo:", What::LineEnd, 400),
+            ("branch=z9hG4bKx", ";,;,,", What::Via, 400),
+            ("branch=z9hG4bKx", "branch=x,,", What::Via, 400),
+            ("<sip:a@1.2.3.4>", "sip:a@1.2.3.4?x=y", What::BracketsMissing, 400),
+            ("<sip:a@1.2.3.4>", "<sip:a@1.2.3.4>;;;;", What::Param, 400),
+            ("l: 2", "l: -2", What::ContentLength, 400),
+            ("l: 2", "l: two", What::ContentLength, 400),
+            ("l: 2", "l: 3", What::BodyShorterThanDeclared, 400),
+            ("l: 2", "l: 2000000", What::BodyTooLarge, 413),
+            ("l: 2", "l: 2\r\nContent-Length: 1", What::ContentLengthTwice, 400),
+            ("\r\n\r\nhi", "\r\n", What::HeadNotEnded, 400),
+        ];
+        for &(from, to, what, status) in table {
+            assert_eq!(spoilt(from, to), Some((what, status, true)), "{from:?} -> {to:?}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_dropped() {
+        let table: &[(&str, &str, What)] = &[
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/2.0 4294967301 better not break", What::StatusCode),
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/2.0 700 x", What::StatusCode),
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/2.0 99 x", What::StatusCode),
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/3.0 200 OK", What::Version),
+            ("MESSAGE sip:b@h SIP/2.0", "nonsense", What::StartLine),
+            ("MESSAGE sip:b@h SIP/2.0", "a,b sip:b@h SIP/2.0", What::StartLine),
+            ("MESSAGE sip:b@h SIP/2.0\r\n", "MESSAGE sip:b@h SIP/2.0\n", What::LineEnd),
+            ("Via: SIP/2.0/UDP h;branch=z9hG4bKx\r\n", "", What::ViaMissing),
+            ("Via: SIP/2.0/UDP h;branch=z9hG4bKx\r\n", "Via: SIP/2.0/UDP\r\n", What::Via),
+            ("MESSAGE sip:b@h SIP/2.0", "ACK sip:b@h SIP/2.0", What::CSeqMethod),
+        ];
+        for &(from, to, what) in table {
+            let (found, _, answerable) = spoilt(from, to).unwrap();
+            assert_eq!((found, answerable), (what, false), "{from:?} -> {to:?}");
+        }
+        for nothing in ["", "\r\n", "\r\n\r\n"] {
+            assert_eq!(read_str(nothing).unwrap_err().fault.what, What::Empty);
+        }
+    }
+
+    #[test]
+    fn what_is_only_odd_is_accepted() {
+        let table: &[(&str, &str)] = &[
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/2.0 200 "),
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/2.0 200"),
+            ("MESSAGE sip:b@h SIP/2.0", "MESSAGE sip:b@h sip/2.0"),
+            ("MESSAGE sip:b@h", "\r\n\r\nMESSAGE sip:b@h"),
+            (";branch=z9hG4bKx", ""),
+            (";tag=1", ""),
+            ("l: 2\r\n", ""),
+            ("l: 2\r\n", "l: 1\r\n"),
+            ("l: 2\r\n", "l: 2\r\nContent-Length: 2\r\n"),
+            ("To:", "Max-Forwards: 300\r\nTo:"),
+            ("To:", "Date: Fri, 01 Jan 2010 16:00:00 EST\r\nTo:"),
+            ("To:", "Expires: 99999999999999999999999\r\nTo:"),
+            ("<sip:a@1.2.3.4>", "*"),
+            ("<sip:b@h>\r", "<isbn:2983792873>\r"),
+            ("l: 2", "s:\r\nl: 2"),
+        ];
+        for &(from, to) in table {
+            assert_eq!(spoilt(from, to), None, "{from:?} -> {to:?}");
+        }
+        let unknown = GOOD.replace("MESSAGE", "RE%47IST%45R");
+        let message = read_str(&unknown).unwrap();
+        assert_eq!((message.method(), message.method_bytes()), (Method::Other, &b"RE%47IST%45R"[..]));
+    }
+
+    #[test]
+    fn on_a_stream_a_length_is_owed() {
+        let bare = Bytes::from(GOOD.replacen("l: 2\r\n", "", 1));
+        let fault = Message::parse(bare, &Limits::default()).unwrap_err().fault;
+        assert_eq!((fault.what, fault.status()), (What::ContentLengthMissing, 400));
+    }
+
+    #[test]
+    fn limits_hold() {
+        let few = Limits { sip_headers: 6, ..Limits::default() };
+        let malformed = Message::parse(Bytes::from(GOOD), &few).unwrap_err();
+        assert_eq!((malformed.fault.what, malformed.fault.status()), (What::TooManyHeaders, 513));
+        assert!(malformed.partial.is_some());
+        let short = Limits { sip_head_octets: 100, ..Limits::default() };
+        assert_eq!(Message::parse(Bytes::from(GOOD), &short).unwrap_err().fault.what, What::HeadTooLong);
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_without_harm(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Message::parse(octets.into(), &Limits::default());
+        }
+
+        #[test]
+        fn a_damaged_message_is_read_without_harm(
+            damage in proptest::collection::vec((0usize..300, any::<u8>()), 1..6), end in 0usize..300
+        ) {
+            let mut octets = GOOD.as_bytes().to_vec();
+            for (at, octet) in damage {
+                if let Some(place) = octets.get_mut(at) {
+                    *place = octet;
+                }
+            }
+            octets.truncate(end);
+            let message = match Message::parse_datagram(octets.into(), &Limits::default()) {
+                Ok(message) => Some(message),
+                Err(malformed) => malformed.partial,
+            };
+            if let Some(message) = message {
+                // Everything may be asked, and an answer may be written, of whatever was read.
+                let _ = (message.top_via(), message.via_count(), message.cseq(), message.expires(), message.max_forwards());
+                let _ = (message.body_bytes(), message.request_uri(), message.from_tag(), message.to_tag());
+                prop_assert!(message.lines().all(|line| !line.name_bytes.is_empty()));
+                let source = std::net::SocketAddr::from(([127, 0, 0, 1], 5060));
+                let answer = crate::wire::sip::Response::to(&message, 400, source).to_tag(b"t").finish();
+                prop_assert!(answer.starts_with(b"SIP/2.0 400 Bad Request\r\nVia: "));
+            }
+        }
+    }
+}

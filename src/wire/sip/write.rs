@@ -1,0 +1,447 @@
+//! Writing: responses to a request, and requests.
+//!
+//! A writer owns one growing buffer and refuses line ends in values, so that no peer's text becomes a header of ours.
+
+use super::message::Message;
+use super::names::{Method, Name};
+use super::status::reason_phrase;
+use crate::wire::scan;
+use bytes::Bytes;
+use std::net::{IpAddr, SocketAddr};
+
+/// A response on its way to be written.
+#[derive(Clone, Debug)]
+pub struct Response<'a> {
+    request: &'a Message,
+    head: Head,
+    /// Where the To line's CRLF lies: a tag goes before it. 0: it has one, or there is no To.
+    tag_at: usize,
+}
+
+/// A request on its way to be written.
+#[derive(Clone, Debug)]
+pub struct Request {
+    head: Head,
+}
+
+/// What responses and requests have in common: lines so far, and the body.
+#[derive(Clone, Debug)]
+struct Head {
+    out: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl<'a> Response<'a> {
+    /// Begins a response: status line, all Via lines, From, To, Call-ID and CSeq of the request (RFC 3261 8.2.6.2).
+    ///
+    /// `source` is where the request's packet came from; the topmost Via learns it:
+    //= RFC 3261 18.2.1: received when the sent-by host is not the source address
+    //= RFC 3581 4: rport asked for is filled in, and received with it
+    pub fn to(request: &'a Message, status: u16, source: SocketAddr) -> Response<'a> {
+        Response::with_phrase(request, status, reason_phrase(status).as_bytes(), source)
+    }
+
+    /// As [`Response::to`], with a phrase of one's own (RFC 3261 21.4.1: it may say what was wrong).
+    pub fn with_phrase(request: &'a Message, status: u16, phrase: &[u8], source: SocketAddr) -> Response<'a> {
+        let mut head = Head { out: Vec::with_capacity(768), body: Vec::new() };
+        head.out.extend_from_slice(b"SIP/2.0 ");
+        scan::put_decimal(&mut head.out, u64::from(status.clamp(100, 699)));
+        head.out.push(b' ');
+        put_clean(&mut head.out, phrase);
+        head.out.extend_from_slice(b"\r\n");
+        let mut response = Response { request, head, tag_at: 0 };
+        response.put_vias(source);
+        for (name, value) in [(Name::From, request.from()), (Name::To, request.to())] {
+            if !value.is_empty() {
+                response.head.line(name.as_bytes(), value);
+            }
+            if name == Name::To && !value.is_empty() && request.to_tag().is_none() {
+                response.tag_at = response.head.out.len() - 2;
+            }
+        }
+        for name in [Name::CallId, Name::CSeq] {
+            if let Some(value) = request.header(name) {
+                response.head.line(name.as_bytes(), value);
+            }
+        }
+        response
+    }
+
+    fn put_vias(&mut self, source: SocketAddr) {
+        let mut lines = self.request.headers(Name::Via);
+        if let Some(first) = lines.next() {
+            self.head.out.extend_from_slice(b"Via: ");
+            self.put_top_via(source);
+            // What follows the topmost value on the same line stands as it is.
+            let top = self.request.top_via_text();
+            put_clean(&mut self.head.out, first.get(scan::span_in(first, top).end()..).unwrap_or_default());
+            self.head.out.extend_from_slice(b"\r\n");
+        }
+        for value in lines {
+            self.head.line(Name::Via.as_bytes(), value);
+        }
+    }
+
+    fn put_top_via(&mut self, source: SocketAddr) {
+        let (via, out) = (self.request.top_via(), &mut self.head.out);
+        let address = source.ip().to_canonical();
+        let asks_port = via.rport.is_some();
+        let came_elsewhere = host_address(via.host) != Some(address);
+        let text = self.request.top_via_text();
+        if !asks_port && !came_elsewhere && via.received.is_none() {
+            return put_clean(out, text);
+        }
+        // Written anew, without what the sender itself may have claimed of our part.
+        let params = scan::span_in(text, via.params.as_bytes());
+        let before = if params.is_empty() { text } else { scan::split(text, params.at()).0 };
+        put_clean(out, scan::trim_end(before));
+        for param in via.params {
+            if param.name.eq_ignore_ascii_case(b"received") || param.name.eq_ignore_ascii_case(b"rport") {
+                continue;
+            }
+            out.push(b';');
+            put_clean(out, param.name);
+            if let Some(value) = param.value {
+                out.push(b'=');
+                put_clean(out, value);
+            }
+        }
+        if asks_port || came_elsewhere {
+            out.extend_from_slice(b";received=");
+            out.extend_from_slice(address.to_string().as_bytes());
+        }
+        if asks_port {
+            out.extend_from_slice(b";rport=");
+            scan::put_decimal(out, u64::from(source.port()));
+        }
+    }
+
+    /// Gives To our tag, unless the request's To has one already.
+    pub fn to_tag(mut self, tag: &[u8]) -> Response<'a> {
+        if self.tag_at > 0 && scan::is_token(tag) {
+            let addition = [b";tag=", tag].concat();
+            let at = std::mem::take(&mut self.tag_at);
+            self.head.out.splice(at..at, addition);
+        }
+        self
+    }
+
+    /// Copies the request's Record-Route lines: for responses that establish a dialog (RFC 3261 12.1.1).
+    pub fn record_route(mut self) -> Response<'a> {
+        for value in self.request.headers(Name::RecordRoute) {
+            self.head.line(Name::RecordRoute.as_bytes(), value);
+        }
+        self
+    }
+
+    /// Appends a header.
+    pub fn line(mut self, name: Name, value: &[u8]) -> Response<'a> {
+        self.head.line(name.as_bytes(), value);
+        self
+    }
+
+    /// Appends a header with a name of its own.
+    pub fn line_raw(mut self, name: &[u8], value: &[u8]) -> Response<'a> {
+        self.head.line(name, value);
+        self
+    }
+
+    /// Appends a header whose value is a number.
+    pub fn number(mut self, name: Name, value: u64) -> Response<'a> {
+        self.head.number(name, value);
+        self
+    }
+
+    /// Sets the body and its Content-Type.
+    pub fn body(mut self, content_type: &[u8], body: &[u8]) -> Response<'a> {
+        self.head.body(content_type, body);
+        self
+    }
+
+    /// The octets, Content-Length included.
+    pub fn finish(self) -> Bytes {
+        self.head.finish()
+    }
+}
+
+impl Request {
+    /// Begins a request with its Request-Line. `uri` stands as it is; white space, control characters and angle brackets in it
+    /// are left out.
+    pub fn new(method: Method, uri: &[u8]) -> Request {
+        debug_assert!(method != Method::Other, "a request of ours has a method we know");
+        let mut head = Head { out: Vec::with_capacity(1024), body: Vec::new() };
+        head.out.extend_from_slice(method.as_bytes());
+        head.out.push(b' ');
+        head.out.extend(uri.iter().filter(|&&octet| octet > b' ' && !matches!(octet, 0x7f | b'<' | b'>')));
+        head.out.extend_from_slice(b" SIP/2.0\r\n");
+        Request { head }
+    }
+
+    /// Appends a header.
+    pub fn line(mut self, name: Name, value: &[u8]) -> Request {
+        self.head.line(name.as_bytes(), value);
+        self
+    }
+
+    /// Appends a header with a name of its own.
+    pub fn line_raw(mut self, name: &[u8], value: &[u8]) -> Request {
+        self.head.line(name, value);
+        self
+    }
+
+    /// Appends a header whose value is a number.
+    pub fn number(mut self, name: Name, value: u64) -> Request {
+        self.head.number(name, value);
+        self
+    }
+
+    /// Appends `CSeq: number METHOD`.
+    pub fn cseq(mut self, number: u32, method: Method) -> Request {
+        let mut value = Vec::with_capacity(24);
+        scan::put_decimal(&mut value, u64::from(number));
+        value.push(b' ');
+        value.extend_from_slice(method.as_bytes());
+        self.head.line(Name::CSeq.as_bytes(), &value);
+        self
+    }
+
+    /// Sets the body and its Content-Type.
+    pub fn body(mut self, content_type: &[u8], body: &[u8]) -> Request {
+        self.head.body(content_type, body);
+        self
+    }
+
+    /// The octets, Content-Length included.
+    pub fn finish(self) -> Bytes {
+        self.head.finish()
+    }
+}
+
+impl Head {
+    fn line(&mut self, name: &[u8], value: &[u8]) {
+        debug_assert!(scan::is_token(name), "a header has a name");
+        if !scan::is_token(name) {
+            return;
+        }
+        self.out.extend_from_slice(name);
+        self.out.extend_from_slice(b": ");
+        put_clean(&mut self.out, value);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn number(&mut self, name: Name, value: u64) {
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b": ");
+        scan::put_decimal(&mut self.out, value);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn body(&mut self, content_type: &[u8], body: &[u8]) {
+        if !content_type.is_empty() {
+            self.line(Name::ContentType.as_bytes(), content_type);
+        }
+        self.body = body.to_vec();
+    }
+
+    fn finish(mut self) -> Bytes {
+        self.number(Name::ContentLength, self.body.len() as u64);
+        self.out.extend_from_slice(b"\r\n");
+        self.out.extend_from_slice(&self.body);
+        Bytes::from(self.out)
+    }
+}
+
+/// Appends a value without line ends: a fold becomes one space; any other CR or LF is a mistake of ours, and left out.
+fn put_clean(out: &mut Vec<u8>, value: &[u8]) {
+    let mut rest = value;
+    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
+        let (before, after) = scan::split(rest, at);
+        out.extend_from_slice(before);
+        debug_assert!(
+            matches!(after, [b'\r', b'\n', b' ' | b'\t', ..]),
+            "a header value holds no line end: {}",
+            value.escape_ascii()
+        );
+        if matches!(after, [b'\r', b'\n', b' ' | b'\t', ..]) {
+            out.push(b' ');
+            rest = scan::trim_start(after);
+        } else {
+            rest = after.get(1..).unwrap_or_default();
+        }
+    }
+    out.extend_from_slice(rest);
+}
+
+/// The address a Via host is, if it is one.
+fn host_address(host: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(host).ok()?;
+    let text = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
+    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::Limits;
+    use proptest::prelude::*;
+
+    fn parse(octets: impl Into<Bytes>) -> Message {
+        Message::parse(octets.into(), &Limits::default()).unwrap()
+    }
+
+    fn request(via: &str) -> Message {
+        parse(format!(
+            "MESSAGE sip:b@h SIP/2.0\r\nVia: {via}\r\nv: SIP/2.0/TCP second\r\nRecord-Route: <sip:p1;lr>,\r\n <sip:p2;lr>\r\n\
+             From: <sip:a@h>;tag=1\r\nTo: <sip:b@h>\r\nCall-ID: c@h\r\nCSeq: 7 MESSAGE\r\nl: 0\r\n\r\n"
+        ))
+    }
+
+    fn source(address: &str) -> SocketAddr {
+        address.parse().unwrap()
+    }
+
+    #[test]
+    fn a_response_repeats_what_identifies_the_request() {
+        let request = request("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx");
+        let octets = Response::to(&request, 202, source("192.0.2.1:5060"))
+            .line(Name::Server, b"IM-serv/OMA1.0")
+            .to_tag(b"t1")
+            .finish();
+        assert_eq!(
+            String::from_utf8_lossy(&octets),
+            "SIP/2.0 202 Accepted\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx\r\nVia: SIP/2.0/TCP second\r\n\
+             From: <sip:a@h>;tag=1\r\nTo: <sip:b@h>;tag=t1\r\nCall-ID: c@h\r\nCSeq: 7 MESSAGE\r\n\
+             Server: IM-serv/OMA1.0\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn the_topmost_via_learns_where_the_request_came_from() {
+        let table = [
+            // RFC 3261 18.2.1: only when the host differs.
+            ("SIP/2.0/UDP 192.0.2.1:5070;branch=x", "192.0.2.1:9", "SIP/2.0/UDP 192.0.2.1:5070;branch=x"),
+            ("SIP/2.0/UDP 192.0.2.1;branch=x", "[::ffff:192.0.2.1]:9", "SIP/2.0/UDP 192.0.2.1;branch=x"),
+            ("SIP/2.0/UDP 10.1.1.1;branch=x", "192.0.2.1:9", "SIP/2.0/UDP 10.1.1.1;branch=x;received=192.0.2.1"),
+            ("SIP/2.0/UDP host.example", "192.0.2.1:9", "SIP/2.0/UDP host.example;received=192.0.2.1"),
+            ("SIP/2.0/TCP [2001:DB8::1];branch=x", "[2001:db8::1]:9", "SIP/2.0/TCP [2001:DB8::1];branch=x"),
+            ("SIP/2.0/TCP h", "[2001:db8::1]:9", "SIP/2.0/TCP h;received=2001:db8::1"),
+            // RFC 3581 4: asked for, so filled in, and received with it.
+            (
+                "SIP/2.0/UDP 192.0.2.1;rport;branch=x",
+                "192.0.2.1:4711",
+                "SIP/2.0/UDP 192.0.2.1;branch=x;received=192.0.2.1;rport=4711",
+            ),
+            // What the sender claims of our part does not count.
+            (
+                "SIP/2.0/UDP h ; received=6.6.6.6;rport=1;x=\"a;b\"",
+                "192.0.2.1:2",
+                "SIP/2.0/UDP h;x=\"a;b\";received=192.0.2.1;rport=2",
+            ),
+            // Values behind the first on its line stand as they are.
+            (
+                "SIP/2.0/UDP h;rport , SIP/2.0/UDP k;rport",
+                "192.0.2.1:2",
+                "SIP/2.0/UDP h;received=192.0.2.1;rport=2 , SIP/2.0/UDP k;rport",
+            ),
+        ];
+        for (via, from, expected) in table {
+            let request = request(via);
+            let response = parse(Response::to(&request, 200, source(from)).finish());
+            assert_eq!(response.header(Name::Via).map(String::from_utf8_lossy).as_deref(), Some(expected));
+            assert_eq!(response.via_count(), request.via_count());
+        }
+    }
+
+    #[test]
+    fn a_dialog_forming_response_carries_the_route() {
+        let request = request("SIP/2.0/TCP h;branch=x");
+        let source = source("192.0.2.1:9");
+        let response =
+            Response::to(&request, 200, source).record_route().to_tag(b"x").body(b"application/sdp", b"v=0\r\n");
+        let response = parse(response.finish());
+        assert_eq!(response.header(Name::RecordRoute), Some(&b"<sip:p1;lr>, <sip:p2;lr>"[..]));
+        assert_eq!((response.body(), response.content_type()), (&b"v=0\r\n"[..], Some(&b"application/sdp"[..])));
+        assert_eq!(response.to_tag(), Some(&b"x"[..]));
+        // A tag that is there stays, whatever is asked.
+        let again = parse(Response::to(&response, 200, source).to_tag(b"other").to_tag(b"third").finish());
+        assert_eq!(again.to(), response.to());
+    }
+
+    #[test]
+    fn a_partial_request_is_answered_with_what_it_has() {
+        let octets =
+            b"INVITE sip:b@h SIP/2.0\r\nCSeq: 1 INVITE\r\nVia: SIP/2.0/UDP 192.0.2.95;branch=z9hG4bKk\r\nl: 0\r\n\r\n";
+        let malformed = Message::parse(Bytes::from_static(octets), &Limits::default()).unwrap_err();
+        let partial = malformed.partial.unwrap();
+        let phrase = malformed.fault.words();
+        let answer =
+            Response::with_phrase(&partial, 400, phrase.as_bytes(), source("192.0.2.95:5060")).to_tag(b"t").finish();
+        assert_eq!(
+            String::from_utf8_lossy(&answer),
+            "SIP/2.0 400 Missing From\r\nVia: SIP/2.0/UDP 192.0.2.95;branch=z9hG4bKk\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn folds_are_unfolded_and_nothing_else_passes() {
+        let mut out = Vec::new();
+        put_clean(&mut out, b"a\r\n \t b\r\n\tc");
+        assert_eq!(out, b"a b c");
+        let octets = Request::new(Method::Bye, b"sip:a@h> SIP/2.0\r\nX: y").finish();
+        assert!(octets.starts_with(b"BYE sip:a@hSIP/2.0X:y SIP/2.0\r\n"));
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[test]
+    fn no_value_becomes_a_header() {
+        let octets = Request::new(Method::Bye, b"sip:a@h").line(Name::Subject, b"x\r\nEvil: y\nEvil: z\r").finish();
+        assert!(!octets.windows(6).any(|six| six == b"\nEvil:"));
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    #[should_panic(expected = "a header value holds no line end")]
+    fn a_line_end_in_a_value_is_our_mistake() {
+        let _ = Request::new(Method::Bye, b"sip:a@h").line(Name::Subject, b"x\r\nEvil: y");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            number in any::<u32>(),
+            subject in "[a-zA-Z0-9 ,;:<>\"()]{0,40}",
+            extension in "X-[a-z]{1,8}",
+            tag in "[a-z0-9.!%*_+`'~-]{1,12}",
+            user in "[a-z0-9;?/,&=+$.!~*'()_-]{1,12}",
+            body in proptest::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let uri = format!("sip:{user}@example.com");
+            let octets = Request::new(Method::Message, uri.as_bytes())
+                .line(Name::Via, b"SIP/2.0/TCP 127.0.0.1;branch=z9hG4bKx;rport")
+                .number(Name::MaxForwards, 70)
+                .line(Name::From, format!("<sip:a@h>;tag={tag}").as_bytes())
+                .line(Name::To, format!("<{uri}>").as_bytes())
+                .line(Name::CallId, b"c@h")
+                .cseq(number, Method::Message)
+                .line(Name::Subject, subject.as_bytes())
+                .line_raw(extension.as_bytes(), b"v")
+                .body(b"text/plain", &body)
+                .finish();
+            let message = parse(octets);
+            prop_assert_eq!(message.request_uri(), uri.as_bytes());
+            prop_assert_eq!(message.cseq(), (number, Method::Message));
+            prop_assert_eq!(message.from_tag(), Some(tag.as_bytes()));
+            prop_assert_eq!(message.header(Name::Subject), Some(subject.trim().as_bytes()));
+            prop_assert_eq!(message.header_named(extension.as_bytes()), Some(&b"v"[..]));
+            prop_assert_eq!(message.max_forwards(), Some(70));
+            prop_assert_eq!(message.body(), &body[..]);
+            let from = SocketAddr::from(([127, 0, 0, 1], 4711));
+            let response = parse(Response::to(&message, 480, from).to_tag(tag.as_bytes()).finish());
+            prop_assert_eq!(response.status(), 480);
+            prop_assert_eq!(response.top_via().rport, Some(Some(4711)));
+            prop_assert_eq!(response.to_tag(), Some(tag.as_bytes()));
+            prop_assert_eq!(response.call_id(), message.call_id());
+            prop_assert_eq!(response.cseq(), message.cseq());
+        }
+    }
+}
