@@ -3,6 +3,7 @@
 pub mod base;
 pub mod control;
 pub mod deferred;
+pub mod demo;
 pub mod engine;
 pub mod proto;
 pub mod store;

@@ -51,7 +51,10 @@ impl Source {
 
     fn new(path: String, text: String) -> Source {
         let code = blanked(&text);
-        let tests_from = code.lines().position(|line| line.starts_with("#[cfg(test)]")).unwrap_or(usize::MAX);
+        let tests_from = code
+            .lines()
+            .position(|line| line.starts_with("#[cfg(test)]") || line.starts_with("#![cfg(test)]"))
+            .unwrap_or(usize::MAX);
         Source { path, text, code, tests_from }
     }
 
