@@ -274,18 +274,18 @@ fn read_cseq(buf: &[u8], value: &[u8], place: Span, message: &mut Message, fault
 
 /// What every message must carry (RFC 3261 8.1.1), and what its parts say.
 fn read_identity(buf: &[u8], message: &mut Message, fault: &mut Option<Fault>) {
-    let required = [
-        (Name::Via, What::ViaMissing),
-        (Name::From, What::FromMissing),
-        (Name::To, What::ToMissing),
-        (Name::CallId, What::CallIdMissing),
-        (Name::CSeq, What::CSeqMissing),
-    ];
     const ALL: u128 = Name::Via.bit() | Name::From.bit() | Name::To.bit() | Name::CallId.bit() | Name::CSeq.bit();
-    if message.seen & ALL != ALL
-        && let Some((_, what)) = required.into_iter().find(|(name, _)| message.seen & name.bit() == 0)
-    {
-        fault.get_or_insert(Fault::new(0, what));
+    if message.seen & ALL != ALL {
+        let required = [
+            (Name::Via, What::ViaMissing),
+            (Name::From, What::FromMissing),
+            (Name::To, What::ToMissing),
+            (Name::CallId, What::CallIdMissing),
+            (Name::CSeq, What::CSeqMissing),
+        ];
+        if let Some((_, what)) = required.into_iter().find(|(name, _)| message.seen & name.bit() == 0) {
+            fault.get_or_insert(Fault::new(0, what));
+        }
     }
     let mut tag = |name: Name, place: Span| {
         if message.seen & name.bit() == 0 {
