@@ -355,6 +355,7 @@ fn decode_entry(entry: &[u8]) -> Result<Publication, Damaged> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
