@@ -162,3 +162,136 @@ impl Cut {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const OPTIONS: &[u8] = b"OPTIONS sip:b@h SIP/2.0\r\nVia: SIP/2.0/TCP h\r\nl: 0\r\n\r\n";
+    const MESSAGE: &[u8] =
+        b"MESSAGE sip:b@h SIP/2.0\r\nCall-ID: c\r\nContent-LENGTH :\r\n  5\r\nSubject: a\r\n b\r\n\r\n\r\n\r\nx";
+
+    /// All that is found in `stream` when it is delivered up to each of `stops`.
+    fn found(stream: &[u8], stops: impl Iterator<Item = usize>) -> (Vec<Found>, Option<What>) {
+        let mut cut = Cut::new(&Limits::default());
+        let (mut taken, mut all) = (0, Vec::new());
+        for stop in stops {
+            loop {
+                match cut.next(&stream[taken..stop]) {
+                    Ok(Found::More) => break,
+                    Ok(one) => {
+                        taken += match one {
+                            Found::KeepAlive { len, .. } | Found::Message { len, .. } => len,
+                            Found::More => 0,
+                        };
+                        all.push(one);
+                    }
+                    Err(fault) => return (all, Some(fault.what)),
+                }
+            }
+        }
+        (all, None)
+    }
+
+    fn stream() -> Vec<u8> {
+        [b"\r\n\r\n", OPTIONS, b"\r\n", MESSAGE, MESSAGE, b"\r\n\r\n\r\n", OPTIONS].concat()
+    }
+
+    fn expected() -> Vec<Found> {
+        let options = Found::Message { head: OPTIONS.len(), len: OPTIONS.len() };
+        let message = Found::Message { head: MESSAGE.len() - 5, len: MESSAGE.len() };
+        let (ping, crlf) = (Found::KeepAlive { len: 4, ping: true }, Found::KeepAlive { len: 2, ping: false });
+        vec![ping, options, crlf, message, message, ping, crlf, options]
+    }
+
+    #[test]
+    fn a_stream_is_cut_the_same_wherever_it_is_split() {
+        let stream = stream();
+        let whole = stream.len();
+        assert_eq!(found(&stream, [whole].into_iter()), (expected(), None));
+        for split in 0..whole {
+            assert_eq!(found(&stream, [split, whole].into_iter()), (expected(), None), "split at {split}");
+        }
+        assert_eq!(found(&stream, 0..=whole), (expected(), None));
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_a_fault() {
+        let table: &[(&[u8], What)] = &[
+            (b"OPTIONS sip:b@h SIP/2.0\r\nVia: x\r\n\r\n", What::ContentLengthMissing),
+            (b"OPTIONS sip:b@h SIP/2.0\r\nl: five\r\n\r\n", What::ContentLength),
+            (b"OPTIONS sip:b@h SIP/2.0\r\nContent-Length: -999\r\n\r\n", What::ContentLength),
+            (b"OPTIONS sip:b@h SIP/2.0\r\nl:\r\n\r\n", What::ContentLength),
+            (b"OPTIONS sip:b@h SIP/2.0\r\nl: 4294967296\r\n\r\n", What::ContentLength),
+            (b"OPTIONS sip:b@h SIP/2.0\r\nl: 13\r\nContent-Length: 5\r\n\r\n", What::ContentLengthTwice),
+            (b"OPTIONS sip:b@h SIP/2.0\r\nl: 4294967295\r\n\r\n", What::BodyTooLarge),
+            (b"OPTIONS sip:b@h SIP/2.0\nl: 0\n\n", What::LineEnd),
+            (b"\x16\x03\x01\x02\x00\x01", What::StartLine),
+            (b"\n", What::StartLine),
+            (b"\rX", What::StartLine),
+        ];
+        for (octets, what) in table {
+            let (all, fault) = found(octets, 0..=octets.len());
+            assert!(all.is_empty());
+            assert_eq!(fault, Some(*what), "{}", String::from_utf8_lossy(octets));
+            assert_eq!(found(octets, [octets.len()].into_iter()).1, Some(*what));
+        }
+    }
+
+    #[test]
+    fn two_lengths_that_agree_are_one() {
+        let octets = b"OPTIONS sip:b@h SIP/2.0\r\nl: 1\r\nContent-Length: 01\r\n\r\nx";
+        assert_eq!(
+            Cut::new(&Limits::default()).next(octets),
+            Ok(Found::Message { head: octets.len() - 1, len: octets.len() })
+        );
+    }
+
+    #[test]
+    fn an_endless_head_is_stopped_and_a_long_one_is_scanned_once() {
+        let limits = Limits { sip_head_octets: 1_000, ..Limits::default() };
+        let mut cut = Cut::new(&limits);
+        let endless = [&b"OPTIONS sip:b@h SIP/2.0\r\nX: "[..], &[b'x'; 2_000]].concat();
+        for len in 0..=1_000 {
+            assert_eq!(cut.next(&endless[..len]), Ok(Found::More));
+            assert!(len < 27 || cut.scanned == len);
+        }
+        assert_eq!(cut.next(&endless[..1_001]), Err(Fault::new(1_000, What::HeadTooLong)));
+        assert_eq!(cut.head(), None);
+    }
+
+    #[test]
+    fn after_a_fault_the_head_is_there_to_answer_from() {
+        let octets = b"OPTIONS sip:b@h SIP/2.0\r\nVia: x\r\n\r\nrest";
+        let mut cut = Cut::new(&Limits::default());
+        assert!(cut.next(octets).is_err());
+        assert_eq!(cut.head(), Some(octets.len() - 4));
+    }
+
+    #[test]
+    fn a_body_on_its_way_says_how_much_is_missing() {
+        let mut cut = Cut::new(&Limits::default());
+        let have = MESSAGE.len() - 3;
+        assert_eq!(cut.missing(0), None);
+        assert_eq!(cut.next(&MESSAGE[..have]), Ok(Found::More));
+        assert_eq!(cut.missing(have), Some(3));
+    }
+
+    proptest! {
+        #[test]
+        fn delivery_never_matters(
+            at in 0usize..250, octet in any::<u8>(), mut stops in proptest::collection::vec(0usize..250, 0..8)
+        ) {
+            let mut stream = stream();
+            if let Some(place) = stream.get_mut(at) {
+                *place = octet;
+            }
+            let whole = stream.len();
+            stops.retain(|&stop| stop < whole);
+            stops.push(whole);
+            stops.sort_unstable();
+            prop_assert_eq!(found(&stream, stops.into_iter()), found(&stream, [whole].into_iter()));
+        }
+    }
+}

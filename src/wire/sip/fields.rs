@@ -273,3 +273,91 @@ pub fn put_quoted(out: &mut Vec<u8>, text: &[u8]) {
     }
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::Limits;
+    use bytes::Bytes;
+
+    fn message(lines: &str) -> Message {
+        let text = format!(
+            "MESSAGE sip:b@h SIP/2.0\r\nVia: SIP/2.0/TCP h\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:b@h>\r\nCall-ID: c\r\n\
+             CSeq: 1 MESSAGE\r\n{lines}l: 0\r\n\r\n"
+        );
+        Message::parse(Bytes::from(text), &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn sequence_numbers_and_intervals() {
+        assert_eq!(CSeq::parse(b"0009\r\n  INVITE"), Some(CSeq { number: 9, method: b"INVITE" }));
+        for bad in [&b"36893488147419103232 REGISTER"[..], b"INVITE", b"1", b"1 ", b"1 A B", b"-1 A"] {
+            assert_eq!(CSeq::parse(bad), None);
+        }
+        assert_eq!(retry_after(b"18000;duration=3600"), Some(18_000));
+        assert_eq!(retry_after(b"120 (I'm in a meeting)"), Some(120));
+        assert_eq!(retry_after(b"949302838503028349304023988"), Some(u32::MAX));
+        assert_eq!((retry_after(b"soon"), retry_after(b"5x")), (None, None));
+        let session = SessionExpires::parse(b"1800;refresher=UAC").unwrap();
+        assert_eq!(session, SessionExpires { seconds: 1800, refresher: Some(Refresher::Uac) });
+        let mut out = Vec::new();
+        session.write(&mut out);
+        assert_eq!(out, b"1800;refresher=uac");
+        assert_eq!(SessionExpires::parse(b"90").unwrap().refresher, None);
+        assert_eq!(SessionExpires::parse(b"x"), None);
+        assert_eq!(min_se(b"90;lr"), Some(90));
+    }
+
+    #[test]
+    fn events_and_their_state() {
+        let event = Event::parse(b"refer;id=93809824").unwrap();
+        assert_eq!((event.package, event.id()), (&b"refer"[..], Some(&b"93809824"[..])));
+        assert_eq!(Event::parse(b""), None);
+        let state = SubscriptionState::parse(b"terminated;reason=timeout").unwrap();
+        assert!(state.is_terminated() && state.expires().is_none());
+        assert_eq!(SubscriptionState::parse(b"active;expires=3000").unwrap().expires(), Some(3000));
+    }
+
+    #[test]
+    fn media_types() {
+        let media = MediaType::parse(b"multipart/mixed;boundary=\"a b\"").unwrap();
+        assert!(media.is(b"Multipart/Mixed") && !media.is(b"multipart/related"));
+        assert_eq!(media.params.get(b"boundary"), Some(&b"\"a b\""[..]));
+        assert!(MediaType::parse(b"text / plain").unwrap().is(b"text/plain"));
+        assert!(MediaType::parse(b"text").is_none());
+        let accept = message("Accept: text/*;q=0.3, application/sdp;q=0\r\nAccept: message/cpim\r\n");
+        assert!(accepts(&accept, b"text/plain", false) && accepts(&accept, b"message/cpim", false));
+        assert!(!accepts(&accept, b"application/sdp", true));
+        assert!(accepts(&message(""), b"application/sdp", true));
+        assert!(!accepts(&message("Accept:\r\n"), b"application/sdp", true));
+    }
+
+    #[test]
+    fn identities_are_told_apart() {
+        let both = message("P-Asserted-Identity: \"A\" <sip:a@h;x>, <tel:+15141234567>\r\n");
+        assert_eq!(asserted_identities(&both), Asserted { sip: Some(b"sip:a@h;x"), tel: Some(b"tel:+15141234567") });
+        let apart =
+            message("P-Asserted-Identity: tel:+1\r\nP-Asserted-Identity: <sips:a@h>\r\nPrivacy: header; id\r\n");
+        assert_eq!(asserted_identities(&apart), Asserted { sip: Some(b"sips:a@h"), tel: Some(b"tel:+1") });
+        assert!(privacy_has_id(&apart) && !privacy_has_id(&both));
+        let odd = message("P-Asserted-Identity: <http://x>, nonsense, <sip:first@h>, <sip:second@h>\r\n");
+        assert_eq!(asserted_identities(&odd), Asserted { sip: Some(b"sip:first@h"), tel: None });
+    }
+
+    #[test]
+    fn lists_of_tokens() {
+        let message = message("Require: a, b\r\nk: Timer\r\nRequire: c\r\n");
+        assert_eq!(tokens(&message, Name::Require).collect::<Vec<_>>(), [&b"a"[..], b"b", b"c"]);
+        assert!(has_token(&message, Name::Supported, b"timer") && !has_token(&message, Name::Supported, b"100rel"));
+    }
+
+    #[test]
+    fn a_warning_holds_its_text_in_quotes() {
+        let mut out = Vec::new();
+        warning(&mut out, 399, b"dmf.example.com", b"say \"no\"\r\nEvil: \\");
+        assert_eq!(out, b"399 dmf.example.com \"say \\\"no\\\"  Evil: \\\\\"");
+        out.clear();
+        warning(&mut out, 9999, b"\r\n", b"");
+        assert_eq!(out, b"999 deferd \"\"");
+    }
+}

@@ -1,7 +1,7 @@
 //! A SIP message, read once, kept as one refcounted buffer and places in it.
 //!
 //! Knows where every header lies and what the few say that routing needs (Via, From and To tags, Call-ID, CSeq, body);
-//! the other values are read when asked for. How octets become this is in `read`.
+//! the other values are read when asked for. How octets become this is in `read` and `meaning`.
 
 use super::fault::Fault;
 use super::names::{Method, Name};
@@ -323,5 +323,103 @@ impl fmt::Debug for Message {
         out.field("call_id", &self.call_id().escape_ascii().to_string());
         out.field("cseq", &self.cseq());
         out.field("body", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Message {
+        Message::parse_datagram(Bytes::copy_from_slice(text.as_bytes()), &Limits::default()).unwrap()
+    }
+
+    /// RFC 4475 3.1.1.1, shortened: folds, white space and compact forms everywhere.
+    const TORTUOUS: &str = "INVITE sip:vivekg@chair-dnrc.example.com;unknownparam SIP/2.0\r\n\
+        TO :\r\n sip:vivekg@chair-dnrc.example.com ;   tag    = 1918181833n\r\n\
+        from   : \"J Rosenberg \\\\\\\"\"       <sip:jdrosen@example.com>\r\n  ;\r\n  tag = 98asjd8\r\n\
+        MaX-fOrWaRdS: 0068\r\nCall-ID: wsinv.ndaksdj@192.0.2.1\r\nContent-Length   : 3\r\ncseq: 0009\r\n  INVITE\r\n\
+        Via  : SIP  /   2.0\r\n /UDP\r\n    192.0.2.2;branch=390skdjuw\r\ns :\r\n\
+        NewFangledHeader:   newfangled value\r\n continued newfangled value\r\n\
+        UnknownHeaderWithUnusualValue: ;;,,;;,;\r\nContent-Type: application/sdp\r\n\
+        Route:\r\n <sip:services.example.com;lr;unknownwith=value;unknown-no-value>\r\n\
+        v:  SIP  / 2.0  / TCP     spindle.example.com   ;\r\n  branch  =   z9hG4bK9ikj8  ,\r\n \
+        SIP  /    2.0   / UDP  192.168.255.111   ; branch=\r\n z9hG4bK30239\r\n\
+        m:\"Quoted string \\\"\\\"\" <sip:jdrosen@example.com> ; newparam =\r\n      newvalue ;\r\n  secondparam ; q = 0.33\r\n\
+        Expires: 60\r\n\r\nabcdef";
+
+    #[test]
+    fn a_tortuous_request_says_what_it_says() {
+        let message = parse(TORTUOUS);
+        assert!(message.is_request());
+        assert_eq!((message.method(), message.method_bytes(), message.status()), (Method::Invite, &b"INVITE"[..], 0));
+        assert_eq!(message.request_uri(), b"sip:vivekg@chair-dnrc.example.com;unknownparam");
+        assert_eq!(message.call_id(), b"wsinv.ndaksdj@192.0.2.1");
+        assert_eq!(message.cseq(), (9, Method::Invite));
+        assert_eq!(message.from_tag(), Some(&b"98asjd8"[..]));
+        assert_eq!(message.to_tag(), Some(&b"1918181833n"[..]));
+        assert_eq!(message.max_forwards(), Some(68));
+        assert_eq!(message.expires(), Some(60));
+        assert_eq!(message.header(Name::Subject), Some(&b""[..]));
+        assert_eq!(message.header(Name::Date), None);
+        assert_eq!(
+            message.header_named(b"newfangledheader"),
+            Some(&b"newfangled value\r\n continued newfangled value"[..])
+        );
+        assert_eq!(message.header_named(b"S"), Some(&b""[..]));
+        assert_eq!(message.content_type(), Some(&b"application/sdp"[..]));
+        assert_eq!((message.content_length(), message.body()), (Some(3), &b"abc"[..]));
+        assert_eq!(message.body_bytes(), &b"abc"[..]);
+        assert_eq!(message.top_via().host, b"192.0.2.2");
+        assert_eq!(message.top_via().branch, Some(&b"390skdjuw"[..]));
+        assert_eq!(message.headers(Name::Via).count(), 2);
+        assert_eq!(message.via_count(), 3);
+        let branches: Vec<_> =
+            message.values(Name::Via).map(|value| Via::parse(value).unwrap().branch.unwrap().to_vec()).collect();
+        assert_eq!(branches, [b"390skdjuw".to_vec(), b"z9hG4bK9ikj8".to_vec(), b"z9hG4bK30239".to_vec()]);
+    }
+
+    #[test]
+    fn lines_tile_the_head() {
+        let message = parse(TORTUOUS);
+        let mut at = TORTUOUS.find("\r\n").unwrap() + 2;
+        for line in message.lines() {
+            assert_eq!(line.whole.at(), at);
+            assert!(message.at(line.whole).starts_with(line.name_bytes));
+            at = line.whole.end();
+        }
+        assert_eq!(message.lines().count(), 15);
+        assert_eq!(&TORTUOUS[at..], "\r\nabcdef");
+    }
+
+    #[test]
+    fn a_response_says_what_it_says() {
+        let message = parse(
+            "SIP/2.0 200 = 2**3 * 5**2 \u{43d}\u{43e}\r\nVia: SIP/2.0/UDP 192.0.2.198;branch=z9hG4bK1324923\r\n\
+             Call-ID: unreason\r\nCSeq: 35 INVITE\r\nFrom: sip:user@example.com;tag=11141343\r\n\
+             To: sip:user@example.edu;tag=2229\r\nContent-Length: 0\r\n\r\n",
+        );
+        assert!(!message.is_request());
+        assert_eq!((message.status(), message.method()), (200, Method::Invite));
+        assert_eq!(message.reason(), "= 2**3 * 5**2 \u{43d}\u{43e}".as_bytes());
+        assert_eq!((message.request_uri(), message.body()), (&b""[..], &b""[..]));
+    }
+
+    #[test]
+    fn aberrant_numbers_have_defaults() {
+        let message = parse(&TORTUOUS.replace("Expires: 60", "Expires: 4294967296").replace("0068", "300"));
+        assert_eq!((message.expires(), message.max_forwards()), (Some(3600), None));
+        let message = parse(&TORTUOUS.replace("Expires: 60", "Expires: soon"));
+        assert_eq!(message.expires(), Some(3600));
+    }
+
+    #[test]
+    fn a_message_can_travel_and_says_little_of_itself() {
+        fn travels<T: Send + Clone + 'static>(_: &T) {}
+        let message = parse(TORTUOUS);
+        travels(&message);
+        let debug = format!("{message:?}");
+        assert!(debug.contains("INVITE") && !debug.contains("abc"));
+        assert_eq!(message.clone().octets(), message.octets());
     }
 }

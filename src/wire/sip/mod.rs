@@ -3,10 +3,13 @@
 //! Knows the grammar and nothing of transactions, dialogs or who is asked. [`cut`] splits a stream into messages,
 //! [`message`] reads one, [`via`], [`address`] and [`fields`] read header values, [`write`](mod@write) makes responses and requests.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+
 pub mod address;
 pub mod cut;
 pub mod fault;
 pub mod fields;
+mod meaning;
 pub mod message;
 pub mod names;
 mod read;

@@ -1,9 +1,9 @@
-//! From octets to a [`Message`]: one pass over the head, then the five headers that routing needs.
+//! From octets to a [`Message`]: one pass over the head. What its parts mean together is in `meaning`.
 //!
 //! The first fault is kept and reading goes on, so that what is left may still be answered.
 
-use super::address::NameAddr;
 use super::fault::{Fault, What};
+use super::meaning;
 use super::message::{Entry, Malformed, Message, Start, ViaPlaces};
 use super::names::{Method, Name};
 use super::via::Via;
@@ -81,8 +81,8 @@ pub(super) fn read(octets: Bytes, limits: &Limits, stream: bool) -> Result<Messa
     if head > limits.sip_head_octets {
         fault.get_or_insert(Fault::new(limits.sip_head_octets, What::HeadTooLong));
     }
-    read_identity(buf, &mut message, &mut fault);
-    read_body(buf, head, stream, limits, &mut message, &mut fault);
+    meaning::identity(buf, &mut message, &mut fault);
+    meaning::body(buf, head, stream, limits, &mut message, &mut fault);
 
     message.octets = octets;
     match fault {
@@ -272,78 +272,174 @@ fn read_cseq(buf: &[u8], value: &[u8], place: Span, message: &mut Message, fault
     }
 }
 
-/// What every message must carry (RFC 3261 8.1.1), and what its parts say.
-fn read_identity(buf: &[u8], message: &mut Message, fault: &mut Option<Fault>) {
-    let required = [
-        (Name::Via, What::ViaMissing),
-        (Name::From, What::FromMissing),
-        (Name::To, What::ToMissing),
-        (Name::CallId, What::CallIdMissing),
-        (Name::CSeq, What::CSeqMissing),
-    ];
-    const ALL: u128 = Name::Via.bit() | Name::From.bit() | Name::To.bit() | Name::CallId.bit() | Name::CSeq.bit();
-    if message.seen & ALL != ALL
-        && let Some((_, what)) = required.into_iter().find(|(name, _)| message.seen & name.bit() == 0)
-    {
-        fault.get_or_insert(Fault::new(0, what));
-    }
-    let mut tag = |name: Name, place: Span| {
-        if message.seen & name.bit() == 0 {
-            return None;
-        }
-        match NameAddr::read(place.of(buf)) {
-            Ok((address, tag)) if !address.is_star() => tag.map(|tag| scan::span_in(buf, tag)),
-            Ok(_) => {
-                fault.get_or_insert(Fault::new(place.at(), What::Address));
-                None
-            }
-            Err(found) => {
-                fault.get_or_insert(found.shifted(place.at()));
-                None
-            }
-        }
-    };
-    let (from_tag, to_tag) = (tag(Name::From, message.from), tag(Name::To, message.to));
-    message.from_tag = from_tag;
-    message.to_tag = to_tag;
-    let call_id = message.call_id.of(buf);
-    if message.seen & Name::CallId.bit() != 0 && (call_id.is_empty() || scan::has_space_or_control(call_id)) {
-        fault.get_or_insert(Fault::new(message.call_id.at(), What::CallId));
-    }
-    let Start::Request { method, method_at, .. } = message.start else { return };
-    if message.seen & Name::CSeq.bit() != 0 && message.cseq_method_at.of(buf) != method_at.of(buf) {
-        //= RFC 4475 3.1.2.18: an unknown method that does not match its CSeq is a 501
-        let what = if method == Method::Other { What::UnknownMethod } else { What::CSeqMethod };
-        fault.get_or_insert(Fault::new(message.cseq_method_at.at(), what));
-    }
-    if message.seen & Name::Contact.bit() != 0 {
-        let contacts = message.lines.iter().filter(|entry| entry.name == Name::Contact);
-        for value in contacts.flat_map(|entry| scan::List::new(entry.value.of(buf))) {
-            if let Err(found) = NameAddr::parse(value) {
-                fault.get_or_insert(found.shifted(scan::span_in(buf, value).at()));
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-fn read_body(buf: &[u8], head: usize, stream: bool, limits: &Limits, message: &mut Message, fault: &mut Option<Fault>) {
-    let there = buf.len().saturating_sub(head);
-    let declared = message.declared.map(|octets| octets as usize);
-    if declared.unwrap_or(there) > limits.sip_body_octets {
-        fault.get_or_insert(Fault::new(head, What::BodyTooLarge));
+    const GOOD: &str = "MESSAGE sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKx\r\nFrom: <sip:a@h>;tag=1\r\n\
+        To: \"B\" <sip:b@h>\r\nCall-ID: c@h\r\nCSeq: 7 MESSAGE\r\nContact: <sip:a@1.2.3.4>\r\nl: 2\r\n\r\nhi";
+
+    fn read_str(text: &str) -> Result<Message, Box<Malformed>> {
+        Message::parse_datagram(Bytes::copy_from_slice(text.as_bytes()), &Limits::default())
     }
-    message.body = match declared {
-        Some(declared) if declared > there => {
-            //= RFC 3261 18.3: a datagram that ends before its body does is a 400
-            fault.get_or_insert(Fault::new(buf.len(), What::BodyShorterThanDeclared));
-            Span::new(head, there)
+
+    /// The finding in the good message after an exchange, and whether it can be answered.
+    fn spoilt(from: &str, to: &str) -> Option<(What, u16, bool)> {
+        assert!(GOOD.contains(from), "{from}");
+        let malformed = read_str(&GOOD.replacen(from, to, 1)).err()?;
+        Some((malformed.fault.what, malformed.fault.status(), malformed.partial.is_some()))
+    }
+
+    #[test]
+    fn faults_are_found_named_and_answerable() {
+        assert!(read_str(GOOD).is_ok());
+        let table: &[(&str, &str, What, u16)] = &[
+            ("SIP/2.0\r\n", "SIP/7.0\r\n", What::Version, 505),
+            ("SIP/2.0\r\n", "SIP/2.0  \r\n", What::StartLine, 400),
+            (" SIP/2.0\r\n", "  SIP/2.0\r\n", What::Uri, 400),
+            ("MESSAGE sip:b@h", "MESSAGE  sip:b@h", What::Uri, 400),
+            ("sip:b@h SIP", "sip:b@h; lr SIP", What::Uri, 400),
+            ("sip:b@h SIP", "<sip:b@h> SIP", What::Uri, 400),
+            ("sip:b@h SIP", "sip:b@h?Route=x SIP", What::UriHeaders, 400),
+            ("sip:b@h SIP", "what:ever SIP", What::UriScheme, 416),
+            ("MESSAGE sip", "NEW sip", What::UnknownMethod, 501),
+            ("MESSAGE sip", "INVITE sip", What::CSeqMethod, 400),
+            ("7 MESSAGE", "4294967296 MESSAGE", What::CSeq, 400),
+            ("7 MESSAGE", "7MESSAGE", What::CSeq, 400),
+            ("7 MESSAGE", "7 ", What::CSeq, 400),
+            ("CSeq: 7 MESSAGE\r\n", "", What::CSeqMissing, 400),
+            ("From: <sip:a@h>;tag=1\r\n", "", What::FromMissing, 400),
+            ("To: \"B\" <sip:b@h>\r\n", "", What::ToMissing, 400),
+            ("Call-ID: c@h\r\n", "", What::CallIdMissing, 400),
+            ("Call-ID: c@h", "Call-ID: c h", What::CallId, 400),
+            ("Call-ID: c@h", "Call-ID:", What::CallId, 400),
+            ("Call-ID: c@h", "Call-ID: c@h\r\ni: d@h", What::HeaderTwice, 400),
+            ("\"B\" <", "\"B <", What::QuoteOpen, 400),
+            ("\"B\" <", "B, C <", What::DisplayName, 400),
+            ("<sip:b@h>\r", "< sip:b@h >\r", What::Address, 400),
+            ("<sip:b@h>\r", "*\r", What::Address, 400),
+            ("\"B\" <sip:b@h>\r", "*\r", What::Address, 400),
+            ("To:", "\r\nTo:", What::ToMissing, 400),
+            ("To:", " To:", What::ToMissing, 400),
+            ("To:", "T o:", What::HeaderName, 400),
+            ("To:", "nonsense\r\nTo:", What::HeaderName, 400),
+            ("To:", ": nameless\r\nTo:", What::HeaderName, 400),
+            ("To:", "X: a\rb\r\nTo:", What::LineEnd, 400),
+            ("To:", "X: a\nTo:", What::LineEnd, 400),
+            ("branch=z9hG4bKx", ";,;,,", What::Via, 400),
+            ("branch=z9hG4bKx", "branch=x,,", What::Via, 400),
+            ("<sip:a@1.2.3.4>", "sip:a@1.2.3.4?x=y", What::BracketsMissing, 400),
+            ("<sip:a@1.2.3.4>", "<sip:a@1.2.3.4>;;;;", What::Param, 400),
+            ("l: 2", "l: -2", What::ContentLength, 400),
+            ("l: 2", "l: two", What::ContentLength, 400),
+            ("l: 2", "l: 3", What::BodyShorterThanDeclared, 400),
+            ("l: 2", "l: 2000000", What::BodyTooLarge, 413),
+            ("l: 2", "l: 2\r\nContent-Length: 1", What::ContentLengthTwice, 400),
+            ("\r\n\r\nhi", "\r\n", What::HeadNotEnded, 400),
+        ];
+        for &(from, to, what, status) in table {
+            assert_eq!(spoilt(from, to), Some((what, status, true)), "{from:?} -> {to:?}");
         }
-        Some(declared) => Span::new(head, declared),
-        None => {
-            if stream {
-                fault.get_or_insert(Fault::new(head, What::ContentLengthMissing));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_dropped() {
+        let table: &[(&str, &str, What)] = &[
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/2.0 4294967301 better not break", What::StatusCode),
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/2.0 700 x", What::StatusCode),
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/2.0 99 x", What::StatusCode),
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/3.0 200 OK", What::Version),
+            ("MESSAGE sip:b@h SIP/2.0", "nonsense", What::StartLine),
+            ("MESSAGE sip:b@h SIP/2.0", "a,b sip:b@h SIP/2.0", What::StartLine),
+            ("MESSAGE sip:b@h SIP/2.0\r\n", "MESSAGE sip:b@h SIP/2.0\n", What::LineEnd),
+            ("Via: SIP/2.0/UDP h;branch=z9hG4bKx\r\n", "", What::ViaMissing),
+            ("Via: SIP/2.0/UDP h;branch=z9hG4bKx\r\n", "Via: SIP/2.0/UDP\r\n", What::Via),
+            ("MESSAGE sip:b@h SIP/2.0", "ACK sip:b@h SIP/2.0", What::CSeqMethod),
+        ];
+        for &(from, to, what) in table {
+            let (found, _, answerable) = spoilt(from, to).unwrap();
+            assert_eq!((found, answerable), (what, false), "{from:?} -> {to:?}");
+        }
+        for nothing in ["", "\r\n", "\r\n\r\n"] {
+            assert_eq!(read_str(nothing).unwrap_err().fault.what, What::Empty);
+        }
+    }
+
+    #[test]
+    fn what_is_only_odd_is_accepted() {
+        let table: &[(&str, &str)] = &[
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/2.0 200 "),
+            ("MESSAGE sip:b@h SIP/2.0", "SIP/2.0 200"),
+            ("MESSAGE sip:b@h SIP/2.0", "MESSAGE sip:b@h sip/2.0"),
+            ("MESSAGE sip:b@h", "\r\n\r\nMESSAGE sip:b@h"),
+            (";branch=z9hG4bKx", ""),
+            (";tag=1", ""),
+            ("l: 2\r\n", ""),
+            ("l: 2\r\n", "l: 1\r\n"),
+            ("l: 2\r\n", "l: 2\r\nContent-Length: 2\r\n"),
+            ("To:", "Max-Forwards: 300\r\nTo:"),
+            ("To:", "Date: Fri, 01 Jan 2010 16:00:00 EST\r\nTo:"),
+            ("To:", "Expires: 99999999999999999999999\r\nTo:"),
+            ("<sip:a@1.2.3.4>", "*"),
+            ("<sip:b@h>\r", "<isbn:2983792873>\r"),
+            ("l: 2", "s:\r\nl: 2"),
+        ];
+        for &(from, to) in table {
+            assert_eq!(spoilt(from, to), None, "{from:?} -> {to:?}");
+        }
+        let unknown = GOOD.replace("MESSAGE", "RE%47IST%45R");
+        let message = read_str(&unknown).unwrap();
+        assert_eq!((message.method(), message.method_bytes()), (Method::Other, &b"RE%47IST%45R"[..]));
+    }
+
+    #[test]
+    fn on_a_stream_a_length_is_owed() {
+        let bare = Bytes::from(GOOD.replacen("l: 2\r\n", "", 1));
+        let fault = Message::parse(bare, &Limits::default()).unwrap_err().fault;
+        assert_eq!((fault.what, fault.status()), (What::ContentLengthMissing, 400));
+    }
+
+    #[test]
+    fn limits_hold() {
+        let few = Limits { sip_headers: 6, ..Limits::default() };
+        let malformed = Message::parse(Bytes::from(GOOD), &few).unwrap_err();
+        assert_eq!((malformed.fault.what, malformed.fault.status()), (What::TooManyHeaders, 513));
+        assert!(malformed.partial.is_some());
+        let short = Limits { sip_head_octets: 100, ..Limits::default() };
+        assert_eq!(Message::parse(Bytes::from(GOOD), &short).unwrap_err().fault.what, What::HeadTooLong);
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_without_harm(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Message::parse(octets.into(), &Limits::default());
+        }
+
+        #[test]
+        fn a_damaged_message_is_read_without_harm(
+            damage in proptest::collection::vec((0usize..300, any::<u8>()), 1..6), end in 0usize..300
+        ) {
+            let mut octets = GOOD.as_bytes().to_vec();
+            for (at, octet) in damage {
+                if let Some(place) = octets.get_mut(at) {
+                    *place = octet;
+                }
             }
-            Span::new(head, there)
+            octets.truncate(end);
+            let message = match Message::parse_datagram(octets.into(), &Limits::default()) {
+                Ok(message) => Some(message),
+                Err(malformed) => malformed.partial,
+            };
+            if let Some(message) = message {
+                // Everything may be asked, and an answer may be written, of whatever was read.
+                let _ = (message.top_via(), message.via_count(), message.cseq(), message.expires(), message.max_forwards());
+                let _ = (message.body_bytes(), message.request_uri(), message.from_tag(), message.to_tag());
+                prop_assert!(message.lines().all(|line| !line.name_bytes.is_empty()));
+                let source = std::net::SocketAddr::from(([127, 0, 0, 1], 5060));
+                let answer = crate::wire::sip::Response::to(&message, 400, source).to_tag(b"t").finish();
+                prop_assert!(answer.starts_with(b"SIP/2.0 400 Bad Request\r\nVia: "));
+            }
         }
-    };
+    }
 }
