@@ -73,7 +73,9 @@ struct Shared {
     data: Arc<DataDir>,
     desk: Rc<Desk>,
     files: RefCell<Files>,
-    /// Lists for the kernel that are not in use: one per commit under way.
+    /// Lists for the kernel that are not in use: one per commit under way. Boxed: the kernel is given the address of what is
+    /// inside while the list goes from here to the operation and back.
+    #[allow(clippy::vec_box)]
     spare: RefCell<Vec<Box<Outgoing>>>,
 }
 

@@ -22,4 +22,5 @@ pub mod stream;
 pub mod thread;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod trials;
