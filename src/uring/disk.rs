@@ -5,8 +5,8 @@
 //! bounded table. Nothing is tried twice here: a failed sync is final for its log, and the store says what follows.
 
 use super::data_dir::DataDir;
+use super::mail::{Desk, Mail};
 use super::op::{self, Outgoing, SharedFd};
-use super::thread::{Desk, Mail};
 use crate::base::net::CoreId;
 use crate::engine::input::Input;
 use crate::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};

@@ -16,6 +16,7 @@ pub mod datagram;
 pub mod disk;
 pub mod host;
 pub mod listen;
+pub mod mail;
 pub mod op;
 pub mod socket;
 pub mod stream;

@@ -1,7 +1,7 @@
 //! Ring operations, each a future that owns what the kernel points into. All of the room's operations are made here, and most
 //! of its `unsafe`.
 //!
-//! The contract every SAFETY comment leans on: [`submit`] gives `data` to the operation, and tokio-uring keeps it until the
+//! The contract every SAFETY comment leans on: `submit` gives `data` to the operation, and tokio-uring keeps it until the
 //! completion has come, even when the future is dropped. So a pointer in the submission may point to *heap* memory owned by
 //! `data` (it does not move when `data` does), and a descriptor in `data` stays open that long.
 
