@@ -1,9 +1,3 @@
-//! Octets to values of spans, and back. No time, no state beyond a cut position, no decisions.
-
-pub mod multipart;
-pub mod pidf;
-pub mod settings;
-pub mod xml;
 //! Octets <-> values of spans. No time, no chance, no state beyond a cut position.
 //!
 //! What arrives is looked at where it lies: values here borrow, or point with a [`crate::base::span::Span`]. Whatever the
@@ -12,7 +6,11 @@ pub mod xml;
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod date;
+pub mod multipart;
 pub mod params;
+pub mod pidf;
 pub mod scan;
+pub mod settings;
 pub mod sip;
 pub mod uri;
+pub mod xml;
