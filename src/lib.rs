@@ -4,5 +4,6 @@ pub mod base;
 pub mod deferred;
 pub mod demo;
 pub mod engine;
+pub mod manual;
 pub mod store;
 pub mod wire;
