@@ -6,6 +6,7 @@ pub mod deferred;
 pub mod demo;
 pub mod engine;
 pub mod proto;
+pub mod manual;
 pub mod store;
 pub mod wire;
 pub mod uring;
