@@ -254,7 +254,7 @@ fn a_session_interval_too_small_is_raised() {
 //= RFC 3261 9.1: no CANCEL before a provisional response, none after a final one
 #[test]
 fn an_invite_that_rings_too_long_is_cancelled() {
-    let scene = Scene::with(DaemonOptions::new(DEFERD).line("push", "invite_expires = \"2s\""));
+    let scene = Scene::with(DaemonOptions::new(DEFERD).line("policy.push", "invite_expires = \"2s\""));
     let deposit = scene.alice().message(BOB, "hello");
     let mut bob = scene.bob();
     bob.publish_presence(true);

@@ -29,14 +29,14 @@ fn scenario(name: &str) -> PathBuf {
 }
 
 /// A sipp process with one scenario. Ends with the test.
-struct Sipp {
+pub(crate) struct Sipp {
     child: Option<Child>,
     home: PathBuf,
     name: String,
 }
 
 impl Sipp {
-    fn start(name: &str, port: u16, arguments: &[&str]) -> Sipp {
+    pub(crate) fn start(name: &str, port: u16, arguments: &[&str]) -> Sipp {
         let home = std::env::temp_dir().join(format!("deferd-kit-sipp-{}", deferd_kit::unique()));
         std::fs::create_dir_all(&home).expect("a temporary directory");
         let child = Command::new("sipp")
@@ -55,7 +55,7 @@ impl Sipp {
 
     /// Waits for its end and insists on exit code 0.
     #[track_caller]
-    fn succeeds(mut self) {
+    pub(crate) fn succeeds(mut self) {
         let deadline = Instant::now() + WAIT + Duration::from_secs(5);
         let mut child = self.child.take().unwrap();
         let status = loop {
@@ -87,7 +87,7 @@ impl Drop for Sipp {
 }
 
 /// A UDP port that is free at this moment.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     UdpSocket::bind((HOME, 0)).unwrap().local_addr().unwrap().port()
 }
 

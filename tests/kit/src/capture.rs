@@ -32,6 +32,9 @@ pub struct Recording {
     msrp: Vec<u16>,
 }
 
+/// Segments by relative sequence number: octets and place in the capture.
+type Segments = BTreeMap<u64, (Vec<u8>, u64)>;
+
 /// One direction of one TCP connection.
 #[derive(Clone, Debug, Default)]
 pub struct Direction {
@@ -166,7 +169,7 @@ impl Recording {
     pub fn streams(&self, ports: &[u16]) -> BTreeMap<(u32, u16), Direction> {
         let filter: Vec<String> = ports.iter().map(|port| format!("tcp.port=={port}")).collect();
         let filter = format!("({}) && tcp.len > 0", filter.join(" || "));
-        let mut segments: BTreeMap<(u32, u16), BTreeMap<u64, (Vec<u8>, u64)>> = BTreeMap::new();
+        let mut segments: BTreeMap<(u32, u16), Segments> = BTreeMap::new();
         for row in self.fields(&filter, &["tcp.stream", "tcp.srcport", "tcp.seq", "frame.number", "tcp.payload"]) {
             let number = |at: usize| row.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
             let octets = unhex(row.get(4).map_or("", String::as_str));

@@ -244,7 +244,7 @@ impl SipMessage {
         for name in ["From", "To"] {
             let value = self.header(name).unwrap_or_default();
             if value.matches('<').count() != value.matches('>').count()
-                || value.matches('"').count() % 2 != 0
+                || !value.matches('"').count().is_multiple_of(2)
                 || uri_of(value).is_empty()
             {
                 return fault("From and To are addresses", value);
