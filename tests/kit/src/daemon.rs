@@ -22,7 +22,7 @@ pub struct DaemonOptions {
     pub binary: PathBuf,
     /// `server.cores`.
     pub cores: usize,
-    /// Listens on [::1] as well, on the same ports.
+    /// Listens on `[::1]` as well, on the same ports.
     pub ipv6: bool,
     /// `sip.outbound_proxy`, as `udp:127.0.0.1:5070`.
     pub outbound_proxy: Option<String>,
@@ -111,7 +111,7 @@ impl Daemon {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.ports.base)
     }
 
-    /// The same on [::1], when asked for.
+    /// The same on `[::1]`, when asked for.
     pub fn sip_v6(&self) -> SocketAddr {
         SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), self.ports.base)
     }

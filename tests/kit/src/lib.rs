@@ -10,7 +10,7 @@
 //! | [`sip`], [`sdp`] | strict readers and plain writers of messages |
 //! | [`peer`] | SIP over sockets: framing, repetitions, what came and was not expected |
 //! | [`agents`], [`call`] | a sender, an IM client, the SIP/IP core between them |
-//! | [`msrp`] | a judge of MSRP octets, from the grammar of RFC 4975 |
+//! | [`msrp`], [`judge`] | judges of MSRP octets and of whole conversations, from RFC 4975 |
 //! | [`msrp_client`] | the far end of a push: takes messages, answers by policy |
 //! | [`payload`] | the pushed body, part by part |
 //! | [`capture`] | loopback traffic as tshark sees it |
@@ -22,6 +22,7 @@ pub mod agents;
 pub mod call;
 pub mod capture;
 pub mod daemon;
+pub mod judge;
 pub mod log;
 pub mod msrp;
 pub mod msrp_client;
