@@ -9,13 +9,13 @@
 pub mod directory;
 pub mod disk;
 pub(crate) mod layout;
-//pub mod loader;
-//pub mod log;
+pub mod loader;
+pub mod log;
 pub mod manifest;
 pub mod queue;
 pub mod record;
-//pub mod recovery;
-//mod scan;
+pub mod recovery;
+mod scan;
 pub mod seen;
 pub mod segments;
 pub mod stamp;
