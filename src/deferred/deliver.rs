@@ -338,8 +338,11 @@ impl Pushes {
         push.in_flight.extend(batch.iter().map(|locator| (locator.place(), *locator)));
         push.loading = true;
         let mut ops = Vec::new();
-        cx.loader.load(key.to_u64(), &batch, &mut ops);
+        let missing = cx.loader.load_owned(key.to_u64(), &push.call.owner, &batch, &mut ops);
         cx.disk.extend(ops);
+        if let Some(done) = missing {
+            self.loaded(cx, done.job, done.records);
+        }
     }
 
     /// The disk gave what was asked for.

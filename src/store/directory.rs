@@ -20,7 +20,7 @@
 #![allow(unsafe_code)]
 
 use super::record::Locator;
-use crate::base::inbox::{Inbox, Link, Nodes, ReadyList, Shelves};
+use crate::base::inbox::{Inbox, Parcel, Link, Nodes, ReadyList, Shelves};
 use crate::base::net::CoreId;
 use crossbeam::epoch::{self, Atomic, Guard, Owned, Shared};
 use crossbeam::queue::SegQueue;
@@ -34,6 +34,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A user of the directory; valid while a message of theirs is reserved or they are pinned.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UserId(pub u32);
+
+/// A durable message on its way to its user's home: where it lies, and by what a twin is recognised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// Where it lies.
+    pub locator: Locator,
+    /// The record's fingerprint.
+    pub fingerprint: u64,
+}
+
+impl Parcel for Arrival {
+    fn pack(self) -> [u64; 4] {
+        let [a, b, c] = self.locator.words();
+        [a, b, c, self.fingerprint]
+    }
+
+    fn unpack([a, b, c, fingerprint]: [u64; 4]) -> Arrival {
+        Arrival { locator: Locator::from_words([a, b, c]), fingerprint }
+    }
+}
 
 /// `limits.users` users are in the directory already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +95,7 @@ fn octets(word: u64) -> u64 {
 #[derive(Debug)]
 struct Entry {
     word: AtomicU64,
-    inbox: Inbox<Locator>,
+    inbox: Inbox<Arrival>,
     link: Link,
     home: AtomicU16,
     hash: AtomicU64,
@@ -276,9 +296,9 @@ impl Directory {
     /// Leaves a durable message in its user's inbox. `Some(home)`: that core must be rung, the user was just put on its list.
     /// The message must have been reserved.
     #[inline]
-    pub fn publish(&self, user: UserId, locator: Locator, nodes: &mut Nodes) -> Option<CoreId> {
+    pub fn publish(&self, user: UserId, arrival: Arrival, nodes: &mut Nodes) -> Option<CoreId> {
         let entry = self.entry(user);
-        if !entry.inbox.push(locator, nodes) {
+        if !entry.inbox.push(arrival, nodes) {
             return None;
         }
         let home = entry.home.load(Ordering::Relaxed);
@@ -300,7 +320,7 @@ impl Directory {
     }
 
     /// Home only: everything in the user's inbox, in the order in which it was left there.
-    pub fn drain(&self, user: UserId, into: &mut Vec<Locator>) {
+    pub fn drain(&self, user: UserId, into: &mut Vec<Arrival>) {
         self.entry(user).inbox.drain(&self.shelves, into);
     }
 
