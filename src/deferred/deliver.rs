@@ -84,6 +84,9 @@ impl Pushes {
                 push.stage = Stage::Waiting;
                 // A client may connect and bind before its 200 has come to us by another way.
                 if push.conn.is_some() {
+                    if let Some(session) = &mut push.session {
+                        session.bound_early();
+                    }
                     self.bound(key);
                 }
             }
