@@ -14,4 +14,5 @@ pub mod transactions;
 pub mod window;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;

@@ -249,6 +249,7 @@ pub fn decimal(out: &mut Vec<u8>, number: u64) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
