@@ -6,6 +6,7 @@
 
 pub mod chunk;
 pub mod coverage;
+mod message;
 pub mod patience;
 pub mod receiver;
 pub mod sender;
