@@ -3,7 +3,7 @@
 //! It knows the order of events and what each must look like; sockets are the agents' business.
 
 use super::agents::{Event, Failure, Frame, Line, PATIENCE, Sip, listen_msrp, listen_sip, random_hex};
-use super::ladder::{Ladder, Tone, Who};
+use super::ladder::{Ladder, Tone, Who, grouped};
 use crate::wire::multipart;
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -104,7 +104,7 @@ fn publish(line: SocketAddr) -> String {
 
 /// Plays it against the daemon that takes SIP at `daemon`.
 pub(super) fn play(daemon: SocketAddr, ladder: &mut Ladder) -> Result<Played, Failure> {
-    ladder.chapter("bob is offline: alice, carol and dave write to him");
+    ladder.chapter("bob is offline: three people write to him (sizes in octets)");
     ladder.head("alice, carol, dave");
     let letters = letters();
     let mut sent = Vec::with_capacity(letters.len());
@@ -144,7 +144,7 @@ fn deposit(
     let mut line = if letter.tcp { Line::tcp(daemon) } else { Line::udp(daemon) }.map_err(lost)?;
     let request = request(letter, number, &line).map_err(lost)?;
     let transport = if letter.tcp { "TCP" } else { "UDP" };
-    let label = format!("MESSAGE {number}, {}, {} octets, {transport}", letter.author, letter.body.len());
+    let label = format!("MESSAGE {number} {} {transport} {}", letter.author, grouped(letter.body.len() as u64));
     ladder.arrow(Who::Senders, Who::Deferd, &label, Tone::Ask);
     let began = Instant::now();
     let answer = line.ask(&request).map_err(lost)?;
@@ -201,7 +201,7 @@ impl Bob {
         let port = held.local_addr().map_err(plain)?.port();
         let (sink, events) = channel();
         listen_sip(line.try_clone().map_err(plain)?, sink.clone());
-        ladder.arrow(Who::Bob, Who::Deferd, "PUBLISH presence: open, TCP", Tone::Ask);
+        ladder.arrow(Who::Bob, Who::Deferd, "PUBLISH presence open", Tone::Ask);
         let published = Instant::now();
         line.write_all(publish(here).as_bytes()).map_err(plain)?;
         Ok(Bob {
@@ -285,7 +285,7 @@ impl Bob {
         let offer = String::from_utf8_lossy(&invite.body).into_owned();
         let attribute = |name: &str| offer.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
         let path = attribute("a=path:").to_owned();
-        ladder.arrow(Who::Deferd, Who::Bob, "INVITE, a=sendonly", Tone::Ask);
+        ladder.arrow(Who::Deferd, Who::Bob, "INVITE, sendonly", Tone::Ask);
         let checks = [
             (
                 "From: Deferred@im.example.org",
@@ -316,7 +316,7 @@ impl Bob {
             path = self.path
         );
         let more = format!("Contact: <sip:bob@{here};transport=tcp>\r\nContent-Type: application/sdp\r\n");
-        ladder.arrow(Who::Bob, Who::Deferd, "200 OK, a=recvonly, a=setup:active", Tone::Good);
+        ladder.arrow(Who::Bob, Who::Deferd, "200 OK, recvonly, active", Tone::Good);
         self.write(&invite.answer("200 OK", &self.tag, &more, &sdp))?;
 
         let plain = |error: io::Error| Failure::new(format!("an MSRP connection to {target}"), error.to_string());
@@ -330,7 +330,7 @@ impl Bob {
             self.path,
             random_hex(8)
         );
-        ladder.arrow(Who::Bob, Who::Deferd, "MSRP connection, empty SEND", Tone::Ask);
+        ladder.arrow(Who::Bob, Who::Deferd, "connects, SEND empty", Tone::Ask);
         session.write_all(hello.as_bytes()).map_err(plain)?;
         self.session = Some(session);
         Ok(())
@@ -351,7 +351,7 @@ impl Bob {
             false => {
                 let next = self.came.len();
                 let number = self.at.get(frame.value("message-id")).copied().unwrap_or(next) + 1;
-                format!("SEND message {number}: {range} {}", frame.flag)
+                format!("SEND {number}: {range} {}", frame.flag)
             }
         };
         ladder.arrow(Who::Deferd, Who::Bob, &label, Tone::Ask);
