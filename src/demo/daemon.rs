@@ -202,9 +202,13 @@ mod tests {
 
     #[test]
     fn ports_are_free_with_their_neighbours() {
-        let first = free_port(4).unwrap();
-        let held: Vec<_> = (0..4).map(|more| TcpListener::bind((LOOPBACK, first.port() + more))).collect();
-        assert!(held.iter().all(Result::is_ok));
+        // Another process may take one of them in between; not every time.
+        let free = (0..8).any(|_| {
+            let first = free_port(4).unwrap().port();
+            let held: Vec<_> = (0..4).map(|more| TcpListener::bind((LOOPBACK, first + more))).collect();
+            held.iter().all(Result::is_ok)
+        });
+        assert!(free);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod agents;
 mod daemon;
 mod fake;
 mod ladder;
+mod letters;
 mod story;
 
 use agents::{Failure, random_hex};
