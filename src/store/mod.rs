@@ -7,6 +7,7 @@
 //! rebuilt by [`recovery`]. The file itself is described in `src/manual/format.md`.
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod crash_tests;
 pub mod directory;
 pub mod disk;
