@@ -1,5 +1,7 @@
 //! Costs of the store without a disk: a record appended, a queue entry pushed and popped, an inbox published to and drained.
 
+#![allow(missing_docs)]
+
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use deferd::base::gather::Gather;
