@@ -193,7 +193,7 @@ impl Directory {
     }
 
     fn home_of(&self, hash: u64) -> CoreId {
-        CoreId(((hash & 0xffff_ffff) * u64::from(self.cores) >> 32) as u16)
+        CoreId((((hash & 0xffff_ffff) * u64::from(self.cores)) >> 32) as u16)
     }
 
     /// How many users there are.
@@ -554,6 +554,7 @@ impl Deref for Address {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::store::disk::SegmentNo;
