@@ -13,6 +13,7 @@ use super::conns::{Conn, Conns, Cutter, Written};
 use super::effect::Effect;
 use super::input::{Input, Service};
 use super::letters::Letter;
+use super::meter::Publisher;
 use super::setup::{Birth, Setup, Transport};
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
@@ -58,6 +59,7 @@ pub struct Core {
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
     pub(super) cores: u16,
+    pub(super) meter: Option<Publisher>,
     setup: Setup,
     conns: Conns,
     sweeping: bool,
@@ -110,6 +112,7 @@ impl Core {
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
             cores: setup.cores,
+            meter: None,
             conns: Conns::new(&setup.limits),
             setup,
             sweeping: false,
@@ -210,6 +213,7 @@ impl Core {
             self.stopped = true;
             self.effects.push_back(Effect::Stopped);
         }
+        self.publish();
     }
 
     /// The next thing to do; call until `None` after each `turn`.
