@@ -58,8 +58,8 @@ readings! {
     messages_expired,
     /// Messages recognised as duplicates.
     messages_duplicate,
-    /// Messages refused, any status.
-    messages_refused,
+    /// Requests refused, any status: messages, publications, and what is not served.
+    requests_refused,
     /// Publications accepted.
     publications,
     /// Gauge: users with messages at home here.
@@ -93,7 +93,7 @@ readings! {
     /// SIP requests that came a second time by another way.
     sip_requests_merged,
     /// SIP requests refused because the table of transactions was full.
-    sip_requests_refused,
+    sip_transactions_refused,
     /// SIP requests that were never answered by the use case they went to.
     sip_requests_unanswered,
     /// SIP requests of ours that timers sent again.
@@ -170,7 +170,7 @@ impl Reading {
             requests,
             requests_repeated,
             requests_merged,
-            requests_refused,
+            requests_refused: full,
             cancels_stray,
             acks_unmatched,
             responses_dropped,
@@ -186,7 +186,7 @@ impl Reading {
             messages_delivered: delivered,
             messages_expired: expired,
             messages_duplicate: duplicates,
-            messages_refused: refused,
+            requests_refused: refused,
             publications,
             users_waiting: gauges.users as u64,
             pushes_started: pushes,
@@ -203,7 +203,7 @@ impl Reading {
             sip_requests: requests,
             sip_requests_repeated: requests_repeated,
             sip_requests_merged: requests_merged,
-            sip_requests_refused: requests_refused,
+            sip_transactions_refused: full,
             sip_requests_unanswered: requests_unanswered,
             sip_requests_resent: requests_resent,
             sip_responses_resent: responses_resent,
