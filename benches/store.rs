@@ -6,7 +6,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use deferd::base::gather::Gather;
 use deferd::base::net::CoreId;
-use deferd::store::directory::Directory;
+use deferd::store::directory::{Arrival, Directory};
 use deferd::store::disk::{DiskDone, DiskOp, SegmentNo};
 use deferd::store::log::{Log, LogResume, LogSetup};
 use deferd::store::queue::Queue;
@@ -100,7 +100,7 @@ fn inbox(criterion: &mut Criterion) {
                 for n in 0..1_024u64 {
                     let address = addresses[n as usize % addresses.len()].as_bytes();
                     if let Ok(user) = directory.reserve(address, 1_024, (u32::MAX, u64::MAX)) {
-                        black_box(directory.publish(user, locator(n), &mut nodes));
+                        black_box(directory.publish(user, Arrival { locator: locator(n), fingerprint: n }, &mut nodes));
                     }
                 }
                 directory.take_ready(CoreId(0), &mut users);

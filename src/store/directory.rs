@@ -563,6 +563,10 @@ mod tests {
 
     const NO_QUOTA: (u32, u64) = (u32::MAX, u64::MAX);
 
+    fn arrival(n: u64) -> Arrival {
+        Arrival { locator: locator(n), fingerprint: !n }
+    }
+
     fn locator(stamp: u64) -> Locator {
         Locator::new(Place { segment: SegmentNo(1), offset: stamp as u32 }, Stamp(stamp), 0, 64, Flags::default())
     }
@@ -618,12 +622,12 @@ mod tests {
         let mut nodes = directory.nodes(CoreId(0)).unwrap();
         let user = directory.reserve(b"u", 64, NO_QUOTA).unwrap();
         let home = directory.home(b"u");
-        assert_eq!(directory.publish(user, locator(1), &mut nodes), Some(home));
+        assert_eq!(directory.publish(user, arrival(1), &mut nodes), Some(home));
         directory.reserve(b"u", 64, NO_QUOTA).unwrap();
-        assert_eq!(directory.publish(user, locator(2), &mut nodes), None);
+        assert_eq!(directory.publish(user, arrival(2), &mut nodes), None);
         let mut found = Vec::new();
         directory.drain(user, &mut found);
-        assert_eq!(found, [locator(1), locator(2)]);
+        assert_eq!(found, [arrival(1), arrival(2)]);
         directory.release(user, 2, 128);
         assert!(!directory.close(user), "still on the ready-list");
         assert!(directory.has_ready(home));
@@ -651,7 +655,7 @@ mod tests {
                             directory.release(user, 1, 64);
                             continue;
                         }
-                        directory.publish(user, locator(u64::from(core) << 32 | n), &mut nodes);
+                        directory.publish(user, arrival(u64::from(core) << 32 | n), &mut nodes);
                     }
                 });
             }
@@ -663,8 +667,8 @@ mod tests {
                     directory.drain(user, &mut found);
                     sum += found.len();
                     let name = usize::from(directory.address(user)[1]);
-                    got[name].extend(&found);
-                    directory.release(user, found.len() as u32, found.drain(..).map(|locator| locator.octets()).sum());
+                    got[name].extend(found.iter().map(|arrival| arrival.locator));
+                    directory.release(user, found.len() as u32, found.drain(..).map(|arrival| arrival.locator.octets()).sum());
                     directory.close(user);
                 }
             }
