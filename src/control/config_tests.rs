@@ -174,6 +174,8 @@ const BAD: &[(&str, &[(usize, &str)])] = &[
     ("cores = 2\n[msrp]\nlisten = [\"127.0.0.1:2855\", \"127.0.0.1:2856\"]", &[(6, "overlap")]),
     ("cores = 2\n[msrp]\nlisten = [\"0.0.0.0:5059\"]", &[(6, "overlaps sip.listen")]),
     ("[http]\nlisten = \"8080\"", &[(5, "is not an address")]),
+    ("[http]\nlisten = \"127.0.0.1:5060\"", &[(5, "is an address of sip.listen")]),
+    ("cores = 3\n[http]\nlisten = \"0.0.0.0:2857\"", &[(6, "overlaps msrp.listen's 127.0.0.1:2855")]),
     ("[policy]\nafter_push = \"burn\"\nexpired = 3", &[(5, "\"delete\", \"retain\""), (6, "deliver_marked")]),
     ("[policy]\nmin_se = \"60s\"", &[(5, "RFC 4028")]),
     ("[policy]\nsession_expires = \"90s\"\nmin_se = \"100s\"", &[(5, "below policy.min_se")]),
