@@ -93,6 +93,8 @@ fn only_names_have_no_default() {
     assert_eq!((config.msrp.chunk_max, config.msrp.window_octets), (8192, 1 << 20));
     assert_eq!(config.http.listen, Some("127.0.0.1:8080".parse().unwrap()));
     assert_eq!(config.limits, Limits::default());
+    let off = format!("{LEAST}[http]\nlisten = \"\"\n");
+    assert_eq!(Config::parse(&off).map(|config| config.http.listen), Ok(None));
     assert_eq!(format!("{:?}", config.policy), format!("{:?}", Policy::new("im.example.org", &["example.org"])));
 }
 
