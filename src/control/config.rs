@@ -194,10 +194,9 @@ fn read_msrp(mut table: Table<'_, '_>) -> (MsrpSetup, Vec<Found<SocketAddr>>) {
 fn read_http(mut table: Table<'_, '_>) -> (Http, Found<Option<SocketAddr>>) {
     let address = |text: &str| if text.is_empty() { Ok(None) } else { units::socket_address(text).map(Some) };
     // Not `text_or`: the empty string is a choice here, not the default.
-    let listen = table.text("listen", address).unwrap_or_else(|| Found {
-        value: Some(SocketAddr::from(([127, 0, 0, 1], 8080))),
-        at: table.place("listen"),
-    });
+    let listen = table
+        .text("listen", address)
+        .unwrap_or_else(|| Found { value: Some(SocketAddr::from(([127, 0, 0, 1], 8080))), at: table.place("listen") });
     let trusted = values(table.list("trusted", LOOPBACK, units::network));
     table.end();
     (Http { listen: listen.value, trusted }, listen)

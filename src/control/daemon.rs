@@ -122,7 +122,8 @@ fn live(config: &Config) -> Result<(), RunFault> {
     let health = Health::new(meters.clone());
     let http_addr = http.as_ref().map(admin::Bound::addr);
     if let Some(http) = http {
-        // Before the cores: what goes wrong here must not end a daemon that has taken messages in.
+        // After recovery, for no TCP port accepts before ("ready"); before the cores, for what goes wrong here must not end a
+        // daemon that has taken messages in.
         let admin = Admin::new(health.clone(), clock, mail.clone(), cores, &config.policy.hostname);
         let listening = http.listen().map_err(RunFault::Bind)?;
         admin.start(listening).map_err(|error| RunFault::Host("start the thread for HTTP", error))?;

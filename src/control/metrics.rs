@@ -38,9 +38,9 @@ impl Kind {
     }
 }
 
-/// What a number is about: the parts of the status page.
+/// What a number is about: the tables of the status page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Part {
+pub enum Topic {
     /// Messages and who they are for.
     Messages,
     /// Push sessions.
@@ -53,18 +53,18 @@ pub enum Part {
     Sip,
 }
 
-impl Part {
+impl Topic {
     /// All of them, in reading order.
-    pub const ALL: [Part; 5] = [Part::Messages, Part::Pushes, Part::Store, Part::Network, Part::Sip];
+    pub const ALL: [Topic; 5] = [Topic::Messages, Topic::Pushes, Topic::Store, Topic::Network, Topic::Sip];
 
     /// Its heading.
     pub fn word(self) -> &'static str {
         match self {
-            Part::Messages => "Messages",
-            Part::Pushes => "Pushes",
-            Part::Store => "Store",
-            Part::Network => "Network",
-            Part::Sip => "SIP transactions",
+            Topic::Messages => "Messages",
+            Topic::Pushes => "Pushes",
+            Topic::Store => "Store",
+            Topic::Network => "Network",
+            Topic::Sip => "SIP transactions",
         }
     }
 }
@@ -77,7 +77,7 @@ pub struct Measure {
     /// Its name on the page.
     pub label: &'static str,
     /// What it is about.
-    pub part: Part,
+    pub topic: Topic,
     /// How it moves.
     pub kind: Kind,
     /// What it means and what to do.
@@ -87,12 +87,12 @@ pub struct Measure {
 }
 
 macro_rules! measures {
-    ($($part:ident $kind:ident $field:ident $name:literal $label:literal $help:literal;)*) => {
+    ($($topic:ident $kind:ident $field:ident $name:literal $label:literal $help:literal;)*) => {
         /// Every number that a core publishes.
         pub const MEASURES: &[Measure] = &[$(Measure {
             name: $name,
             label: $label,
-            part: Part::$part,
+            topic: Topic::$topic,
             kind: Kind::$kind,
             help: $help,
             of: |reading| reading.$field,

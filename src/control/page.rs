@@ -3,7 +3,7 @@
 //! Knows HTML and [`MEASURES`]; whoever adds a number there finds it here. Light or dark as the reader's system is.
 
 use super::health::{Health, Phase};
-use super::metrics::{MEASURES, Measure, Part};
+use super::metrics::{MEASURES, Measure, Topic};
 use crate::base::clock::Tick;
 use crate::engine::meter::Reading;
 use std::fmt::{self, Write};
@@ -74,8 +74,8 @@ pub fn render(health: &Health, hostname: &str, now: Tick) -> Result<String, fmt:
         write!(page, "<div class=\"tile\"><b>{}</b><span class=\"soft\">{label}</span></div>", grouped(value))?;
     }
     page.push_str("</div>");
-    for part in Part::ALL {
-        table(&mut page, part, &readings, &sum)?;
+    for topic in Topic::ALL {
+        table(&mut page, topic, &readings, &sum)?;
     }
     page.push_str(
         "<footer class=\"soft\">Since the start of the daemon, as of this moment. The same numbers for machines: \
@@ -98,12 +98,12 @@ fn notes(health: &Health, readings: &[Reading], now: Tick) -> Vec<String> {
     hangs.chain(alarms).collect()
 }
 
-fn table(page: &mut String, part: Part, readings: &[Reading], sum: &Reading) -> fmt::Result {
-    write!(page, "<h2>{0}</h2><div class=\"wide\"><table><thead><tr><th scope=\"col\">{0}</th>", part.word())?;
+fn table(page: &mut String, topic: Topic, readings: &[Reading], sum: &Reading) -> fmt::Result {
+    write!(page, "<h2>{0}</h2><div class=\"wide\"><table><thead><tr><th scope=\"col\">{0}</th>", topic.word())?;
     page.push_str("<th scope=\"col\">all</th>");
     (0..readings.len()).try_for_each(|core| write!(page, "<th scope=\"col\">core {core}</th>"))?;
     page.push_str("</tr></thead><tbody>");
-    for measure in MEASURES.iter().filter(|measure| measure.part == part) {
+    for measure in MEASURES.iter().filter(|measure| measure.topic == topic) {
         write!(page, "<tr><th scope=\"row\" title=\"{}\">{}</th>", escaped(measure.help), measure.label)?;
         cell(page, measure, sum, "sum")?;
         readings.iter().try_for_each(|reading| cell(page, measure, reading, ""))?;

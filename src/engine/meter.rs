@@ -3,7 +3,7 @@
 //! Knows what is counted and how it leaves the core. Knows neither names for operators nor who reads: that is `control`.
 //!
 //! A core keeps its own plain counts and stores here only what changed since its last turn, relaxed: a turn costs some forty
-//! comparisons and no locked instruction. A reader sees each number whole; two numbers may be of two neighbouring turns.
+//! comparisons, about 25 ns, and no locked instruction. A reader sees each number whole; two numbers may be of two neighbouring turns.
 
 use super::core::Core;
 use crate::base::clock::Tick;
