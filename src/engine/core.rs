@@ -18,7 +18,7 @@ use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
 use crate::base::net::{ConnId, CoreId, Flow, SocketId};
 use crate::base::timers::Timers;
-use crate::deferred::cx::{Addresses, Ask, Commit, Counts, Cx, Reply, Timer};
+use crate::deferred::cx::{Addresses, Ask, Commit, Counts, Cx, Dial, Reply, Timer};
 use crate::deferred::deposit::Deposits;
 use crate::deferred::identity::Address;
 use crate::deferred::policy::Media;
@@ -83,6 +83,7 @@ impl Core {
             stamps: birth.stamps,
             timers: Timers::new(),
             asks: VecDeque::new(),
+            dials: VecDeque::new(),
             disk: Vec::new(),
             commits: VecDeque::new(),
             counts: Counts::default(),
@@ -428,6 +429,7 @@ impl Core {
                 Upward::Cancel { .. } | Upward::Ack { .. } | Upward::Ended { .. } => {}
             }
         }
+        self.dial();
         while let Some(transmit) = self.cx.sip.poll_transmit() {
             self.transmit(transmit.flow, transmit.octets);
         }
@@ -441,17 +443,7 @@ impl Core {
             }
             Flow::Stream { core, conn, .. } if core == self.cx.core => match self.conns.write(conn, octets) {
                 Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
-                Written::Gone => {
-                    // The connection may be one that this turn is about to open.
-                    let asked = self
-                        .cx
-                        .asks
-                        .iter()
-                        .any(|ask| matches!(ask, Ask::Dial { conn: dialled, .. } if *dialled == conn));
-                    if !asked {
-                        self.cx.sip.flow_failed(self.cx.now.tick, conn);
-                    }
-                }
+                Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, conn),
                 Written::Overflow => {
                     self.cx.counts.overloads += 1;
                     self.hang_up(conn, true);
@@ -460,6 +452,16 @@ impl Core {
             Flow::Stream { core, conn, .. } => {
                 self.effects.push_back(Effect::Letter { to: core, letter: Letter::Write { conn, octets } });
             }
+        }
+    }
+
+    /// Opens the connections that were asked for: before anything is sent on them.
+    fn dial(&mut self) {
+        while let Some(Dial { conn, to, bind, msrp }) = self.cx.dials.pop_front() {
+            let service = if msrp { Service::Msrp } else { Service::Sip };
+            self.conns.dial(conn, service, to);
+            self.sweep_later();
+            self.effects.push_back(Effect::Connect { conn, to, bind });
         }
     }
 
@@ -472,12 +474,6 @@ impl Core {
                 Ask::Respond { reply, status, octets } => {
                     let letter = Letter::Respond { txn: reply.txn, status, octets };
                     self.effects.push_back(Effect::Letter { to: reply.core, letter });
-                }
-                Ask::Dial { conn, to, bind, msrp } => {
-                    let service = if msrp { Service::Msrp } else { Service::Sip };
-                    self.conns.dial(conn, service, to);
-                    self.sweep_later();
-                    self.effects.push_back(Effect::Connect { conn, to, bind });
                 }
                 Ask::Pump(conn) => self.pump(conn),
                 Ask::Hangup(conn) => self.conns.hang_up(self.cx.now, conn),
