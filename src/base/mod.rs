@@ -7,6 +7,7 @@ pub mod arena;
 pub mod clock;
 pub mod dice;
 pub mod gather;
+pub mod inbox;
 pub mod limits;
 pub mod mailbox;
 pub mod net;

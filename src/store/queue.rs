@@ -1,0 +1,229 @@
+//! One user's messages as the home core holds them: locators in the order of their stamps. No octets, no sharing.
+//!
+//! Blocks of at most 32: an insertion moves at most 768 octets, a full queue costs 25 octets a message, a user with one message
+//! costs one small allocation.
+
+use super::record::{Flags, Locator, Place, Stamp};
+use std::collections::VecDeque;
+
+/// Locators of a block.
+const BLOCK: usize = 32;
+
+/// One user's messages in order.
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    /// Always the first block; alone for most users, so that they need no second list.
+    first: Vec<Locator>,
+    /// What follows; none of them empty.
+    rest: VecDeque<Vec<Locator>>,
+    octets: u64,
+    len: u32,
+    /// At most the earliest expiry of all; exact unless `stale`.
+    earliest_s: u32,
+    stale: bool,
+}
+
+impl Queue {
+    /// An empty one.
+    pub fn new() -> Queue {
+        Queue::default()
+    }
+
+    /// How many messages.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Their octets on disk.
+    pub fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    /// The oldest message.
+    pub fn first(&self) -> Option<&Locator> {
+        self.first.first()
+    }
+
+    /// The youngest message.
+    pub fn last(&self) -> Option<&Locator> {
+        self.rest.back().unwrap_or(&self.first).last()
+    }
+
+    /// All, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Locator> {
+        self.first.iter().chain(self.rest.iter().flatten())
+    }
+
+    /// All from the first whose stamp is not below `stamp`.
+    pub fn from(&self, stamp: Stamp) -> impl Iterator<Item = &Locator> {
+        let block = self.block_of(stamp);
+        let at = self.block(block).partition_point(|locator| locator.stamp() < stamp);
+        self.block(block)[at..].iter().chain(self.rest.range(block.min(self.rest.len())..).flatten())
+    }
+
+    /// Those whose stamp is of this millisecond: all that an id with this time part can mean.
+    pub fn range(&self, millis: u64) -> impl Iterator<Item = &Locator> {
+        let begin = Stamp(millis.saturating_mul(1_000).saturating_mul(1 << 12));
+        self.from(begin).take_while(move |locator| locator.stamp().millis() == millis)
+    }
+
+    /// Earliest expiry of all, in seconds since 1970-01-01 UTC. Looks at all of them when the earliest was removed since.
+    pub fn earliest_expiry(&mut self) -> Option<u32> {
+        if self.is_empty() {
+            return None;
+        }
+        if self.stale {
+            self.earliest_s = self.iter().map(Locator::expiry_s).min().unwrap_or(u32::MAX);
+            self.stale = false;
+        }
+        Some(self.earliest_s)
+    }
+
+    /// Takes a message in, at the place of its stamp. False when one of that stamp is there: nothing is in twice.
+    pub fn insert(&mut self, locator: Locator) -> bool {
+        let at_end = self.last().is_none_or(|last| last.stamp() < locator.stamp());
+        let block = if at_end { self.rest.len() } else { self.block_of(locator.stamp()) };
+        let list = self.block_mut(block);
+        let at = if at_end { list.len() } else { list.partition_point(|other| other.stamp() < locator.stamp()) };
+        if list.get(at).is_some_and(|other| other.stamp() == locator.stamp()) {
+            return false;
+        }
+        if list.len() < BLOCK {
+            list.insert(at, locator);
+        } else if at_end {
+            let mut next = Vec::with_capacity(BLOCK);
+            next.push(locator);
+            self.rest.push_back(next);
+        } else {
+            let mut upper = Vec::with_capacity(BLOCK);
+            upper.extend(list.drain(BLOCK / 2..));
+            if at <= BLOCK / 2 {
+                list.insert(at, locator)
+            } else {
+                upper.insert(at - BLOCK / 2, locator)
+            }
+            self.rest.insert(block, upper);
+        }
+        self.earliest_s = if self.len == 0 { locator.expiry_s() } else { self.earliest_s.min(locator.expiry_s()) };
+        self.stale &= self.len != 0;
+        self.len += 1;
+        self.octets += locator.octets();
+        true
+    }
+
+    /// Takes the message of this place out. Looks from the front: what leaves is mostly what is oldest. Where the stamp is
+    /// known, [`Queue::remove_stamp`] finds it at once.
+    pub fn remove(&mut self, place: Place) -> Option<Locator> {
+        let stamp = self.iter().find(|locator| locator.place() == place)?.stamp();
+        self.remove_stamp(stamp)
+    }
+
+    /// Takes the message of this stamp out.
+    pub fn remove_stamp(&mut self, stamp: Stamp) -> Option<Locator> {
+        let (block, at) = self.find(stamp)?;
+        let list = self.block_mut(block);
+        let locator = list.remove(at);
+        if list.is_empty() {
+            if block == 0 {
+                self.first = self.rest.pop_front().unwrap_or_default();
+            } else {
+                self.rest.remove(block - 1);
+            }
+        }
+        self.len -= 1;
+        self.octets -= locator.octets();
+        self.stale |= locator.expiry_s() == self.earliest_s;
+        Some(locator)
+    }
+
+    /// The message of this stamp.
+    pub fn at(&self, stamp: Stamp) -> Option<&Locator> {
+        let (block, at) = self.find(stamp)?;
+        self.block(block).get(at)
+    }
+
+    /// Gives the message of this stamp other flags; false when it is not there.
+    pub fn mark(&mut self, stamp: Stamp, flags: Flags) -> bool {
+        let Some((block, at)) = self.find(stamp) else { return false };
+        let list = self.block_mut(block);
+        list[at] = list[at].with_flags(flags);
+        true
+    }
+
+    fn find(&self, stamp: Stamp) -> Option<(usize, usize)> {
+        let block = self.block_of(stamp);
+        let at = self.block(block).binary_search_by_key(&stamp, Locator::stamp).ok()?;
+        Some((block, at))
+    }
+
+    /// Which block a stamp belongs to: the last that begins at or below it. 0 is `first`.
+    fn block_of(&self, stamp: Stamp) -> usize {
+        self.rest.partition_point(|block| block.first().is_some_and(|first| first.stamp() <= stamp))
+    }
+
+    fn block(&self, block: usize) -> &[Locator] {
+        if block == 0 { &self.first } else { &self.rest[block - 1] }
+    }
+
+    fn block_mut(&mut self, block: usize) -> &mut Vec<Locator> {
+        if block == 0 { &mut self.first } else { &mut self.rest[block - 1] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::disk::SegmentNo;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn locator(stamp: u64, expiry: u32) -> Locator {
+        let place = Place { segment: SegmentNo(1), offset: stamp as u32 };
+        Locator::new(place, Stamp(stamp), expiry, 64, Flags::default())
+    }
+
+    #[test]
+    fn an_id_is_found_by_its_millisecond() {
+        let mut queue = Queue::new();
+        for ms in 0..200u64 {
+            for core in 0..3 {
+                assert!(queue.insert(locator(((ms * 1_000) << 12) + core, 9)));
+            }
+        }
+        assert_eq!(queue.range(77).count(), 3);
+        assert!(queue.range(77).all(|found| found.stamp().millis() == 77));
+        assert_eq!(queue.range(200).count(), 0);
+        assert_eq!(queue.from(Stamp((198 * 1_000) << 12)).count(), 6);
+        assert!(size_of::<Queue>() <= 80, "a user's share of memory");
+    }
+
+    proptest! {
+        #[test]
+        fn a_queue_agrees_with_a_sorted_map(steps in proptest::collection::vec((0u64..400, 0u32..50, 0u8..4), 1..600)) {
+            let (mut queue, mut map) = (Queue::new(), BTreeMap::new());
+            for (stamp, expiry, what) in steps {
+                if what < 3 {
+                    let new = !map.contains_key(&stamp);
+                    prop_assert_eq!(queue.insert(locator(stamp, expiry)), new);
+                    map.entry(stamp).or_insert_with(|| locator(stamp, expiry));
+                } else if stamp % 2 == 0 {
+                    prop_assert_eq!(queue.remove(locator(stamp, 0).place()), map.remove(&stamp));
+                } else {
+                    prop_assert_eq!(queue.remove_stamp(Stamp(stamp)), map.remove(&stamp));
+                }
+                prop_assert_eq!(queue.earliest_expiry(), map.values().map(Locator::expiry_s).min());
+                prop_assert_eq!(queue.first(), map.values().next());
+            }
+            prop_assert!(queue.iter().eq(map.values()));
+            prop_assert_eq!((queue.len(), queue.octets()), (map.len(), map.len() as u64 * 64));
+            for from in [0, 100, 399] {
+                prop_assert!(queue.from(Stamp(from)).eq(map.range(from..).map(|(_, locator)| locator)));
+            }
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! After a start: from the segments of all logs back to queues, states, and the places where the logs go on. Reads files through
+//! [`Files`]; knows no SIP and no policy.
+//!
+//! Order of work: every segment of every log is read and checked once. What a message, a tombstone or a state record says is kept;
+//! at the end all tombstones are applied to all logs' messages, and only then does a user enter the directory.
+//!
+//! A broken group is *damage* when the log holds a later group that was submitted knowing it durable: what of it is
+//! readable is kept, the rest is counted. It is a *torn tail* when no group says so: nobody was told it is durable, it is cut whole,
+//! and the log goes on at its beginning.
+
+use super::directory::{Directory, UserId};
+use super::disk::{DiskFault, SegmentNo};
+use super::layout::{self, Damage, HeadFault, SEGMENT_HEAD, SegmentHead, TEAR_UNIT, View};
+use super::log::{LogResume, Room};
+use super::queue::Queue;
+use super::record::{Flags, Kind, Locator, Place, Stamp, StateKind};
+use super::scan::{self, Scan};
+use super::segments::{Segment, Segments, salt_of};
+use crate::base::net::CoreId;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// The data directory as recovery sees it. Blocking; used before any core runs.
+pub trait Files {
+    /// All segments: log, number, length in octets.
+    fn list(&self) -> Result<Vec<(CoreId, SegmentNo, u64)>, DiskFault>;
+
+    /// Fills `buffer` from `at` on; how much of it. Short at the file's end only.
+    fn read_at(&self, log: CoreId, segment: SegmentNo, at: u64, buffer: &mut [u8]) -> Result<usize, DiskFault>;
+
+    /// Makes durable what reading shows: after a crash of the process alone the kernel still holds octets that the disk does not.
+    fn sync(&self, log: CoreId, segment: SegmentNo) -> Result<(), DiskFault>;
+}
+
+/// Why the daemon cannot start from this data directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecoveryFault {
+    /// The directory cannot be listed.
+    List(DiskFault),
+    /// A segment cannot be made durable: starting would promise what the disk does not hold.
+    Sync {
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+        /// Why.
+        fault: DiskFault,
+    },
+    /// Written by another version of deferd.
+    Version {
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+        /// Of which format.
+        version: u32,
+    },
+    /// Two files claim to be the same segment.
+    SegmentTwice(SegmentNo),
+    /// A file of a segment's name is longer than any segment.
+    SegmentTooLong {
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+        /// Its length.
+        octets: u64,
+    },
+    /// More users have something stored than `limits.users`: raise it.
+    TooManyUsers {
+        /// How many the directory has room for.
+        room: usize,
+    },
+}
+
+/// A state that holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StateRecovered {
+    /// Whose business.
+    pub kind: StateKind,
+    /// Whose.
+    pub owner: Box<[u8]>,
+    /// Which of the owner's.
+    pub key: Box<[u8]>,
+    /// What.
+    pub value: Box<[u8]>,
+    /// When it was decided.
+    pub stamp: Stamp,
+}
+
+/// What one core takes over as home.
+#[derive(Debug, Default)]
+pub struct HomeRecovered {
+    /// Its users with what waits for them. Counted in the directory.
+    pub users: Vec<(UserId, Queue)>,
+    /// Their states.
+    pub states: Vec<StateRecovered>,
+    /// Fingerprints of all messages still in the logs, delivered ones included, oldest first.
+    pub fingerprints: Vec<(u64, Stamp)>,
+    /// Messages deposited twice: not in the queues; tombstones for them are still owed.
+    pub twins: Vec<Locator>,
+}
+
+/// A record or a group that is not readable and should be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DamageFound {
+    /// In whose log.
+    pub log: CoreId,
+    /// Where.
+    pub place: Place,
+    /// What is wrong. `Head` may stand for a whole stretch.
+    pub damage: Damage,
+}
+
+/// At most this many places are listed; all are counted. A log of which more is broken is a broken disk.
+pub const DAMAGE_LISTED_MAX: usize = 1_000;
+
+/// What recovery saw.
+#[derive(Clone, Default, Debug)]
+pub struct RecoveryReport {
+    /// Segments read.
+    pub segments: u64,
+    /// Octets read.
+    pub octets: u64,
+    /// Groups that were whole.
+    pub groups: u64,
+    /// Records that passed.
+    pub records: u64,
+    /// Messages that wait.
+    pub messages: u64,
+    /// Messages a tombstone names.
+    pub dead: u64,
+    /// Users with something waiting.
+    pub users: u64,
+    /// Findings of damage.
+    pub damaged: u64,
+    /// The first of them.
+    pub damage: Vec<DamageFound>,
+    /// Torn tails that were cut: whose log, where.
+    pub torn: Vec<(CoreId, Place)>,
+    /// Files of segments whose making did not end. They may be removed.
+    pub unfinished: Vec<(CoreId, SegmentNo)>,
+}
+
+impl RecoveryReport {
+    fn damaged(&mut self, log: CoreId, segment: SegmentNo, at: u64, damage: Damage) {
+        self.damaged += 1;
+        if self.damage.len() < DAMAGE_LISTED_MAX {
+            self.damage.push(DamageFound { log, place: Place { segment, offset: (at / 8) as u32 }, damage });
+        }
+    }
+}
+
+/// Everything that was found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Per core, what it is home of.
+    pub homes: Vec<HomeRecovered>,
+    /// Per core, where its log goes on.
+    pub logs: Vec<LogResume>,
+    /// The highest stamp of all.
+    pub highest_stamp: Stamp,
+    /// The lowest segment number above all that are there.
+    pub next_segment: u32,
+    /// Every segment with its log.
+    pub segments: Vec<(SegmentNo, Segment)>,
+    /// Counts.
+    pub report: RecoveryReport,
+}
+
+impl Recovered {
+    /// The table of segments. `reserved_from`: the manifest's `reserved_to` as it was found, `reserved_to`: as it was then written.
+    pub fn segments(&self, reserved_from: u32, reserved_to: u32, key: [u8; 16]) -> Arc<Segments> {
+        let segments = Segments::new(self.next_segment.max(reserved_from), reserved_to, key);
+        self.segments.iter().for_each(|(number, segment)| segments.insert(*number, *segment));
+        Arc::new(segments)
+    }
+}
+
+/// A message as found; 32 octets.
+#[derive(Clone, Copy)]
+struct FoundMessage {
+    locator: Locator,
+    fingerprint: u64,
+}
+
+type StateKey = (StateKind, Box<[u8]>, Box<[u8]>);
+
+#[derive(Default)]
+struct Harvest {
+    owners: HashMap<Box<[u8]>, Vec<FoundMessage>>,
+    dead: HashSet<Place>,
+    retained: HashSet<Place>,
+    states: HashMap<StateKey, (Stamp, Box<[u8]>)>,
+    highest: Stamp,
+}
+
+struct SegmentFile {
+    segment: SegmentNo,
+    salt: u32,
+    len: u64,
+    scan: Scan,
+}
+
+/// Reads everything. `directory` is empty before, and holds the users found after.
+pub fn recover(files: &dyn Files, directory: &Directory, cores: u16) -> Result<Recovered, RecoveryFault> {
+    let mut list = files.list().map_err(RecoveryFault::List)?;
+    list.sort_unstable();
+    let mut numbers = HashSet::new();
+    if let Some((_, twice, _)) = list.iter().find(|(_, segment, _)| !numbers.insert(*segment)) {
+        return Err(RecoveryFault::SegmentTwice(*twice));
+    }
+    let mut found = Recovered {
+        homes: (0..cores.max(1)).map(|_| HomeRecovered::default()).collect(),
+        logs: vec![LogResume::default(); usize::from(cores.max(1))],
+        highest_stamp: Stamp(0),
+        next_segment: list.iter().map(|(_, segment, _)| segment.0.saturating_add(1)).max().unwrap_or(0),
+        segments: Vec::with_capacity(list.len()),
+        report: RecoveryReport::default(),
+    };
+    let mut harvest = Harvest::default();
+    for log in list.chunk_by(|a, b| a.0 == b.0) {
+        read_log(files, directory.key(), log, &mut found, &mut harvest)?;
+    }
+    found.highest_stamp = harvest.highest;
+    for (core, resume) in found.logs.iter_mut().enumerate() {
+        resume.highest = resume.highest.max(harvest.highest);
+        debug_assert!(core < usize::from(cores.max(1)));
+    }
+    settle(directory, harvest, &mut found)?;
+    Ok(found)
+}
+
+/// One log: all its segments are scanned, then judged together, then harvested.
+fn read_log(
+    files: &dyn Files,
+    key: [u8; 16],
+    list: &[(CoreId, SegmentNo, u64)],
+    found: &mut Recovered,
+    harvest: &mut Harvest,
+) -> Result<(), RecoveryFault> {
+    let Some(&(log, ..)) = list.first() else { return Ok(()) };
+    let mut scanned: Vec<SegmentFile> = Vec::with_capacity(list.len());
+    let mut page = Vec::new();
+    // Judging needs the highest durable mark of the whole log, which the last groups carry: headers first, all segments.
+    for &(_, segment, len) in list {
+        if len > layout::SEGMENT_OCTETS_MAX {
+            return Err(RecoveryFault::SegmentTooLong { log, segment, octets: len });
+        }
+        files.sync(log, segment).map_err(|fault| RecoveryFault::Sync { log, segment, fault })?;
+        read_segment(files, log, segment, len, &mut page);
+        found.report.segments += 1;
+        found.report.octets += page.len() as u64;
+        let head = SegmentHead::decode(&page);
+        if let Err(HeadFault::Version(version)) = head {
+            return Err(RecoveryFault::Version { log, segment, version });
+        }
+        let head = head.ok().filter(|head| head.log == log && head.segment == segment);
+        let salt = head.map_or_else(|| salt_of(&key, segment), |head| head.salt);
+        let scan = scan::groups(&page, segment, salt);
+        if scan.groups.is_empty() && scan.gaps.is_empty() && head.is_none_or(|head| head.octets > len) {
+            found.report.unfinished.push((log, segment));
+            continue;
+        }
+        if head.is_none() {
+            found.report.damaged(log, segment, 0, Damage::Head);
+        }
+        found.segments.push((segment, Segment { log, salt }));
+        scanned.push(SegmentFile { segment, salt, len, scan });
+    }
+
+    let all = || scanned.iter().flat_map(|file| &file.scan.groups);
+    let durable = all().map(|group| group.head.durable).max().unwrap_or(0);
+    let whole: HashSet<u64> = all().filter(|group| group.whole).map(|group| group.head.number).collect();
+    let begun: HashSet<u64> = all().map(|group| group.head.number).collect();
+    let last = whole.iter().copied().chain([durable]).max().unwrap_or(0);
+    let newest = scanned.iter().rev().find(|file| file.scan.groups.iter().any(|group| group.head.number == last));
+    let newest = newest.map(|file| file.segment);
+
+    let mut resume = LogResume { group: last, ..LogResume::default() };
+    for file in &scanned {
+        let SegmentFile { segment, len, .. } = *file;
+        let place = |at: u64| Place { segment, offset: (at / 8) as u32 };
+        let mut used_to = SEGMENT_HEAD as u64;
+        let kept = |group: &scan::FoundGroup| {
+            group.whole || (group.head.number <= durable && !whole.contains(&group.head.number))
+        };
+        if file.scan.groups.iter().any(kept) {
+            // Read once more rather than all held at once: a segment is in the page cache, a log is not in memory.
+            read_segment(files, log, segment, len, &mut page);
+        }
+        for group in &file.scan.groups {
+            if !kept(group) {
+                // A stale rest when the number was written again elsewhere; else the tail.
+                if !whole.contains(&group.head.number) {
+                    found.report.torn.push((log, place(group.at)));
+                }
+                continue;
+            }
+            used_to = used_to.max(group.end);
+            found.report.groups += u64::from(group.whole);
+            harvest.highest = harvest.highest.max(group.head.highest);
+            let at = usize::try_from(group.at).unwrap_or(usize::MAX);
+            scan::records(&page, at, &group.head, segment, file.salt, |place, record| match record {
+                Ok(view) => {
+                    found.report.records += 1;
+                    harvest.record(&page, place, &view);
+                }
+                Err(damage) => found.report.damaged(log, segment, place.octets(), damage),
+            });
+        }
+        for gap in &file.scan.gaps {
+            // What follows group n and has no header was group n + 1, unless that lies elsewhere and this is a rest of a tail cut before.
+            let missing = gap.after + 1;
+            let known = gap.after == 0 && newest.is_some_and(|newest| segment < newest);
+            let lost = if gap.after == 0 { known } else { missing <= durable && !begun.contains(&missing) };
+            if gap.inside && !begun.contains(&missing) || lost {
+                found.report.damaged(log, segment, gap.at, Damage::Head);
+            } else if !begun.contains(&missing) && (gap.after == last || gap.after == 0) {
+                found.report.torn.push((log, place(gap.at)));
+            }
+        }
+        let room = Room { segment, at: used_to.next_multiple_of(TEAR_UNIT), end: len };
+        if Some(segment) == newest {
+            resume.active = Some(room);
+        } else if used_to == SEGMENT_HEAD as u64 && !file.scan.gaps.iter().any(|gap| gap.inside) {
+            resume.spare.push(room);
+        }
+    }
+    if let Some(slot) = found.logs.get_mut(log.index()) {
+        resume.highest = harvest.highest;
+        *slot = resume;
+    }
+    Ok(())
+}
+
+/// Reads a segment whole. What the disk does not give stays zero, and is found to be missing.
+fn read_segment(files: &dyn Files, log: CoreId, segment: SegmentNo, len: u64, page: &mut Vec<u8>) {
+    page.clear();
+    page.resize(usize::try_from(len).unwrap_or(0), 0);
+    fill(files, log, segment, 0, page, 1 << 20);
+}
+
+/// Reads in steps; a step that fails is read again in smaller ones, down to 4 KiB, so that one bad sector costs one page.
+fn fill(files: &dyn Files, log: CoreId, segment: SegmentNo, at: u64, page: &mut [u8], step: usize) {
+    for (number, piece) in page.chunks_mut(step).enumerate() {
+        let at = at + (number * step) as u64;
+        let mut done = 0;
+        while done < piece.len() {
+            match files.read_at(log, segment, at + done as u64, &mut piece[done..]) {
+                Ok(0) => break,
+                Ok(read) => done += read.min(piece.len() - done),
+                Err(_) if step > 4_096 => {
+                    fill(files, log, segment, at + done as u64, &mut piece[done..], 4_096);
+                    break;
+                }
+                Err(_) => {
+                    piece[done..].fill(0);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Harvest {
+    fn record(&mut self, page: &[u8], place: Place, view: &View) {
+        self.highest = self.highest.max(view.head.stamp);
+        let owner = view.owner.of(page);
+        match view.head.kind {
+            Kind::Message => {
+                let head = &view.head;
+                // The birth place is the identity; until copies are made, it is where the record lies.
+                let locator = Locator::new(head.birth, head.stamp, head.expiry_s, view.octets, head.flags);
+                debug_assert!(head.birth == place);
+                let message = FoundMessage { locator, fingerprint: head.fingerprint };
+                match self.owners.get_mut(owner) {
+                    Some(messages) => messages.push(message),
+                    None => {
+                        self.owners.insert(owner.into(), vec![message]);
+                    }
+                }
+            }
+            Kind::Tombstones => {
+                self.dead.extend(places(view.envelope.of(page)));
+                self.owed(view.body.of(page));
+            }
+            Kind::Retained => self.retained.extend(places(view.envelope.of(page))),
+            Kind::State => {
+                if let Some(kind) = StateKind::from_u8(view.head.flags.0) {
+                    self.state(kind, owner, view.label.of(page), view.body.of(page), view.head.stamp);
+                }
+            }
+            Kind::Part | Kind::Checkpoint => {}
+        }
+    }
+
+    fn state(&mut self, kind: StateKind, owner: &[u8], key: &[u8], value: &[u8], stamp: Stamp) {
+        match self.states.entry((kind, owner.into(), key.into())) {
+            Entry::Occupied(mut entry) => {
+                // Within a log later records come later, so of two with one stamp the second wins.
+                if entry.get().0 <= stamp {
+                    entry.insert((stamp, value.into()));
+                }
+            }
+            Entry::Vacant(entry) => {
+                entry.insert((stamp, value.into()));
+            }
+        }
+    }
+
+    /// States written together with tombstones: kind 1, zero 3, owner_len 2, key_len 2, stamp 8, value_len 4, then the three.
+    fn owed(&mut self, mut octets: &[u8]) {
+        while let Some((fixed, rest)) = octets.split_at_checked(20) {
+            let owner_len = usize::from(layout::le16(fixed, 4));
+            let key_len = usize::from(layout::le16(fixed, 6));
+            let value_len = layout::le32(fixed, 16) as usize;
+            let Some((owner, rest)) = rest.split_at_checked(owner_len) else { return };
+            let Some((key, rest)) = rest.split_at_checked(key_len) else { return };
+            let Some((value, rest)) = rest.split_at_checked(value_len) else { return };
+            let Some(kind) = StateKind::from_u8(fixed[0]) else { return };
+            self.state(kind, owner, key, value, Stamp(layout::le64(fixed, 8)));
+            octets = rest;
+        }
+    }
+}
+
+fn places(octets: &[u8]) -> impl Iterator<Item = Place> {
+    octets.chunks_exact(8).map(|place| Place::from_u64(layout::le64(place, 0)))
+}
+
+/// Applies tombstones, drops twins, fills the directory and the homes.
+fn settle(directory: &Directory, mut harvest: Harvest, found: &mut Recovered) -> Result<(), RecoveryFault> {
+    for (owner, mut messages) in harvest.owners.drain() {
+        messages.sort_unstable_by_key(|message| message.locator.stamp());
+        let home = &mut found.homes[directory.home(&owner).index()];
+        let mut queue = Queue::new();
+        let mut seen = HashSet::new();
+        for FoundMessage { locator, fingerprint } in messages {
+            let first = fingerprint == 0 || seen.insert(fingerprint);
+            if fingerprint != 0 && first {
+                home.fingerprints.push((fingerprint, locator.stamp()));
+            }
+            if harvest.dead.contains(&locator.place()) {
+                found.report.dead += 1;
+            } else if !first {
+                // The first may be delivered already: a twin is never worth a second push.
+                home.twins.push(locator);
+            } else {
+                let retained = harvest.retained.contains(&locator.place());
+                let flags = if retained { locator.flags().with(Flags::RETAINED) } else { locator.flags() };
+                queue.insert(locator.with_flags(flags));
+            }
+        }
+        if queue.is_empty() {
+            continue;
+        }
+        let count = u32::try_from(queue.len()).unwrap_or(u32::MAX);
+        let full = |_| RecoveryFault::TooManyUsers { room: directory.len() };
+        let user = directory.restore(&owner, count, queue.octets()).map_err(full)?;
+        found.report.messages += u64::from(count);
+        found.report.users += 1;
+        home.users.push((user, queue));
+    }
+    for ((kind, owner, key), (stamp, value)) in harvest.states {
+        if !value.is_empty() {
+            let home = directory.home(&owner).index();
+            found.homes[home].states.push(StateRecovered { kind, owner, key, value, stamp });
+        }
+    }
+    for home in &mut found.homes {
+        // A hash map's order is not repeatable; the simulator's runs must be.
+        home.users.sort_unstable_by_key(|(_, queue)| queue.first().map(Locator::stamp));
+        home.states
+            .sort_unstable_by(|a, b| (a.stamp, a.kind, &a.owner, &a.key).cmp(&(b.stamp, b.kind, &b.owner, &b.key)));
+        home.fingerprints.sort_unstable_by_key(|(fingerprint, stamp)| (*stamp, *fingerprint));
+        home.twins.sort_unstable_by_key(Locator::stamp);
+    }
+    Ok(())
+}
