@@ -9,6 +9,10 @@ use deferd::wire::sip::{Cut, Found, Message, Name, Response};
 use std::hint::black_box;
 use std::net::SocketAddr;
 
+/// The daemon's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const MESSAGE: &[u8] = b"MESSAGE sip:bob@ims.example.com SIP/2.0\r\n\
     Via: SIP/2.0/TCP 10.0.0.7:5060;branch=z9hG4bK-524287-1---a3f1c8d90b7e6f52\r\n\
     Route: <sip:dmf.ims.example.com:5060;lr>, <sip:scscf1.ims.example.com:5060;lr;odi=7f3a>\r\n\

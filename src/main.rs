@@ -21,6 +21,8 @@ struct Cli {
 enum Command {
     /// Run in the foreground; log to stderr; SIGTERM or SIGINT ends it.
     Run(ConfigFile),
+    /// Show the main job on this machine: messages wait, a user comes back, everything is pushed and compared.
+    Demo,
     /// Check a configuration and print every error with its line; exit 0 or 2.
     Check(ConfigFile),
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
             Ok(config) => daemon::run(&config),
             Err(code) => code,
         },
+        Command::Demo => deferd::demo::run(),
         Command::Check(file) => match load(&file) {
             Ok(_) => {
                 println!("{}: ok", file.config.display());

@@ -316,7 +316,7 @@ fn read_limits(mut table: Table<'_, '_>) -> Limits {
     limits.send_octets = size("send_octets", limits.send_octets, 1 << 12, 1 << 30);
     limits.backlog_octets = size("backlog_octets", limits.backlog_octets, 1 << 12, 1 << 30);
     let segment = table.size("segment_octets", limits.segment_octets, 1 << 20..=1 << 34);
-    if segment.value % 4096 != 0 {
+    if !segment.value.is_multiple_of(4096) {
         table.note(&segment.at, "limits.segment_octets is a multiple of 4096");
     }
     limits.segment_octets = segment.value;
@@ -367,5 +367,6 @@ fn check_ports(root: &Table<'_, '_>, server: &Server, sip: &[Found<SipAddress>],
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 #[path = "config_tests.rs"]
 mod tests;

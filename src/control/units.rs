@@ -141,6 +141,7 @@ pub fn host_port(text: &str) -> Result<String, &'static str> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -8,6 +8,7 @@ use super::policy::Policy;
 use crate::base::arena::Key;
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
+use crate::base::inbox::Nodes;
 use crate::base::net::{ConnId, CoreId, Flow, SocketId};
 use crate::base::timers::{TimerKey, Timers};
 use crate::proto::sip::endpoint::{Endpoint, ServerKey};
@@ -15,7 +16,8 @@ use crate::store::directory::{Directory, UserId};
 use crate::store::disk::DiskOp;
 use crate::store::loader::Loader;
 use crate::store::log::{Log, Seq};
-use crate::store::record::{Locator, Place, Stamps};
+use crate::store::record::{Locator, Place};
+use crate::store::stamp::Stamps;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -40,6 +42,8 @@ pub enum Timer {
     Presence(Address),
     /// A user's earliest message expires.
     Expiry(UserId),
+    /// Tombstones that the log refused are tried again.
+    WriteOff,
     /// Housekeeping of connections.
     Sweep,
 }
@@ -196,7 +200,7 @@ pub struct Cx {
     /// The users of all cores.
     pub directory: Arc<Directory>,
     /// This core's nodes for other cores' inboxes.
-    pub nodes: crate::store::directory::Nodes,
+    pub nodes: Nodes,
     /// Order of arrival.
     pub stamps: Stamps,
     /// Timers of the use cases.

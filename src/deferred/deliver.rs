@@ -1,7 +1,7 @@
 //! The MSRP side of a push: one SEND per deferred message, answered, written off (12.2.2.5; spec 6.2, 7).
 
-use super::cx::{Ask, Commit, Cx};
-use super::push::{End, Link, Push, Pushes, Stage};
+use super::cx::{Ask, Cx};
+use super::push::{End, Link, Pushes, Stage};
 use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::clock::Now;
@@ -9,13 +9,13 @@ use crate::base::gather::Gather;
 use crate::base::net::{ConnId, Flow};
 use crate::proto::msrp::session::{self, Outgoing, Session, SessionEvent, SessionSetup};
 use crate::proto::sip::offer::{Answer, Offer};
+use crate::store::directory::UserId;
 use crate::store::loader::Loaded;
 use crate::store::record::{Flags, Locator, Place};
 use crate::wire::msrp::head::RequestHead;
 use crate::wire::msrp::uri::MsrpUri;
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 /// Octets asked of the disk at one time for one push. Two of these keep a socket of 256 KiB busy while the next is read.
 const LOAD_OCTETS: u64 = 256 * 1024;
@@ -25,9 +25,6 @@ const LOAD_MESSAGES: usize = 256;
 
 /// From 1900, where NTP counts from, to 1970 (RFC 8866 5.2 suggests NTP time for the o-line).
 const NTP_OFFSET_S: u64 = 2_208_988_800;
-
-/// A log that refuses tombstones is asked again after this.
-const WRITE_OFF_AGAIN: Duration = Duration::from_secs(1);
 
 /// Our side of a new session with the client at the other end of `flow`.
 ///
@@ -64,10 +61,11 @@ impl Pushes {
         }
         let active = answer.connect_to.is_some();
         push.passive = !active;
+        push.peer_path = Bytes::from(answer.peer_path);
         let session = Session::new(
             SessionSetup {
                 local_path: Bytes::from(push.offer.path.clone()),
-                peer_path: Bytes::from(answer.peer_path),
+                peer_path: push.peer_path.clone(),
                 active,
                 chunk_max: self.media.chunk_max,
                 window_messages: self.media.window_messages,
@@ -315,9 +313,7 @@ impl Pushes {
         if push.stage != Stage::Sending {
             return;
         }
-        if let Some(conn) = push.conn
-            && session.has_output(cx.now.tick)
-        {
+        if let Some(conn) = push.conn {
             cx.asks.push_back(Ask::Pump(conn));
         }
         let wants = session.wants().min(LOAD_MESSAGES);
@@ -330,7 +326,7 @@ impl Pushes {
             if push.has_taken(&locator) {
                 continue;
             }
-            octets += u64::from(locator.octets());
+            octets += locator.octets();
             if batch.len() == wants || !batch.is_empty() && octets > LOAD_OCTETS {
                 break;
             }
@@ -351,7 +347,6 @@ impl Pushes {
         let key = Key::from_u64(job);
         let Some(push) = self.live.get_mut(key) else { return };
         push.loading = false;
-        let max_size = push.session.as_ref().and_then(Session::max_size);
         for loaded in records {
             let place = loaded.locator.place();
             let record = match loaded.outcome {
@@ -365,11 +360,6 @@ impl Pushes {
                     continue;
                 }
             };
-            if max_size.is_some_and(|max| record.body.len() as u64 > max) {
-                push.in_flight.remove(&place);
-                push.skipped.insert(place);
-                continue;
-            }
             if let Some(session) = &mut push.session {
                 session.offer(Outgoing {
                     token: place.to_u64(),
@@ -386,21 +376,15 @@ impl Pushes {
     }
 
     /// Appends one tombstone record for everything that was answered since the last.
-    pub(super) fn write_off(&mut self, cx: &mut Cx, key: Key) {
-        let Some(mut push) = self.live.get_mut(key).filter(|push| !push.delivered.is_empty()) else { return };
-        if push.write_off_again.is_some_and(|again| again > cx.now.tick) {
-            return;
+    pub(super) fn write_off(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
+        if let Some(push) = self.live.get_mut(key) {
+            push.retiring.extend(push.delivered.iter().copied());
+            users.write_off(cx, push.user, std::mem::take(&mut push.delivered));
         }
-        write_off(cx, &mut push);
-    }
-
-    /// The same for a push that is leaving.
-    pub(super) fn write_off_of(&mut self, cx: &mut Cx, push: &mut Push) {
-        write_off(cx, push);
     }
 
     /// Tombstones of this user are durable.
-    pub fn retired(&mut self, user: crate::store::directory::UserId, places: &[Place]) {
+    pub fn retired(&mut self, user: UserId, places: &[Place]) {
         let Some(&key) = self.by_user.get(&user) else { return };
         if let Some(push) = self.live.get_mut(key) {
             for place in places {
@@ -426,9 +410,9 @@ impl Pushes {
                 continue;
             }
             if let Some(session) = &mut push.session {
-                session.fill(now.tick, gather, share);
-                if !push.touched() {
-                    push.set_touched();
+                // What was framed is answered later: the push looks at its timers and supplies when the turn comes round.
+                if session.fill(now.tick, gather, share) > 0 && !push.touched {
+                    push.touched = true;
                     self.touched.push(key);
                 }
             }
@@ -442,20 +426,6 @@ impl Pushes {
     /// True when a session uses this connection.
     pub fn uses(&self, conn: ConnId) -> bool {
         self.links.get(&conn).is_some_and(|link: &Link| !link.sessions.is_empty())
-    }
-}
-
-fn write_off(cx: &mut Cx, push: &mut Push) {
-    match cx.log.append_tombstones(&push.delivered) {
-        Ok(seq) => {
-            push.write_off_again = None;
-            push.retiring.extend(push.delivered.iter().copied());
-            cx.commit(seq, Commit::Retire { user: push.user, places: std::mem::take(&mut push.delivered) });
-        }
-        Err(_) => {
-            cx.counts.overloads += 1;
-            push.write_off_again = Some(cx.now.tick + WRITE_OFF_AGAIN);
-        }
     }
 }
 

@@ -9,9 +9,10 @@ use super::identity::Address;
 use super::respond::{self, Refusal};
 use crate::base::clock::Tick;
 use crate::base::net::Flow;
-use crate::store::directory::Refusal as NoRoom;
+use crate::store::directory::{Arrival, Refusal as NoRoom};
 use crate::store::log::Refused;
-use crate::store::record::{Draft, Flags, MessageId};
+use crate::store::record::{Draft, Flags};
+use crate::store::stamp::MessageId;
 use crate::wire::sip::fields;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
@@ -126,29 +127,28 @@ impl Deposits {
             None => {}
         }
 
-        let stamp = cx.stamps.next(cx.now.wall);
+        let stamp = cx.stamps.next(cx.now);
         let mut chance = [0u8; 10];
         cx.dice.fill(&mut chance);
         let id = MessageId::new(stamp, chance);
         let private = fields::privacy_has_id(message);
         let kept = encapsulate::pager(message, id.as_bytes(), now_s, private);
-        let octets = kept.body.len() as u64;
-
-        let quota = (cx.policy.quota_messages, cx.policy.quota_octets);
-        let user = cx.directory.reserve(owner, octets, quota).map_err(|refusal| match refusal {
-            NoRoom::OverQuota => Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S),
-            NoRoom::DirectoryFull => Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S),
-        })?;
-
         let mut flags = Flags::default();
         let urgent = message.header(Name::Priority).is_some_and(|priority| {
             priority.eq_ignore_ascii_case(b"urgent") || priority.eq_ignore_ascii_case(b"emergency")
         });
-        flags.set(Flags::URGENT, urgent);
-        flags.set(Flags::PRIVATE, private);
-        flags.set(Flags::DASH7, kept.has_dash7);
-        flags.set(Flags::REPORT, is_cpim && cpim::wants_failure_report(body));
-        let appended = cx.log.append_message(Draft {
+        let report = is_cpim && cpim::wants_failure_report(body);
+        for (holds, flag) in [
+            (urgent, Flags::URGENT),
+            (private, Flags::PRIVATE),
+            (kept.has_dash7, Flags::DASH7),
+            (report, Flags::REPORT),
+        ] {
+            if holds {
+                flags = flags.with(flag);
+            }
+        }
+        let draft = Draft {
             owner,
             id,
             stamp,
@@ -157,8 +157,18 @@ impl Deposits {
             flags,
             envelope: &kept.envelope,
             body_type: &kept.body_type,
+            parts: &[],
             body: kept.body,
-        });
+        };
+        let octets = draft.octets();
+
+        let quota = (cx.policy.quota_messages, cx.policy.quota_octets);
+        let user = cx.directory.reserve(owner, octets, quota).map_err(|refusal| match refusal {
+            NoRoom::OverQuota => Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S),
+            NoRoom::DirectoryFull => Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S),
+        })?;
+
+        let appended = cx.log.append_message(draft);
         let (locator, seq) = match appended {
             Ok(appended) => appended,
             Err(refused) => {
@@ -187,7 +197,8 @@ impl Deposits {
     //= RFC 3428 7: 202 Accepted: the message has been accepted but not necessarily delivered
     pub fn durable(&mut self, cx: &mut Cx, done: Deposited) {
         cx.counts.accepted += 1;
-        if let Some(home) = cx.directory.publish(done.user, done.locator, done.fingerprint, &mut cx.nodes)
+        let arrival = Arrival { locator: done.locator, fingerprint: done.fingerprint };
+        if let Some(home) = cx.directory.publish(done.user, arrival, &mut cx.nodes)
             && home != cx.core
         {
             cx.asks.push_back(super::cx::Ask::Ring(home));

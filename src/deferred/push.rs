@@ -18,7 +18,8 @@ use crate::proto::sip::offer::Offer;
 use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::session_timer::SessionTimer;
 use crate::store::directory::UserId;
-use crate::store::record::{Locator, Place, Stamp};
+use crate::store::record::{Locator, Place};
+use crate::store::stamp::Stamp;
 use crate::wire::sip::names::Method;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -107,6 +108,8 @@ pub(super) struct Push {
     pub(super) offer: Offer,
     /// Of our path.
     pub(super) session_id: Bytes,
+    /// The client's path as it answered it.
+    pub(super) peer_path: Bytes,
     pub(super) session: Option<Session>,
     pub(super) conn: Option<ConnId>,
     /// Not sent yet at or after this stamp, those in flight or skipped excepted.
@@ -120,14 +123,12 @@ pub(super) struct Push {
     pub(super) loading: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Place>,
-    /// Tombstones appended and not yet durable.
+    /// Tombstones that are not durable yet.
     pub(super) retiring: HashSet<Place>,
-    /// The log refused tombstones: try again then.
-    pub(super) write_off_again: Option<Tick>,
     pub(super) end: Option<End>,
     pub(super) cautious: bool,
     armed: Option<(TimerKey, Tick)>,
-    touched: bool,
+    pub(super) touched: bool,
 }
 
 /// An MSRP connection and the sessions on it.
@@ -160,6 +161,8 @@ pub struct Pushes {
     pub(super) late: HashMap<ClientKey, Late>,
     pub(super) late_order: VecDeque<(Tick, ClientKey)>,
     pub(super) ended: Vec<Ended>,
+    /// Users whose push is over, with what was answered and not yet written off.
+    pub(super) left: Vec<(UserId, Vec<Place>)>,
     pub(super) touched: Vec<Key>,
     pub(super) events: Vec<SessionEvent>,
 }
@@ -178,6 +181,7 @@ impl Pushes {
             late: HashMap::new(),
             late_order: VecDeque::new(),
             ended: Vec::new(),
+            left: Vec::new(),
             touched: Vec::new(),
             events: Vec::new(),
         }
@@ -201,7 +205,7 @@ impl Pushes {
     /// True when a message is with a client right now.
     pub fn is_in_flight(&self, user: UserId, place: Place) -> bool {
         self.by_user.get(&user).and_then(|&key| self.live.get(key)).is_some_and(|push| {
-            push.in_flight.contains_key(&place) || push.delivered.contains(&place) || push.retiring.contains(&place)
+            push.in_flight.contains_key(&place) || push.delivered.contains(&place)
         })
     }
 
@@ -216,6 +220,11 @@ impl Pushes {
             cx.counts.overloads += 1;
             return false;
         }
+        // Held until the push is over: whatever is delivered meanwhile, this user's place is not given to another.
+        let Ok(user) = cx.directory.enter(owner) else {
+            cx.counts.overloads += 1;
+            return false;
+        };
         let offer = super::deliver::offer(cx, &flow);
         let session_id = Bytes::copy_from_slice(super::deliver::session_id(&offer.path));
         let until = cx.now.tick + cx.policy.invite_expires;
@@ -236,6 +245,7 @@ impl Pushes {
                 redirected: false,
                 offer,
                 session_id: session_id.clone(),
+                peer_path: Bytes::new(),
                 session: None,
                 conn: None,
                 cursor: Stamp(0),
@@ -245,7 +255,6 @@ impl Pushes {
                 loading: false,
                 delivered: Vec::new(),
                 retiring: HashSet::new(),
-                write_off_again: None,
                 end: None,
                 cautious,
                 armed: None,
@@ -307,10 +316,15 @@ impl Pushes {
             if let Some(push) = self.live.get_mut(key) {
                 push.touched = false;
             }
-            self.write_off(cx, key);
+            self.write_off(cx, users, key);
             self.feed(cx, users, key);
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
+        }
+        for (user, delivered) in std::mem::take(&mut self.left) {
+            users.write_off(cx, user, delivered);
+            cx.directory.leave(user);
+            users.close_if_empty(cx, user);
         }
         let now = cx.now.tick;
         while let Some(&(at, txn)) = self.late_order.front() {
@@ -417,10 +431,7 @@ impl Pushes {
                 self.late_order.push_back((cx.now.tick + GOODBYE, txn));
             }
         }
-        // Delivered but not yet written off: the tombstones still go out; only the crash window sends them again.
-        if !push.delivered.is_empty() {
-            self.write_off_of(cx, &mut push);
-        }
+        self.left.push((push.user, std::mem::take(&mut push.delivered)));
         if let Some(conn) = push.conn
             && let Some(link) = self.links.get_mut(&conn)
         {
@@ -447,9 +458,6 @@ impl Pushes {
         }
         if let Some(refresh) = &push.refresh {
             at = at.min(refresh.deadline());
-        }
-        if let Some(again) = push.write_off_again {
-            at = at.min(again);
         }
         match push.armed {
             Some((_, armed)) if armed <= at => return,
@@ -498,7 +506,6 @@ impl Push {
         let place = locator.place();
         self.in_flight.contains_key(&place)
             || self.skipped.contains(&place)
-            || self.retiring.contains(&place)
             || self.delivered.contains(&place)
     }
 

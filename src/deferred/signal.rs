@@ -90,13 +90,15 @@ impl Pushes {
                 None => self.finish(cx, key, End::GiveUp),
             },
             //= RFC 4028 7.3: 422: try again with a Session-Expires of at least the response's Min-SE, and with that Min-SE
-            Outcome::LongerInterval => match &mut push.call.timer {
-                Some(timer) if timer.too_small(message) && timer.interval_s() <= INTERVAL_MAX_S => {
+            Outcome::LongerInterval => {
+                let timer = push.call.timer.as_mut();
+                if timer.is_some_and(|timer| timer.too_small(message) && timer.interval_s() <= INTERVAL_MAX_S) {
                     push.call.cseq += 1;
                     self.invite(cx, key);
+                } else {
+                    self.finish(cx, key, End::GiveUp);
                 }
-                _ => self.finish(cx, key, End::GiveUp),
-            },
+            }
             Outcome::FewerOptions => {
                 let lists_timer = message.values(Name::Unsupported).any(|tag| tag.eq_ignore_ascii_case(b"timer"));
                 if push.call.timer.is_some() && lists_timer {
@@ -231,7 +233,7 @@ impl Pushes {
             let judged = offer::judge_offer(message.body()).ok().zip(push.session.as_mut());
             let agreed = judged.and_then(|(offered, session)| {
                 // A new path would be a new session under the messages in flight (RFC 4975 8.2): not while we send.
-                if offered.peer_path != session.peer_path() {
+                if push.peer_path != offered.peer_path {
                     return None;
                 }
                 let answer = push.offer.write_answer(message.body(), ours).ok()?;

@@ -7,12 +7,16 @@ use super::cx::{Commit, Cx, Timer};
 use super::policy::Expired;
 use crate::base::clock::{Tick, Wall};
 use crate::base::timers::TimerKey;
-use crate::store::directory::UserId;
+use crate::store::directory::{Arrival, UserId};
 use crate::store::queue::Queue;
-use crate::store::record::{Flags, Locator, Place, Stamp};
+use crate::store::record::{Flags, Locator, Place};
 use crate::store::seen::Seen;
-use std::collections::HashMap;
+use crate::store::stamp::Stamp;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
+
+/// A log that refuses tombstones is asked again after this.
+const WRITE_OFF_AGAIN: Duration = Duration::from_secs(1);
 
 /// A user's list, and the one timer for its earliest expiry.
 #[derive(Debug, Default)]
@@ -25,14 +29,25 @@ struct Waiting {
 pub struct Users {
     waiting: HashMap<UserId, Waiting>,
     seen: Seen,
+    /// Written off, and the tombstone not durable yet: in the list still, and for nobody any more.
+    retiring: HashSet<Place>,
+    /// Tombstones that the log refused for the moment.
+    unwritten: Vec<(UserId, Vec<Place>)>,
     ready: Vec<UserId>,
-    drained: Vec<(Locator, u64)>,
+    drained: Vec<Arrival>,
 }
 
 impl Users {
     /// No users yet; remembers at most `dedupe_entries` fingerprints of what was taken in.
     pub fn new(dedupe_entries: usize) -> Users {
-        Users { waiting: HashMap::new(), seen: Seen::new(dedupe_entries), ready: Vec::new(), drained: Vec::new() }
+        Users {
+            waiting: HashMap::new(),
+            seen: Seen::new(dedupe_entries),
+            retiring: HashSet::new(),
+            unwritten: Vec::new(),
+            ready: Vec::new(),
+            drained: Vec::new(),
+        }
     }
 
     /// What recovery found for a user.
@@ -42,8 +57,8 @@ impl Users {
     }
 
     /// A fingerprint that recovery found.
-    pub fn remember(&mut self, fingerprint: u64) {
-        self.seen.insert(fingerprint);
+    pub fn remember(&mut self, cx: &Cx, fingerprint: u64) {
+        self.seen.insert(fingerprint, cx.now.tick);
     }
 
     /// Takes in what other cores (and this one) left; the users that have something new.
@@ -54,6 +69,9 @@ impl Users {
         for user in ready.drain(..) {
             if self.take_in(cx, user) {
                 arrived.push(user);
+            } else {
+                // On the list for nothing: only now can an empty user be let go.
+                self.close_if_empty(cx, user);
             }
         }
         self.ready = ready;
@@ -66,9 +84,9 @@ impl Users {
         cx.directory.drain(user, &mut drained);
         let mut twins = Vec::new();
         let mut new = false;
-        for (locator, fingerprint) in drained.drain(..) {
+        for Arrival { locator, fingerprint } in drained.drain(..) {
             // A twin was answered 202 by a core that could not know of the first: it is dropped here (design 6).
-            if !self.seen.insert(fingerprint) {
+            if !self.seen.insert(fingerprint, cx.now.tick) {
                 cx.counts.duplicates += 1;
                 twins.push(locator);
                 continue;
@@ -83,7 +101,7 @@ impl Users {
             if let Ok(seq) = cx.log.append_tombstones(&places) {
                 cx.commit(seq, Commit::Note);
             }
-            let octets = twins.iter().map(|twin| u64::from(twin.octets())).sum();
+            let octets = twins.iter().map(|twin| twin.octets()).sum();
             cx.directory.release(user, twins.len() as u32, octets);
         }
         if new {
@@ -94,17 +112,17 @@ impl Users {
 
     /// True when the user has something to be pushed.
     pub fn has_new(&self, user: UserId) -> bool {
-        self.waiting.get(&user).is_some_and(|waiting| waiting.queue.iter().any(is_new))
+        self.new_messages(user).next().is_some()
     }
 
     /// Messages of a user to be pushed, oldest first.
     pub fn new_messages(&self, user: UserId) -> impl Iterator<Item = Locator> {
-        self.waiting.get(&user).into_iter().flat_map(|waiting| waiting.queue.iter()).filter(is_new)
+        self.waiting.get(&user).into_iter().flat_map(|waiting| waiting.queue.iter()).copied().filter(|l| self.is_new(l))
     }
 
     /// Those of them stamped at `from` or later.
     pub fn new_from(&self, user: UserId, from: Stamp) -> impl Iterator<Item = Locator> {
-        self.waiting.get(&user).into_iter().flat_map(move |waiting| waiting.queue.iter_from(from)).filter(is_new)
+        self.waiting.get(&user).into_iter().flat_map(move |waiting| waiting.queue.from(from)).copied().filter(|l| self.is_new(l))
     }
 
     /// The list of one user.
@@ -122,14 +140,56 @@ impl Users {
         self.waiting.is_empty()
     }
 
+    fn is_new(&self, locator: &Locator) -> bool {
+        !locator.flags().has(Flags::RETAINED) && (self.retiring.is_empty() || !self.retiring.contains(&locator.place()))
+    }
+
+    /// Delivered, deleted or expired: one tombstone record for all of `places`. From now on nobody is sent them again; they
+    /// leave the list when the record is durable.
+    ///
+    //= design 1.2: a message leaves the store only after the client acknowledged it
+    pub fn write_off(&mut self, cx: &mut Cx, user: UserId, places: Vec<Place>) {
+        if places.is_empty() {
+            return;
+        }
+        self.retiring.extend(places.iter().copied());
+        match cx.log.append_tombstones(&places) {
+            Ok(seq) => cx.commit(seq, Commit::Retire { user, places }),
+            Err(_) => {
+                cx.counts.overloads += 1;
+                if self.unwritten.is_empty() {
+                    cx.timer(WRITE_OFF_AGAIN, Timer::WriteOff);
+                }
+                self.unwritten.push((user, places));
+            }
+        }
+    }
+
+    /// The log may take now what it refused.
+    pub fn write_off_again(&mut self, cx: &mut Cx) {
+        for (user, places) in std::mem::take(&mut self.unwritten) {
+            self.write_off(cx, user, places);
+        }
+    }
+
+    /// Lets a user go who has nothing here and whom nobody holds.
+    pub fn close_if_empty(&mut self, cx: &mut Cx, user: UserId) {
+        if !self.waiting.contains_key(&user) {
+            cx.directory.close(user);
+        }
+    }
+
     /// Their tombstones are durable: the messages are gone.
     pub fn retire(&mut self, cx: &mut Cx, user: UserId, places: &[Place]) {
+        for place in places {
+            self.retiring.remove(place);
+        }
         let Some(waiting) = self.waiting.get_mut(&user) else { return };
         let (mut messages, mut octets) = (0u32, 0u64);
         for &place in places {
             if let Some(locator) = waiting.queue.remove(place) {
                 messages += 1;
-                octets += u64::from(locator.octets());
+                octets += locator.octets();
             }
         }
         cx.directory.release(user, messages, octets);
@@ -138,7 +198,7 @@ impl Users {
                 cx.timers.cancel(timer);
             }
             self.waiting.remove(&user);
-            cx.directory.close(user);
+            self.close_if_empty(cx, user);
         }
     }
 
@@ -156,7 +216,7 @@ impl Users {
             }
             None => {}
         }
-        let at = tick_of(cx, earliest);
+        let at = tick_of(cx, second(earliest));
         waiting.expiry = Some((cx.timer_at(at, Timer::Expiry(user)), earliest));
     }
 
@@ -166,38 +226,32 @@ impl Users {
     pub fn expire(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) {
         let Some(waiting) = self.waiting.get_mut(&user) else { return };
         waiting.expiry = None;
+        let Some(waiting) = self.waiting.get(&user) else { return };
         let now_s = cx.now.wall.seconds();
         let over: Vec<Place> = waiting
             .queue
             .iter()
-            .filter(|locator| u64::from(locator.expiry_s()) <= now_s && !in_flight(locator.place()))
+            .filter(|locator| u64::from(locator.expiry_s()) <= now_s)
+            .filter(|locator| !in_flight(locator.place()) && !self.retiring.contains(&locator.place()))
             .map(|locator| locator.place())
             .collect();
-        if !over.is_empty() {
-            match cx.log.append_tombstones(&over) {
-                Ok(seq) => {
-                    cx.counts.expired += over.len() as u64;
-                    cx.commit(seq, Commit::Retire { user, places: over });
-                }
-                Err(_) => cx.counts.overloads += 1,
-            }
-        }
-        // What is in flight, under way to its tombstone, or could not be written off is looked at again in a second.
+        cx.counts.expired += over.len() as u64;
+        self.write_off(cx, user, over);
+        // What is in flight or under way to its tombstone is looked at again in a second.
         let waiting = self.waiting.get_mut(&user);
         let Some(waiting) = waiting else { return };
         if let Some(earliest) = waiting.queue.earliest_expiry() {
-            let at = tick_of(cx, earliest).max(cx.now.tick + Duration::from_secs(1));
+            let at = tick_of(cx, second(earliest)).max(cx.now.tick + Duration::from_secs(1));
             waiting.expiry = Some((cx.timer_at(at, Timer::Expiry(user)), earliest));
         }
     }
 }
 
-fn is_new(locator: &Locator) -> bool {
-    !locator.flags().has(Flags::RETAINED)
+fn second(second: u32) -> Wall {
+    Wall(u64::from(second) * 1_000_000)
 }
 
-/// When a wall-clock second comes, on the monotonic clock.
-pub fn tick_of(cx: &Cx, second: u32) -> Tick {
-    let at = Wall(u64::from(second) * 1_000_000);
+/// When a wall-clock time comes, on the monotonic clock.
+pub fn tick_of(cx: &Cx, at: Wall) -> Tick {
     cx.now.tick + Duration::from_micros(at.0.saturating_sub(cx.now.wall.0))
 }

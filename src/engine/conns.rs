@@ -46,6 +46,8 @@ pub(super) struct Conn {
     sending: bool,
     open: bool,
     closing: bool,
+    /// What is owed is still sent, then it is closed.
+    finishing: bool,
     /// The session that takes the body of the MSRP request being read.
     pub(super) taker: Option<Key>,
     /// Since when something unfinished lies in the buffer, or nobody uses the connection.
@@ -69,6 +71,7 @@ impl Conn {
             sending: false,
             open: false,
             closing: false,
+            finishing: false,
             taker: None,
             waiting_since: None,
             hang_up_at: None,
@@ -80,9 +83,9 @@ impl Conn {
         matches!(self.cutter, Cutter::Msrp(_))
     }
 
-    /// True once it is being closed: nothing more is read or sent.
+    /// True once it is being closed: nothing more is read.
     pub(super) fn is_closing(&self) -> bool {
-        self.closing
+        self.closing || self.finishing
     }
 }
 
@@ -122,7 +125,7 @@ impl Conns {
     /// Lends the connection's buffer for the next read.
     pub(super) fn read_on(&mut self, id: ConnId, effects: &mut VecDeque<Effect>) {
         let Some(conn) = self.table.get_mut(&id) else { return };
-        if conn.closing || !conn.open {
+        if conn.is_closing() || !conn.open {
             return;
         }
         let mut buffer = std::mem::take(&mut conn.buffer);
@@ -144,7 +147,7 @@ impl Conns {
     /// Queues a SIP message. False when the peer does not drain what it asked for: close it.
     pub(super) fn write(&mut self, id: ConnId, octets: Bytes) -> Written {
         let Some(conn) = self.table.get_mut(&id) else { return Written::Gone };
-        if conn.closing {
+        if conn.is_closing() {
             return Written::Gone;
         }
         if conn.owed.len() + octets.len() > self.limits.backlog_octets {
@@ -163,11 +166,15 @@ impl Conns {
         let mut gather = conn.spare.pop().unwrap_or_default();
         // Answers we owe go first (spec 7.8).
         std::mem::swap(&mut gather, &mut conn.owed);
-        if conn.is_msrp() && gather.len() < self.limits.send_octets {
+        if conn.is_msrp() && !conn.finishing && gather.len() < self.limits.send_octets {
             pushes.fill(now, id, &mut gather, self.limits.send_octets);
         }
         if gather.is_empty() {
             conn.spare.push(gather);
+            if conn.finishing {
+                conn.closing = true;
+                effects.push_back(Effect::Close { conn: id, reset: false });
+            }
             return;
         }
         conn.sending = true;
@@ -183,6 +190,16 @@ impl Conns {
             if conn.spare.len() < 2 {
                 conn.spare.push(gather);
             }
+        }
+    }
+
+    /// Sends what is owed, reads no more, then closes. A peer that does not take it is cut off by [`Conns::overdue`].
+    pub(super) fn finish(&mut self, now: Now, id: ConnId) {
+        if let Some(conn) = self.table.get_mut(&id)
+            && !conn.is_closing()
+        {
+            conn.finishing = true;
+            conn.waiting_since = Some(now.tick);
         }
     }
 
@@ -215,7 +232,7 @@ impl Conns {
             if conn.closing {
                 continue;
             }
-            if conn.is_msrp() && uses(id) {
+            if conn.is_msrp() && !conn.finishing && uses(id) {
                 conn.hang_up_at = None;
                 conn.waiting_since = None;
                 continue;

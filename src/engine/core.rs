@@ -124,7 +124,7 @@ impl Core {
             self.users.adopt(&mut self.cx, user, queue);
         }
         for fingerprint in home.fingerprints {
-            self.users.remember(fingerprint);
+            self.users.remember(&self.cx, fingerprint);
         }
         let mut turn = 0;
         for state in home.states {
@@ -363,9 +363,7 @@ impl Core {
                     self.cx.counts.msrp_faults += 1;
                     tracing::debug!(?fault, "malformed MSRP");
                     *taker = None;
-                    if fault.is_answerable() {
-                        session::respond_fault(owed, &fault, rest, 400);
-                    }
+                    session::respond_fault(owed, &fault, rest);
                     if fault.is_lost() {
                         break false;
                     }
@@ -489,10 +487,12 @@ impl Core {
 
     /// Closes a connection, telling everybody who used it.
     fn hang_up(&mut self, conn: ConnId, reset: bool) {
-        if !reset {
+        if reset {
+            self.conns.close(conn, true, &mut self.effects);
+        } else {
+            self.conns.finish(self.cx.now, conn);
             self.pump(conn);
         }
-        self.conns.close(conn, reset, &mut self.effects);
         self.broken(conn);
     }
 
@@ -514,11 +514,13 @@ impl Core {
                 let pushes = &self.pushes;
                 self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
             }
+            Timer::WriteOff => self.users.write_off_again(&mut self.cx),
             Timer::Sweep => {
                 self.sweeping = false;
                 let pushes = &self.pushes;
                 for conn in self.conns.overdue(self.cx.now, |conn| pushes.uses(conn)) {
-                    self.hang_up(conn, false);
+                    self.conns.close(conn, false, &mut self.effects);
+                    self.broken(conn);
                 }
                 if !self.conns.table.is_empty() {
                     self.sweep_later();

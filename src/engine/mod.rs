@@ -5,3 +5,6 @@ pub mod effect;
 pub mod input;
 pub mod letters;
 pub mod setup;
+
+mod conns;
+mod route;

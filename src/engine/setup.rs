@@ -3,8 +3,14 @@
 use crate::base::limits::Limits;
 use crate::base::net::CoreId;
 use crate::deferred::policy::Policy;
+use crate::base::inbox::Nodes;
+use crate::store::directory::Directory;
+use crate::store::recovery::HomeRecovered;
+use crate::store::segments::Segments;
+use crate::store::stamp::Stamps;
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How SIP travels.

@@ -111,3 +111,15 @@ pub enum DiskDone {
         outcome: Result<(), DiskFault>,
     },
 }
+
+impl DiskDone {
+    /// Of the request.
+    pub fn ticket(&self) -> u64 {
+        match *self {
+            DiskDone::Prepared { ticket, .. }
+            | DiskDone::Committed { ticket, .. }
+            | DiskDone::Read { ticket, .. }
+            | DiskDone::Removed { ticket, .. } => ticket,
+        }
+    }
+}

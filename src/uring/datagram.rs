@@ -7,8 +7,8 @@
 
 #![allow(unsafe_code)]
 
+use super::mail::Desk;
 use super::op::{self, SharedFd};
-use super::thread::Desk;
 use crate::base::net::SocketId;
 use crate::engine::input::Input;
 use bytes::Bytes;

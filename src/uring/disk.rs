@@ -5,8 +5,8 @@
 //! bounded table. Nothing is tried twice here: a failed sync is final for its log, and the store says what follows.
 
 use super::data_dir::DataDir;
+use super::mail::{Desk, Mail};
 use super::op::{self, Outgoing, SharedFd};
-use super::thread::{Desk, Mail};
 use crate::base::net::CoreId;
 use crate::engine::input::Input;
 use crate::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
@@ -73,7 +73,9 @@ struct Shared {
     data: Arc<DataDir>,
     desk: Rc<Desk>,
     files: RefCell<Files>,
-    /// Lists for the kernel that are not in use: one per commit under way.
+    /// Lists for the kernel that are not in use: one per commit under way. Boxed: the kernel is given the address of what is
+    /// inside while the list goes from here to the operation and back.
+    #[allow(clippy::vec_box)]
     spare: RefCell<Vec<Box<Outgoing>>>,
 }
 
@@ -106,6 +108,8 @@ impl Disk {
         let settled = Arc::new(SegQueue::new());
         let (answers, files) = (settled.clone(), data.clone());
         std::thread::Builder::new().name(format!("disk-{}", core.0)).spawn(move || {
+            // Filling a segment takes a processor for tens of milliseconds: any but the core's own, where there is one.
+            let _ = super::host::unpin();
             while let Ok(order) = orders.recv() {
                 if let Some(answer) = settle(&files, order) {
                     answers.push(answer);

@@ -6,16 +6,32 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
-/// Processors this process may run on, by number, in order.
+/// Processors the calling thread may run on, by number, in order.
 pub fn processors() -> Vec<usize> {
+    let Ok(set) = affinity(0) else { return Vec::new() };
+    // SAFETY: CPU_ISSET reads a bit below CPU_SETSIZE of a valid set.
+    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}
+
+/// Processors of a thread; 0 is the calling one.
+fn affinity(thread: libc::pid_t) -> io::Result<libc::cpu_set_t> {
     // SAFETY: all octets zero is a valid, empty cpu_set_t.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set is whole and its size is given.
-    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } != 0 {
-        return Vec::new();
+    match unsafe { libc::sched_getaffinity(thread, size_of::<libc::cpu_set_t>(), &raw mut set) } {
+        0 => Ok(set),
+        _ => Err(io::Error::last_os_error()),
     }
-    // SAFETY: CPU_ISSET reads a bit below CPU_SETSIZE of a valid set.
-    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}
+
+/// Lets the calling thread run wherever the process's first thread may: for threads that a pinned one has started.
+///
+/// # Errors
+/// What the kernel says.
+pub fn unpin() -> io::Result<()> {
+    // A process's first thread has the process's number, and is never pinned.
+    let first = libc::pid_t::try_from(std::process::id()).unwrap_or(0);
+    set_affinity(&affinity(first)?)
 }
 
 /// How many core threads run where the operator leaves the choice to us: what affinity and the control group's quota allow.
@@ -38,9 +54,12 @@ fn only(cpu: usize) -> libc::cpu_set_t {
 /// # Errors
 /// What the kernel says: a processor we may not use.
 pub fn pin(cpu: usize) -> io::Result<()> {
-    let set = only(cpu);
+    set_affinity(&only(cpu))
+}
+
+fn set_affinity(set: &libc::cpu_set_t) -> io::Result<()> {
     // SAFETY: the set is whole and its size is given; 0 is the calling thread.
-    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } {
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -134,6 +153,7 @@ impl Signals {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -145,6 +165,8 @@ mod tests {
         std::thread::spawn(move || {
             pin(cpu).unwrap();
             assert_eq!(processors(), vec![cpu]);
+            unpin().unwrap();
+            assert_eq!(processors(), allowed);
         })
         .join()
         .unwrap();

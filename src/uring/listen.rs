@@ -172,6 +172,7 @@ fn claim(address: SipAddress) -> io::Result<(Socket, SocketAddr)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream, UdpSocket};

@@ -16,10 +16,12 @@ pub mod datagram;
 pub mod disk;
 pub mod host;
 pub mod listen;
+pub mod mail;
 pub mod op;
 pub mod socket;
 pub mod stream;
 pub mod thread;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod trials;

@@ -6,13 +6,13 @@
 //!                 └── refused, 10 s, Close ──▶ gone (ConnectFailed, nothing else)
 //! ```
 //!
-//! A task waits at its [`Slot`] for what the core lends it, does one ring operation, answers, and waits again. `Close` never
+//! A task waits at its `Slot` for what the core lends it, does one ring operation, answers, and waits again. `Close` never
 //! cancels: it shuts the socket down, whereupon the operations end by themselves and are answered like any other; the task that
 //! ends last closes the descriptor and says `Closed`. What the core lends after its own `Close` comes back with `NotConnected`.
 
+use super::mail::Desk;
 use super::op::{self, Outgoing, SharedFd};
 use super::socket::{self, Tuning};
-use super::thread::Desk;
 use crate::base::gather::Gather;
 use crate::base::net::ConnId;
 use crate::engine::input::{Input, Service};

@@ -16,28 +16,26 @@ use super::clock::Clock;
 use super::data_dir::DataDir;
 use super::disk::Disk;
 use super::listen::CoreSockets;
+use super::mail::{Desk, Mail};
 use super::op;
 use super::socket::Tuning;
 use super::stream::Streams;
 use super::{datagram, host};
 use crate::base::clock::{Now, Tick};
-use crate::base::mailbox::{Bell, Mailbox};
 use crate::base::net::{CoreId, SocketId};
 use crate::engine::core::Core;
 use crate::engine::effect::Effect;
 use crate::engine::input::{Input, Service};
 use crate::engine::letters::Letter;
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -83,73 +81,6 @@ impl Mind for Core {
     }
     fn has_mail(&self) -> bool {
         Core::has_mail(self)
-    }
-}
-
-/// Where a core is reached from other threads.
-#[derive(Debug)]
-pub struct Door {
-    /// Its letters.
-    pub mailbox: Mailbox<Letter>,
-    /// Wakes it.
-    pub bell: Bell,
-    /// It is to stop.
-    stop: AtomicBool,
-}
-
-/// The doors of all cores.
-#[derive(Debug)]
-pub struct Mail {
-    doors: Vec<Door>,
-}
-
-impl Mail {
-    /// Doors for `cores` cores with room for `requests` and `replies` letters each.
-    pub fn new(cores: u16, requests: usize, replies: usize) -> Arc<Mail> {
-        let door =
-            || Door { mailbox: Mailbox::new(requests, replies), bell: Bell::new(), stop: AtomicBool::new(false) };
-        Arc::new(Mail { doors: (0..cores).map(|_| door()).collect() })
-    }
-
-    /// One core's door.
-    pub fn door(&self, core: CoreId) -> Option<&Door> {
-        self.doors.get(core.index())
-    }
-
-    /// Asks every core to say good-bye and end.
-    pub fn stop_all(&self) {
-        for door in &self.doors {
-            door.stop.store(true, Ordering::Release);
-            door.bell.ring();
-        }
-    }
-}
-
-/// What the tasks of one thread leave for its turn.
-pub struct Desk {
-    inputs: RefCell<VecDeque<Input>>,
-    sleeper: Cell<Option<Waker>>,
-}
-
-impl Desk {
-    pub(super) fn new() -> Rc<Desk> {
-        Rc::new(Desk { inputs: RefCell::default(), sleeper: Cell::new(None) })
-    }
-
-    /// Leaves an input and wakes the turn. What lies here is bounded by the operations under way.
-    pub(super) fn put(&self, input: Input) {
-        self.inputs.borrow_mut().push_back(input);
-        if let Some(waker) = self.sleeper.take() {
-            waker.wake();
-        }
-    }
-
-    fn take(&self) -> Option<Input> {
-        self.inputs.borrow_mut().pop_front()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.inputs.borrow().is_empty()
     }
 }
 
@@ -352,7 +283,7 @@ impl Ground {
             let Some(letter) = door.mailbox.take() else { break };
             mind.handle(now, Input::Letter(letter));
         }
-        if !self.stop_told && door.stop.load(Ordering::Acquire) {
+        if !self.stop_told && door.is_to_stop() {
             self.stop_told = true;
             mind.handle(now, Input::Stop);
         }
@@ -365,7 +296,7 @@ impl Ground {
             || self
                 .mail
                 .door(self.core)
-                .is_some_and(|door| !door.mailbox.is_empty() || (!self.stop_told && door.stop.load(Ordering::Acquire)))
+                .is_some_and(|door| !door.mailbox.is_empty() || (!self.stop_told && door.is_to_stop()))
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -463,11 +394,11 @@ impl Ground {
                 return Poll::Ready(());
             }
             asleep = true;
-            self.desk.sleeper.set(Some(context.waker().clone()));
+            self.desk.wake_later(Some(context.waker().clone()));
             Poll::Pending
         })
         .await;
-        self.desk.sleeper.set(None);
+        self.desk.wake_later(None);
         door.bell.get_up();
     }
 }

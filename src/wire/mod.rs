@@ -3,9 +3,9 @@
 //! What arrives is looked at where it lies: values here borrow, or point with a [`crate::base::span::Span`]. Whatever the
 //! peer sends, nothing in this room panics, and nothing allocates in proportion to a number the peer merely claims.
 
-pub mod cpim;
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod cpim;
 pub mod date;
 pub mod msrp;
 pub mod multipart;

@@ -49,16 +49,16 @@ impl<'a> Uri<'a> {
         let fault = |part: &[u8]| Fault::new(scan::span_in(octets, part).at(), What::Uri);
         let bad =
             octets.iter().fold(false, |bad, &octet| bad | (octet <= b' ') | matches!(octet, 0x7f | b'<' | b'>' | b'"'));
-        let (scheme, rest) = scan::split_once(octets, b':').ok_or(fault(octets))?;
+        let (scheme, rest) = scan::split_once(octets, b':').ok_or_else(|| fault(octets))?;
         if bad || rest.is_empty() || !matches!(scheme, [first, ..] if first.is_ascii_alphabetic()) {
             return Err(fault(octets));
         }
         if scheme.eq_ignore_ascii_case(b"sip") {
-            Uri::parse_sip(Scheme::Sip, rest).ok_or(fault(rest))
+            Uri::parse_sip(Scheme::Sip, rest).ok_or_else(|| fault(rest))
         } else if scheme.eq_ignore_ascii_case(b"sips") {
-            Uri::parse_sip(Scheme::Sips, rest).ok_or(fault(rest))
+            Uri::parse_sip(Scheme::Sips, rest).ok_or_else(|| fault(rest))
         } else if scheme.eq_ignore_ascii_case(b"tel") {
-            Uri::parse_tel(rest).ok_or(fault(rest))
+            Uri::parse_tel(rest).ok_or_else(|| fault(rest))
         } else if scheme.iter().all(|&octet| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.')) {
             Ok(Uri { scheme: Scheme::Other, host: rest, ..Uri::EMPTY })
         } else {

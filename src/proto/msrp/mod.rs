@@ -1,10 +1,17 @@
 //! MSRP's machines (RFC 4975 sections 5 and 7): what a session sends, what it answers, and when it is over.
 //!
-//! [`session`] is the whole; [`sender`] frames messages and matches answers, [`window`] says how many may be
-//! unanswered, [`coverage`] which octets were reported, [`receiver`] what the peer's requests are answered.
+//! [`session`] is the whole; [`sender`] frames messages and settles them, [`chunk`] says where bodies are cut,
+//! [`transactions`] finds what an answer belongs to, [`window`] says how many may be unanswered, [`patience`] when an
+//! answer is late, [`coverage`] which octets were reported, [`receiver`] what the peer's requests are answered.
 
+pub mod chunk;
 pub mod coverage;
+pub mod patience;
 pub mod receiver;
 pub mod sender;
 pub mod session;
+pub mod transactions;
 pub mod window;
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,13 @@
 //! Knows which requests are owed a response and keeps the responses until they are sent. Stores no content: a session
 //! that offered `sendonly` takes none.
 
+use crate::base::gather::Gather;
+use crate::wire::msrp::cut::Fault;
 use crate::wire::msrp::head::{FailureReport, Method, RequestHead};
 use crate::wire::msrp::{uri, write};
 
-/// Octets of responses that may wait for the connection. A request is never shorter than a third of its response, so a
-/// peer that fills this has sent 20 KiB of requests and read nothing; 64 KiB is some 250 responses.
+/// Octets of responses that may wait for the connection. A response has about 250 octets, so this is some 260 requests
+/// that the peer sent without reading; clients send one to bind and a few REPORTs, which are not answered.
 pub const OWED_MAX: usize = 64 * 1024;
 
 /// Where the peer's current request stands.
@@ -100,4 +102,34 @@ impl Receiver {
 pub fn reply_to<'b>(head: &RequestHead, buf: &'b [u8]) -> &'b [u8] {
     let from_path = head.from_path.of(buf);
     if head.method == Method::Send { uri::leftmost(from_path) } else { from_path }
+}
+
+/// Answers a request that has no session (481), belongs to another connection (506), or is unintelligible (400). Returns
+/// whether it was answered: a REPORT never is, nor what asked for silence.
+pub fn respond_stateless(gather: &mut Gather, head: &RequestHead, buf: &[u8], status: u16) -> bool {
+    let wanted = match head.failure_report {
+        FailureReport::Yes => true,
+        FailureReport::Partial => !(200..300).contains(&status),
+        FailureReport::No => false,
+    };
+    if !wanted || head.method == Method::Report {
+        return false;
+    }
+    // Whoever we are to the peer stands in its To-Path.
+    let local = uri::leftmost(head.to_path.of(buf));
+    gather.make(|out| write::response(out, head.tid.of(buf), status, reply_to(head, buf), local));
+    true
+}
+
+/// Answers a request whose head is unintelligible with 400, where that can be addressed. Returns whether it was.
+pub fn respond_fault(gather: &mut Gather, fault: &Fault, buf: &[u8]) -> bool {
+    let head = RequestHead {
+        tid: fault.tid,
+        method: fault.method,
+        to_path: fault.to_path,
+        from_path: fault.from_path,
+        failure_report: fault.failure_report,
+        ..RequestHead::default()
+    };
+    fault.is_answerable() && respond_stateless(gather, &head, buf, 400)
 }

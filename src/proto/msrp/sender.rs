@@ -1,10 +1,13 @@
-//! Frames messages as chunks and matches answers with them (RFC 4975 5.1, 7.1, spec 7.5).
+//! Frames messages as chunks and settles them (RFC 4975 5.1, 7.1, spec 7.5).
 //!
-//! Knows transactions, chunks and the window. Does not know why a session begins or what an answer means for it: that is
+//! Knows messages, chunks and the window. Does not know why a session begins or what an answer means for it: that is
 //! [`super::session`].
 
+use super::chunk::{CHUNK_MIN, WHOLE_MAX, chunk_len, closes_early};
 use super::coverage::Coverage;
+use super::patience::Patience;
 use super::session::{Outgoing, SessionSetup};
+use super::transactions::{Carries, Transaction, Transactions};
 use super::window::{IN_TIME, Window};
 use crate::base::clock::Tick;
 use crate::base::dice::Dice;
@@ -12,19 +15,7 @@ use crate::base::gather::{COPY_BELOW, Gather, Held, PIECES_MAX};
 use crate::wire::msrp::head::ByteRange;
 use crate::wire::msrp::write::{END_LEN, HeadTemplate, MESSAGE_ID_LEN, Tid, end_line};
 use bytes::Bytes;
-use memchr::memmem;
 use std::collections::VecDeque;
-use std::time::Duration;
-
-/// Longest body that goes out as one chunk that cannot be interrupted (RFC 4975 7.1.1).
-pub const WHOLE_MAX: usize = 2048;
-
-/// Shortest chunk_max: every chunk but the last has 2,048 octets at least, and up to 3 go to a UTF-8 border.
-pub const CHUNK_MIN: usize = WHOLE_MAX + 4;
-
-/// Transactions remembered at one time, answered ones behind an unanswered one included. 1 MiB in chunks of 2 KiB is 512,
-/// 1,024 messages are 1,024; eight times that leaves room for answers out of order, and 16 bits count them safely.
-const TRANSACTIONS_MAX: usize = 8192;
 
 /// Messages remembered at one time. Only a relay that reports late lets them gather: 200 octets each, pages released.
 pub const MESSAGES_MAX: usize = 4096;
@@ -35,26 +26,6 @@ const PIECES_SPARE: usize = 8;
 /// Numbers tried for a transaction whose id may not occur in a body. The session's part is random and unknown to the
 /// author, so one collision is already a chance of 2^-64 per place.
 const NUMBERS_TRIED: usize = 64;
-
-/// What a transaction carries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Carries {
-    /// Nothing: the SEND that binds the connection.
-    Binding,
-    /// The empty chunk that gives a message up.
-    GivingUp,
-    /// A chunk of the message with this number.
-    Chunk(u64),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Transaction {
-    /// `None` once answered, or never used.
-    carries: Option<Carries>,
-    octets: u32,
-    /// Submitted.
-    at: Tick,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
@@ -75,9 +46,6 @@ struct Message {
     framed: bool,
     /// Chunks not answered.
     unanswered: u32,
-    /// Number of its first transaction, and how many there are from there on.
-    first: u16,
-    transactions: u32,
     /// The session's part of our ids stands behind hyphens in the body: each id is looked for before it is used.
     careful: bool,
     /// Takes a place of the window.
@@ -103,9 +71,7 @@ pub(super) enum Answered {
 #[derive(Debug)]
 pub(super) struct Sender {
     template: HeadTemplate,
-    prefix: [u8; 16],
     chunk_max: usize,
-    tx_timeout: Duration,
     /// REPORTs are asked for and waited for: relays stand between.
     relayed: bool,
     window: Window,
@@ -114,17 +80,12 @@ pub(super) struct Sender {
     base: u64,
     /// Number of the message to be framed next, or being framed.
     cursor: u64,
-    /// Open transactions. The first has number `first`.
-    transactions: VecDeque<Transaction>,
-    first: u16,
+    transactions: Transactions,
     messages_in_flight: u32,
-    octets_in_flight: usize,
     octets_waiting: usize,
-    last_answer: Tick,
-    /// The window fell for the answer that is now missing.
-    lagging: bool,
-    /// And for this transaction, overtaken by younger ones.
-    overtaken: Option<u16>,
+    patience: Patience,
+    /// Refused by ourselves, with the status to be told at the next turn.
+    pub(super) rejected: Vec<(u64, u16)>,
     pub(super) copied: u64,
     pub(super) chunks: u64,
 }
@@ -133,35 +94,30 @@ impl Sender {
     pub(super) fn new(setup: &SessionSetup, relayed: bool, dice: &mut Dice) -> Sender {
         Sender {
             template: HeadTemplate::new(&setup.peer_path, &setup.local_path, relayed),
-            prefix: dice.hex(),
             chunk_max: setup.chunk_max.max(CHUNK_MIN),
-            tx_timeout: setup.tx_timeout,
             relayed,
             window: Window::new(setup.window_messages, setup.window_octets, setup.cautious),
             messages: VecDeque::new(),
             base: 0,
             cursor: 0,
-            transactions: VecDeque::new(),
-            first: 0,
+            transactions: Transactions::new(dice.hex()),
             messages_in_flight: 0,
-            octets_in_flight: 0,
             octets_waiting: 0,
-            last_answer: Tick::default(),
-            lagging: false,
-            overtaken: None,
+            patience: Patience::new(setup.tx_timeout),
+            rejected: Vec::new(),
             copied: 0,
             chunks: 0,
         }
     }
 
     pub(super) fn prefix(&self) -> [u8; 16] {
-        self.prefix
+        self.transactions.prefix()
     }
 
     /// Our ids have this part from now on. For tests that force a collision.
     #[cfg(test)]
     pub(super) fn force_prefix(&mut self, prefix: [u8; 16]) {
-        self.prefix = prefix;
+        self.transactions = Transactions::new(prefix);
     }
 
     pub(super) fn window(&self) -> &Window {
@@ -176,8 +132,6 @@ impl Sender {
             sent: 0,
             framed: false,
             unanswered: 0,
-            first: 0,
-            transactions: 0,
             careful: false,
             in_flight: false,
             fate: Fate::Open,
@@ -197,7 +151,7 @@ impl Sender {
     }
 
     /// Messages that are not wholly framed.
-    fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         (self.base + self.messages.len() as u64 - self.cursor) as usize
     }
 
@@ -213,7 +167,7 @@ impl Sender {
 
     /// Writes the SEND that binds a connection.
     pub(super) fn bind(&mut self, now: Tick, gather: &mut Gather, message_id: &[u8; MESSAGE_ID_LEN]) {
-        let tid = Tid::new(self.prefix, self.next_number());
+        let tid = self.transactions.next_tid();
         gather.make(|out| self.template.write_bodiless(out, &tid, message_id));
         self.messages_in_flight += 1;
         self.open(now, Carries::Binding, 0);
@@ -224,7 +178,7 @@ impl Sender {
     pub(super) fn fill(&mut self, now: Tick, gather: &mut Gather, budget: usize) {
         let start = gather.len();
         let mut held: Option<(*const u8, usize, Held)> = None;
-        while gather.pieces() + PIECES_SPARE < PIECES_MAX && self.transactions.len() < TRANSACTIONS_MAX {
+        while gather.pieces() + PIECES_SPARE < PIECES_MAX && !self.transactions.is_full() {
             let Some(message) = self.messages.get_mut((self.cursor - self.base) as usize) else { break };
             match message.fate {
                 Fate::Open => {}
@@ -233,18 +187,17 @@ impl Sender {
                     continue;
                 }
                 Fate::Settled => {
-                    self.cursor += 1;
                     self.sweep();
                     continue;
                 }
             }
             let body = message.outgoing.body;
             let sent = message.sent;
-            let len = chunk_len(&message.outgoing, sent, self.chunk_max);
+            let len = chunk_len(body.of(&message.outgoing.page), sent, self.chunk_max, message.outgoing.text);
             if sent == 0 && self.messages_in_flight >= self.window.messages() {
                 break;
             }
-            if self.octets_in_flight > 0 && self.octets_in_flight + len > self.window.octets() {
+            if self.transactions.octets() > 0 && self.transactions.octets() + len > self.window.octets() {
                 break;
             }
             let cost = self.template.len_max(&message.outgoing.content_type) + len + END_LEN;
@@ -253,16 +206,17 @@ impl Sender {
             }
             if sent == 0 {
                 message.careful = message.outgoing.has_dash7
-                    && memmem::find(body.of(&message.outgoing.page), &behind_dashes(&self.prefix)).is_some();
+                    && closes_early(body.of(&message.outgoing.page), &self.transactions.prefix());
             }
-            let careful = message.careful;
-            let Some(tid) =
-                (if careful { self.careful_tid() } else { Some(Tid::new(self.prefix, self.next_number())) })
-            else {
-                break;
+            let tid = if message.careful { self.careful_tid() } else { Some(self.transactions.next_tid()) };
+            let Some(tid) = tid else {
+                // No id is left that its body does not contain: nobody can carry it.
+                if let Some(token) = self.refuse(self.cursor, true) {
+                    self.rejected.push((token, 400));
+                }
+                continue;
             };
             // Borrowed anew: the search above needed all of us.
-            let number = self.next_number();
             let Some(message) = self.messages.get_mut((self.cursor - self.base) as usize) else { break };
             let total = body.len();
             let last = sent + len == total;
@@ -290,18 +244,14 @@ impl Sender {
                 gather.refer(held, at, len);
             }
             gather.make(|out| end_line(out, &tid.0, if last { b'$' } else { b'+' }));
-            if message.transactions == 0 {
-                message.first = number;
-                message.in_flight = true;
+            if !std::mem::replace(&mut message.in_flight, true) {
                 self.messages_in_flight += 1;
             }
-            message.transactions = u32::from(number.wrapping_sub(message.first)) + 1;
             message.unanswered += 1;
             message.sent += len;
             message.framed = last;
             self.chunks += 1;
             self.octets_waiting -= len;
-            self.octets_in_flight += len;
             let carries = Carries::Chunk(self.cursor);
             if last {
                 self.cursor += 1;
@@ -313,7 +263,7 @@ impl Sender {
     /// The empty chunk that says: no more of this message.
     //= RFC 4975 7.1: a sender that gives up an incomplete message ends it with `#`
     fn give_up(&mut self, now: Tick, gather: &mut Gather) {
-        let tid = Tid::new(self.prefix, self.next_number());
+        let tid = self.transactions.next_tid();
         if let Some(message) = self.messages.get_mut((self.cursor - self.base) as usize) {
             message.fate = Fate::Settled;
             let (start, total) = (message.sent as u64 + 1, Some(message.outgoing.body.len() as u64));
@@ -325,49 +275,34 @@ impl Sender {
             });
             self.open(now, Carries::GivingUp, 0);
         }
-    }
-
-    fn next_number(&self) -> u16 {
-        self.first.wrapping_add(self.transactions.len() as u16)
+        self.sweep();
     }
 
     /// An id that stands nowhere behind seven hyphens in the message at the cursor, whatever follows it.
     //= RFC 4975 7.1: the sender MUST choose a new transaction identifier that is not present in the body
     fn careful_tid(&mut self) -> Option<Tid> {
         for _ in 0..NUMBERS_TRIED {
-            let tid = Tid::new(self.prefix, self.next_number());
+            let tid = self.transactions.next_tid();
             let message = self.messages.get((self.cursor - self.base) as usize)?;
-            let body = message.outgoing.body.of(&message.outgoing.page);
-            if memmem::find(body, &behind_dashes(&tid.0)).is_none() {
+            if !closes_early(message.outgoing.body.of(&message.outgoing.page), &tid.0) {
                 return Some(tid);
             }
-            // The number is used up without a transaction.
-            self.transactions.push_back(Transaction { carries: None, octets: 0, at: Tick::default() });
+            self.transactions.skip();
         }
-        self.retire();
         None
     }
 
     fn open(&mut self, now: Tick, carries: Carries, octets: usize) {
-        self.transactions.push_back(Transaction { carries: Some(carries), octets: octets as u32, at: now });
-        self.retire();
+        self.transactions.open(Transaction { carries, octets, at: now });
     }
 
     /// An answer came, whatever it says. Its place in the window is free afterwards.
     pub(super) fn answered(&mut self, now: Tick, tid: &[u8]) -> Answered {
-        let Some(number) = Tid::number_of(tid) else { return Answered::Unknown };
-        let Some(transaction) = self.transactions.get_mut(usize::from(number.wrapping_sub(self.first))) else {
+        self.look_for_lag(now);
+        let Some(Transaction { carries, octets, at }) = self.transactions.answered(tid) else {
             return Answered::Unknown;
         };
-        if transaction.carries.is_none() || !tid.starts_with(&self.prefix) {
-            return Answered::Unknown;
-        }
-        let (at, octets) = (transaction.at, transaction.octets as usize);
-        let Some(carries) = transaction.carries.take() else { return Answered::Unknown };
-        self.look_for_lag(now);
-        self.last_answer = now;
-        self.lagging = false;
-        self.octets_in_flight -= octets;
+        self.patience.answered(now);
         let (answered, messages) = match carries {
             Carries::Binding => {
                 self.messages_in_flight -= 1;
@@ -387,8 +322,9 @@ impl Sender {
             },
         };
         self.window.answered(messages, octets, now.since_us(at) <= IN_TIME.as_micros() as u64);
-        self.retire();
-        self.look_for_overtaken(at);
+        if self.patience.is_lost(at, self.transactions.oldest()) {
+            self.window.fall();
+        }
         answered
     }
 
@@ -422,31 +358,11 @@ impl Sender {
         }
         let token = message.outgoing.token;
         let left = if message.framed { 0 } else { message.outgoing.body.len() - message.sent };
-        let begun = message.transactions > 0 && !message.framed;
+        let begun = message.sent > 0 && !message.framed;
         // Nobody waits for the other chunks' answers: a client that has refused a message may well forget them.
-        let (first, count) = (message.first, message.transactions);
         message.unanswered = 0;
         self.octets_waiting -= left;
-        let skip = usize::from(first.wrapping_sub(self.first));
-        let mut freed = 0;
-        if skip < TRANSACTIONS_MAX {
-            for transaction in self.transactions.iter_mut().skip(skip).take(count as usize) {
-                if transaction.carries == Some(Carries::Chunk(seq)) {
-                    transaction.carries = None;
-                    freed += transaction.octets as usize;
-                }
-            }
-        } else {
-            // Its first transactions are gone already; those left are at the front.
-            for transaction in self.transactions.iter_mut().take(count as usize) {
-                if transaction.carries == Some(Carries::Chunk(seq)) {
-                    transaction.carries = None;
-                    freed += transaction.octets as usize;
-                }
-            }
-        }
-        self.octets_in_flight -= freed;
-        self.retire();
+        self.transactions.release(seq);
         self.settle(seq, if begun && say_so { Fate::GivenUp } else { Fate::Settled });
         Some(token)
     }
@@ -469,19 +385,15 @@ impl Sender {
         }
     }
 
-    /// Forgets settled messages in front of the cursor.
+    /// Moves the cursor past settled messages and forgets those in front of it.
     fn sweep(&mut self) {
-        while self.base < self.cursor && self.messages.front().is_some_and(|message| message.fate == Fate::Settled) {
+        let settled = |message: &Message| message.fate == Fate::Settled;
+        while self.messages.get((self.cursor - self.base) as usize).is_some_and(settled) {
+            self.cursor += 1;
+        }
+        while self.base < self.cursor && self.messages.front().is_some_and(settled) {
             self.messages.pop_front();
             self.base += 1;
-        }
-    }
-
-    /// Forgets answered transactions in front of the first that is not.
-    fn retire(&mut self) {
-        while self.transactions.front().is_some_and(|transaction| transaction.carries.is_none()) {
-            self.transactions.pop_front();
-            self.first = self.first.wrapping_add(1);
         }
     }
 
@@ -524,71 +436,25 @@ impl Sender {
             message.fate = Fate::GivenUp;
             message.outgoing.page = Bytes::new();
         }
-        self.first = self.next_number();
-        self.transactions.clear();
+        self.transactions.release_all();
         self.messages_in_flight = 0;
-        self.octets_in_flight = 0;
         self.octets_waiting = 0;
-    }
-
-    /// When the oldest answer was last to be expected: counted from its SEND or from the last answer, so that a slow link
-    /// is not a dead one (spec 7).
-    fn waiting_since(&self) -> Option<Tick> {
-        self.transactions.front().map(|oldest| oldest.at.max(self.last_answer))
     }
 
     /// True when an answer has been missing for too long.
     pub(super) fn is_timed_out(&mut self, now: Tick) -> bool {
         self.look_for_lag(now);
-        self.waiting_since().is_some_and(|since| now >= since + self.tx_timeout)
+        self.patience.is_over(now, self.transactions.oldest())
     }
 
     /// When to look again.
     pub(super) fn deadline(&self) -> Option<Tick> {
-        let since = self.waiting_since()?;
-        Some(
-            since
-                + if self.lagging { self.tx_timeout } else { self.tx_timeout.min(IN_TIME + Duration::from_millis(1)) },
-        )
+        self.patience.deadline(self.transactions.oldest())
     }
 
     fn look_for_lag(&mut self, now: Tick) {
-        if !self.lagging && self.waiting_since().is_some_and(|since| now > since + IN_TIME) {
-            self.lagging = true;
+        if self.patience.is_late(now, self.transactions.oldest()) {
             self.window.fall();
         }
     }
-
-    /// A chunk sent at `at` was answered while one that is older by more than a second was not: that answer is lost.
-    fn look_for_overtaken(&mut self, at: Tick) {
-        let first = self.first;
-        if self.transactions.front().is_some_and(|oldest| at > oldest.at + IN_TIME) && self.overtaken != Some(first) {
-            self.overtaken = Some(first);
-            self.window.fall();
-        }
-    }
-}
-
-/// `-------` and an id, or the beginning of one.
-fn behind_dashes(id: &[u8]) -> Vec<u8> {
-    [b"-------", id].concat()
-}
-
-/// How many octets the next chunk takes.
-//= RFC 4975 7.1.1: chunks SHOULD NOT be smaller than 2048 octets, except for the last
-//= 21.7: never a border inside a UTF-8 sequence of a text body
-fn chunk_len(outgoing: &Outgoing, sent: usize, chunk_max: usize) -> usize {
-    let left = outgoing.body.len() - sent;
-    if left <= chunk_max {
-        return left;
-    }
-    if !outgoing.text {
-        return chunk_max;
-    }
-    let rest = outgoing.body.of(&outgoing.page).get(sent..).unwrap_or_default();
-    // A sequence has at most three octets behind its first; more of them are no UTF-8 and no reason to move.
-    (chunk_max - 3..=chunk_max)
-        .rev()
-        .find(|&at| rest.get(at).is_some_and(|octet| octet & 0xc0 != 0x80))
-        .unwrap_or(chunk_max)
 }

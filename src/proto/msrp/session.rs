@@ -2,16 +2,17 @@
 //!
 //! Knows what every answer means (spec 7.6) and who speaks first (RFC 4975 5.4, 6135). Knows no socket and no dialog.
 
-use super::receiver::{self, OWED_MAX, Receiver};
-use super::sender::{Answered, Carries, Sender};
+use super::receiver::{OWED_MAX, Receiver};
+pub use super::receiver::{respond_fault, respond_stateless};
+use super::sender::{Answered, Sender};
+use super::transactions::Carries;
 use crate::base::clock::Tick;
 use crate::base::dice::Dice;
 use crate::base::gather::Gather;
 use crate::base::span::Span;
-use crate::wire::msrp::cut::Fault;
-use crate::wire::msrp::head::{FailureReport, Method, RequestHead};
+use crate::wire::msrp::head::{Method, RequestHead};
+use crate::wire::msrp::uri;
 use crate::wire::msrp::write::MESSAGE_ID_LEN;
-use crate::wire::msrp::{uri, write};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub struct SessionSetup {
     pub peer_path: Bytes,
     /// We connect.
     pub active: bool,
-    /// Largest chunk, octets of body; at least [`CHUNK_MIN`](super::sender::CHUNK_MIN) whatever it says.
+    /// Largest chunk, octets of body; at least [`CHUNK_MIN`](super::chunk::CHUNK_MIN) whatever it says.
     pub chunk_max: usize,
     /// Most unanswered messages.
     pub window_messages: u32,
@@ -136,8 +137,6 @@ pub struct Session {
     paused: bool,
     closing: bool,
     over: bool,
-    /// Messages that are larger than the peer wants: refused at the next turn.
-    too_large: Vec<u64>,
     counters: SessionCounters,
 }
 
@@ -159,7 +158,6 @@ impl Session {
             paused: false,
             closing: false,
             over: false,
-            too_large: Vec::new(),
             counters: SessionCounters::default(),
         }
     }
@@ -183,7 +181,7 @@ impl Session {
     /// Queues a message. In order of the calls they go out.
     pub fn offer(&mut self, outgoing: Outgoing) {
         if self.max_size.is_some_and(|most| outgoing.body.len() as u64 > most) {
-            self.too_large.push(outgoing.token);
+            self.sender.rejected.push((outgoing.token, 413));
         } else if !self.over && !self.closing {
             self.sender.offer(outgoing);
         }
@@ -197,7 +195,11 @@ impl Session {
     /// True when nothing is queued, nothing unanswered and no response owed. Messages that wait only for REPORTs from
     /// behind a relay do not keep it busy: see [`Session::unreported`].
     pub fn is_idle(&self) -> bool {
-        let quiet = self.over || (self.sender.is_quiet() && !self.binding_due && self.too_large.is_empty());
+        let quiet = match (self.over, self.closing) {
+            (true, _) => true,
+            (_, true) => self.sender.waiting() == 0,
+            _ => self.sender.is_quiet() && !self.binding_due && self.sender.rejected.is_empty(),
+        };
         quiet && self.receiver.owed().is_empty()
     }
 
@@ -393,7 +395,7 @@ impl Session {
 
     /// Looks at the time.
     pub fn turn(&mut self, now: Tick, events: &mut Vec<SessionEvent>) {
-        events.extend(self.too_large.drain(..).map(|token| SessionEvent::Refused { token, status: 413 }));
+        events.extend(self.sender.rejected.drain(..).map(|(token, status)| SessionEvent::Refused { token, status }));
         if !self.over && !self.closing && self.sender.is_timed_out(now) {
             self.fail(SessionFailure::TimedOut, events);
         }
@@ -401,7 +403,7 @@ impl Session {
 
     /// When `turn` is wanted.
     pub fn deadline(&self) -> Option<Tick> {
-        if !self.too_large.is_empty() {
+        if !self.sender.rejected.is_empty() {
             return Some(Tick(0));
         }
         if self.over || self.closing { None } else { self.sender.deadline() }
@@ -416,34 +418,4 @@ impl Session {
 
 fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
-}
-
-/// Answers a request that has no session (481), belongs to another connection (506), or is unintelligible (400). Returns
-/// whether it was answered: a REPORT never is, nor what asked for silence.
-pub fn respond_stateless(gather: &mut Gather, head: &RequestHead, buf: &[u8], status: u16) -> bool {
-    let wanted = match head.failure_report {
-        FailureReport::Yes => true,
-        FailureReport::Partial => !is_success(status),
-        FailureReport::No => false,
-    };
-    if !wanted || head.method == Method::Report {
-        return false;
-    }
-    // Whoever we are to the peer stands in its To-Path.
-    let local = uri::leftmost(head.to_path.of(buf));
-    gather.make(|out| write::response(out, head.tid.of(buf), status, receiver::reply_to(head, buf), local));
-    true
-}
-
-/// Answers a request whose head is unintelligible with 400, where that can be addressed. Returns whether it was.
-pub fn respond_fault(gather: &mut Gather, fault: &Fault, buf: &[u8]) -> bool {
-    let head = RequestHead {
-        tid: fault.tid,
-        method: fault.method,
-        to_path: fault.to_path,
-        from_path: fault.from_path,
-        failure_report: fault.failure_report,
-        ..RequestHead::default()
-    };
-    fault.is_answerable() && respond_stateless(gather, &head, buf, 400)
 }

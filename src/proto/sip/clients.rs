@@ -279,5 +279,6 @@ impl Clients {
         if let Flow::Stream { conn, .. } = client.flow {
             self.by_conn.remove(&(conn, key.to_u64()));
         }
+        debug_assert!(self.by_print.len().max(self.by_conn.len()) <= self.arena.len(), "tables name only who is alive");
     }
 }

@@ -166,8 +166,8 @@ impl Dialog {
         self.prefilled(Method::Ack, cseq)
     }
 
-    /// A request of the peer's inside this dialog: in order, and with the target it brings when it [refreshes](
-    /// Dialog::refresh_target) it. Where the request may still be refused, use the two halves: a refused request leaves the
+    /// A request of the peer's inside this dialog: in order, and with the target it brings when it
+    /// refreshes it. Where the request may still be refused, use the two halves: a refused request leaves the
     /// target alone.
     pub fn accept(&mut self, request: &Message) -> Result<(), Status> {
         self.in_order(request)?;
@@ -283,4 +283,149 @@ fn request_uri_of(route: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::Limits;
+    use bytes::Bytes;
+
+    fn read(text: &str) -> Message {
+        let text = text.replace('\n', "\r\n");
+        Message::parse_datagram(Bytes::from(text), &Limits::default()).unwrap_or_else(|bad| panic!("{:?}", bad.fault))
+    }
+
+    fn invite(more: &str) -> Message {
+        read(&format!(
+            "INVITE sip:bob@example.com SIP/2.0\nVia: SIP/2.0/UDP dmf.example.com;branch=z9hG4bKq\n\
+             From: \"Deferred\" <sip:Deferred@example.com>;tag=d1\nTo: sip:bob@example.com\nCall-ID: c1\n\
+             CSeq: 7 INVITE\n{more}Content-Length: 0\n\n"
+        ))
+    }
+
+    fn ok(more: &str) -> Message {
+        read(&format!(
+            "SIP/2.0 200 OK\nVia: SIP/2.0/UDP dmf.example.com;branch=z9hG4bKq\n\
+             From: \"Deferred\" <sip:Deferred@example.com>;tag=d1\nTo: sip:bob@example.com;tag=b1\nCall-ID: c1\n\
+             CSeq: 7 INVITE\n{more}Content-Length: 0\n\n"
+        ))
+    }
+
+    fn inside(method: &str, seq: u32, more: &str) -> Message {
+        read(&format!(
+            "{method} sip:push@dmf.example.com SIP/2.0\nVia: SIP/2.0/UDP p1.example.com;branch=z9hG4bKr\n\
+             From: <sip:bob@example.com>;tag=b1\nTo: <sip:Deferred@example.com>;tag=d1\nCall-ID: c1\n\
+             CSeq: {seq} {method}\n{more}Content-Length: 0\n\n"
+        ))
+    }
+
+    fn written(request: Request) -> Message {
+        let octets = request.line(Name::Via, b"SIP/2.0/UDP dmf.example.com;branch=z9hG4bKs").finish();
+        Message::parse_datagram(octets, &Limits::default()).unwrap_or_else(|bad| panic!("{:?}", bad.fault))
+    }
+
+    fn texts<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+        values.map(|value| String::from_utf8_lossy(value).into_owned()).collect()
+    }
+
+    fn uac(more: &str) -> Dialog {
+        Dialog::uac(&invite(""), &ok(more)).unwrap_or_else(|bad| panic!("{bad:?}"))
+    }
+
+    #[test]
+    fn a_callers_dialog_takes_the_routes_in_reverse() {
+        let mut dialog = uac("Contact: \"Bob\" <sip:bob@192.0.2.7;transport=tcp>;+g.oma.sip-im\n\
+             Record-Route: <sip:p2;lr>, <sip:p1;lr>;x=\"a,b\"\nRecord-Route: <sip:p0;lr>\n");
+        assert_eq!(dialog.next_hop(), b"sip:p0;lr");
+        let bye = written(dialog.request(Method::Bye));
+        assert_eq!((bye.method(), bye.cseq()), (Method::Bye, (8, Method::Bye)));
+        assert_eq!(bye.request_uri(), b"sip:bob@192.0.2.7;transport=tcp");
+        assert_eq!(texts(bye.values(Name::Route)), ["<sip:p0;lr>", "<sip:p1;lr>;x=\"a,b\"", "<sip:p2;lr>"]);
+        assert_eq!(bye.from(), b"<sip:Deferred@example.com>;tag=d1");
+        assert_eq!(bye.to(), b"<sip:bob@example.com>;tag=b1");
+        assert_eq!((bye.call_id(), bye.max_forwards()), (&b"c1"[..], Some(70)));
+        assert_eq!(written(dialog.request(Method::Update)).cseq(), (9, Method::Update));
+        assert_eq!(written(dialog.ack(7)).cseq(), (7, Method::Ack));
+        assert_eq!((dialog.local_seq(), dialog.remote_seq(), dialog.is_secure()), (Some(9), None, false));
+    }
+
+    #[test]
+    fn a_strict_router_gets_the_request_uri() {
+        // The example of RFC 3261 12.2.1.1, and what a Request-URI must not have.
+        let mut dialog = uac("Contact: <sip:user@remoteua>\n\
+             Record-Route: <sip:proxy4>, <sip:proxy3;lr>, <sip:proxy2>, <sip:proxy1;method=BYE;x=1?Subject=a>\n");
+        let bye = written(dialog.request(Method::Bye));
+        assert_eq!(bye.request_uri(), b"sip:proxy1;x=1");
+        let routes = ["<sip:proxy2>", "<sip:proxy3;lr>", "<sip:proxy4>", "<sip:user@remoteua>"];
+        assert_eq!(texts(bye.values(Name::Route)), routes);
+    }
+
+    #[test]
+    fn without_routes_requests_go_to_the_contact() {
+        let mut dialog = uac("Contact: <sip:bob@192.0.2.7>\n");
+        let bye = written(dialog.request(Method::Bye));
+        assert_eq!((bye.request_uri(), bye.header(Name::Route)), (&b"sip:bob@192.0.2.7"[..], None));
+        assert_eq!(dialog.next_hop(), b"sip:bob@192.0.2.7");
+    }
+
+    #[test]
+    fn a_2xx_without_a_usable_contact_can_still_be_acknowledged_and_ended() {
+        for more in ["", "Contact: <tel:+15551234>\n", "Contact: *\n"] {
+            assert_eq!(uac(more).remote_target(), b"sip:bob@example.com");
+        }
+    }
+
+    #[test]
+    fn a_called_sides_dialog_takes_the_routes_in_order_and_counts_from_one() {
+        let request = invite("Contact: <sip:alice@pc>\nRecord-Route: <sip:p1;lr>, <sip:p2;lr>\n");
+        let Ok(mut dialog) = Dialog::uas(&request, b"us1") else { panic!("a dialog") };
+        assert!(dialog.routes().eq([&b"<sip:p1;lr>"[..], b"<sip:p2;lr>"]));
+        assert_eq!((dialog.local_tag(), dialog.remote_tag()), (&b"us1"[..], &b"d1"[..]));
+        assert_eq!(
+            (dialog.local_uri(), dialog.remote_uri()),
+            (&b"sip:bob@example.com"[..], &b"sip:Deferred@example.com"[..])
+        );
+        assert_eq!((dialog.local_seq(), dialog.remote_seq()), (None, Some(7)));
+        assert_eq!(written(dialog.request(Method::Bye)).cseq().0, 1);
+        assert_eq!(Dialog::uas(&invite(""), b"us1"), Err(Unusable::Contact));
+        assert_eq!(
+            Dialog::uas(&invite("Contact: <sip:a@pc>\nRecord-Route: <p1>\n"), b"us1"),
+            Err(Unusable::RecordRoute)
+        );
+        assert_eq!(Unusable::Contact.status(), Status(400));
+    }
+
+    #[test]
+    fn requests_out_of_order_are_refused_and_change_nothing() {
+        let mut dialog = uac("Contact: <sip:bob@192.0.2.7>\n");
+        assert_eq!(dialog.accept(&inside("UPDATE", 5, "Contact: <sip:bob@new>\n")), Ok(()));
+        assert_eq!(dialog.remote_target(), b"sip:bob@new");
+        for seq in [4, 5] {
+            assert_eq!(dialog.accept(&inside("UPDATE", seq, "Contact: <sip:bob@late>\n")), Err(Status(500)));
+        }
+        assert_eq!(dialog.accept(&inside("ACK", 5, "Contact: <sip:bob@ack>\n")), Ok(()));
+        assert_eq!(dialog.accept(&inside("BYE", 9, "Contact: <sip:bob@bye>\n")), Ok(()));
+        assert_eq!((dialog.remote_target(), dialog.remote_seq()), (&b"sip:bob@new"[..], Some(9)));
+    }
+
+    #[test]
+    fn a_dialog_knows_its_own() {
+        let dialog = uac("Contact: <sip:bob@192.0.2.7>\n");
+        assert!(dialog.matches(&inside("BYE", 1, "")));
+        assert!(dialog.matches(&ok("")));
+        let bye = String::from_utf8_lossy(inside("BYE", 1, "").octets()).replace("\r\n", "\n");
+        for (old, new) in [("tag=b1", "tag=b2"), ("tag=d1", "tag=B1"), ("Call-ID: c1", "Call-ID: c2"), (";tag=b1", "")]
+        {
+            assert!(!dialog.matches(&read(&bye.replace(old, new))), "{new}");
+        }
+    }
+
+    #[test]
+    fn a_peer_without_a_tag_is_addressed_without_one() {
+        let response = String::from_utf8_lossy(ok("").octets()).replace("\r\n", "\n").replace(";tag=b1", "");
+        let Ok(mut dialog) = Dialog::uac(&invite(""), &read(&response)) else { panic!("a dialog") };
+        assert_eq!(written(dialog.request(Method::Bye)).to(), b"<sip:bob@example.com>");
+        assert_eq!(written(dialog.request(Method::Bye)).to_tag(), None);
+    }
 }

@@ -169,3 +169,12 @@ impl Endpoint {
         self.transactions_max.saturating_sub(self.clients.len().max(reserved))
     }
 }
+
+#[cfg(test)]
+mod bench_of_tests;
+#[cfg(test)]
+mod client_tests;
+#[cfg(test)]
+mod lossy_tests;
+#[cfg(test)]
+mod server_tests;

@@ -248,3 +248,68 @@ fn put_maybe(hasher: &mut SipHasher13, octets: Option<&[u8]>) {
 fn print(hasher: &SipHasher13) -> Print {
     Print(hasher.finish128().as_u128())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::Limits;
+    use bytes::Bytes;
+
+    fn message(via: &str, from_tag: &str, call_id: &str) -> Message {
+        let text = format!(
+            "MESSAGE sip:bob@example.com SIP/2.0\r\nVia: {via}\r\nFrom: <sip:a@example.com>{from_tag}\r\n\
+             To: <sip:bob@example.com>\r\nCall-ID: {call_id}\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n"
+        );
+        Message::parse_datagram(Bytes::from(text), &Limits::default()).unwrap_or_else(|bad| panic!("{:?}", bad.fault))
+    }
+
+    #[test]
+    fn sent_by_is_compared_without_case_and_with_its_default_port() {
+        let printer = Printer::new();
+        let print = |via: &str| {
+            let message = message(via, ";tag=1", "c");
+            printer.server(&message, &message.top_via())
+        };
+        let one = print("SIP/2.0/UDP pc.example.net;branch=z9hG4bKa");
+        assert_eq!(one, print("SIP/2.0/UDP PC.Example.NET:5060;branch=z9hG4bKa;rport"));
+        assert_eq!(one, print("SIP/2.0/TCP pc.example.net;rport;branch=z9hG4bKa"));
+        assert_ne!(one, print("SIP/2.0/TLS pc.example.net;branch=z9hG4bKa"), "5061 is the default of TLS");
+        assert_ne!(one, print("SIP/2.0/UDP pc.example.net:5061;branch=z9hG4bKa"));
+        assert_ne!(one, print("SIP/2.0/UDP pc.example.org;branch=z9hG4bKa"));
+        assert_ne!(one, print("SIP/2.0/UDP pc.example.net;branch=z9hG4bKA"));
+        let long = "h".repeat(300);
+        let (low, high) = (
+            format!("SIP/2.0/UDP {long};branch=z9hG4bKa"),
+            format!("SIP/2.0/UDP {};branch=z9hG4bKa", long.to_uppercase()),
+        );
+        assert_eq!(print(&low), print(&high));
+        assert_ne!(print(&low), one);
+    }
+
+    #[test]
+    fn neighbours_are_not_mistaken_for_one_another() {
+        let printer = Printer::new();
+        let via = "SIP/2.0/UDP pc;branch=z9hG4bKa";
+        let calls = [(";tag=ab", "c"), (";tag=a", "bc"), ("", "abc"), (";tag=abc", "c")];
+        let prints: Vec<Print> = calls.iter().map(|(tag, call)| printer.call(&message(via, tag, call))).collect();
+        for (place, print) in prints.iter().enumerate() {
+            assert!(prints.iter().skip(place + 1).all(|other| other != print));
+        }
+    }
+
+    #[test]
+    fn a_stateless_tag_is_the_same_for_the_same_request_on_any_day() {
+        let request = message("SIP/2.0/UDP pc;branch=z9hG4bKa", ";tag=1", "c");
+        let tag = stateless_tag(CoreId(0x2a), &request);
+        assert_eq!(tag, stateless_tag(CoreId(0x2a), &request));
+        assert_eq!(core_of_digits(&tag), Some(CoreId(0x2a)));
+        assert_ne!(tag, stateless_tag(CoreId(0x2a), &message("SIP/2.0/UDP pc;branch=z9hG4bKb", ";tag=1", "c")));
+    }
+
+    #[test]
+    fn keys_travel_as_numbers() {
+        let raw = 0x0000_0007_0000_0003;
+        assert_eq!(ServerKey::from_u64(raw).to_u64(), raw);
+        assert_eq!(ClientKey::from_u64(raw).to_u64(), raw);
+    }
+}

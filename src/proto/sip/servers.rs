@@ -279,6 +279,7 @@ impl Servers {
         {
             self.by_call.remove(&call);
         }
+        debug_assert!(self.by_print.len().max(self.by_call.len()) <= self.arena.len(), "tables name only who is alive");
         if matches!(server.machine, Machine::Invite(_)) {
             out.tell(Upward::Ended { txn: ServerKey(key), acked });
         }

@@ -224,3 +224,143 @@ fn written(expires: &SessionExpires) -> Vec<u8> {
     expires.write(&mut value);
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::Limits;
+    use bytes::Bytes;
+
+    fn read(first: &str, more: &str) -> Message {
+        let text = format!(
+            "{first}\r\nVia: SIP/2.0/UDP dmf.example.com;branch=z9hG4bKq\r\nFrom: <sip:a@example.com>;tag=1\r\n\
+             To: <sip:b@example.com>;tag=2\r\nCall-ID: c1\r\nCSeq: 7 UPDATE\r\n{more}Content-Length: 0\r\n\r\n"
+        );
+        Message::parse_datagram(Bytes::from(text), &Limits::default()).unwrap_or_else(|bad| panic!("{:?}", bad.fault))
+    }
+
+    fn ok(more: &str) -> Message {
+        read("SIP/2.0 200 OK", more)
+    }
+
+    fn update(more: &str) -> Message {
+        read("UPDATE sip:b@example.com SIP/2.0", more)
+    }
+
+    fn s(seconds: u64) -> Tick {
+        Tick(seconds * 1_000_000)
+    }
+
+    fn wish() -> Wish {
+        Wish::new(1800, 90, Some(Refresher::Uac))
+    }
+
+    fn lines(timer: &SessionTimer) -> Message {
+        let begun = Request::new(Method::Update, b"sip:b@example.com")
+            .line(Name::Via, b"SIP/2.0/UDP dmf.example.com;branch=z9hG4bKs")
+            .line(Name::From, b"<sip:a@example.com>;tag=1")
+            .line(Name::To, b"<sip:b@example.com>;tag=2")
+            .line(Name::CallId, b"c1")
+            .cseq(8, Method::Update);
+        let octets = timer.refresh().lines(begun).finish();
+        Message::parse_datagram(octets, &Limits::default()).unwrap_or_else(|bad| panic!("{:?}", bad.fault))
+    }
+
+    #[test]
+    fn the_refresher_refreshes_at_half_time_and_gives_up_before_the_end() {
+        let mut timer =
+            SessionTimer::uac(s(100), &wish(), &ok("Session-Expires: 600;refresher=uac\r\nAllow: UPDATE\r\n"));
+        assert!(timer.we_refresh());
+        assert_eq!((timer.interval_s(), timer.refresh_method(), timer.deadline()), (600, Method::Update, s(400)));
+        assert_eq!(timer.fire(s(399)), None);
+        assert_eq!(timer.fire(s(400)), Some(Due::Refresh));
+        assert_eq!((timer.fire(s(400)), timer.deadline()), (None, s(668)));
+        timer.retry(s(450));
+        assert_eq!(timer.fire(s(450)), Some(Due::Refresh));
+        assert_eq!(timer.fire(s(668)), Some(Due::Bye), "32 s before 700 s");
+        let refreshed = SessionTimer::uac(s(460), &timer.refresh(), &ok("Session-Expires: 600;refresher=uac\r\n"));
+        assert_eq!((refreshed.deadline(), refreshed.refresh_method()), (s(760), Method::Invite));
+    }
+
+    #[test]
+    fn who_does_not_refresh_waits_and_says_bye_a_third_or_32_s_before_the_end() {
+        let mut timer =
+            SessionTimer::uac(s(0), &wish(), &ok("Session-Expires: 90;refresher=uas\r\nRequire: timer\r\n"));
+        assert!(!timer.we_refresh());
+        assert_eq!(timer.deadline(), s(60));
+        timer.retry(s(1));
+        assert_eq!(timer.fire(s(59)), None);
+        assert_eq!(timer.fire(s(60)), Some(Due::Bye));
+    }
+
+    #[test]
+    fn a_peer_that_knows_no_timers_is_refreshed_by_us() {
+        let timer = SessionTimer::uac(s(0), &wish(), &ok(""));
+        assert_eq!((timer.we_refresh(), timer.interval_s(), timer.deadline()), (true, 1800, s(900)));
+        assert_eq!(
+            SessionTimer::uac(s(0), &wish(), &ok("Session-Expires: 1\r\n")).interval_s(),
+            90,
+            "no endless refreshing"
+        );
+    }
+
+    #[test]
+    fn a_422_makes_the_wish_grow_once() {
+        let mut wish = Wish::new(50, 0, None);
+        assert_eq!(wish, Wish::new(90, 90, None));
+        let least = |more: &str| read("SIP/2.0 422 Session Interval Too Small", more);
+        assert!(wish.too_small(&least("Min-SE: 3600\r\n")));
+        assert!(wish.too_small(&least("Min-SE: 4000\r\n")));
+        assert_eq!(wish, Wish::new(4000, 4000, None));
+        for more in ["Min-SE: 4000\r\n", "Min-SE: 10\r\n", "Min-SE: soon\r\n", ""] {
+            assert!(!wish.too_small(&least(more)), "{more}");
+        }
+    }
+
+    #[test]
+    fn the_answer_follows_table_2() {
+        let cases =
+            [("", "uas", false), ("Supported: timer\r\n", "uac", true), ("Supported: path, Timer\r\n", "uac", true)];
+        for (more, refresher, require) in cases {
+            let request = update(&format!("Session-Expires: 1800\r\n{more}"));
+            let Ok(Some((timer, agreed))) = SessionTimer::uas(s(0), &request, 90, None) else { panic!("a timer") };
+            assert_eq!(timer.we_refresh(), refresher == "uas");
+            let peer = ([192, 0, 2, 7], 5060).into();
+            let octets = agreed.lines(Response::to(&request, 200, peer)).finish();
+            let response = ok_from(octets);
+            let expires = format!("1800;refresher={refresher}");
+            assert_eq!(response.header(Name::SessionExpires), Some(expires.as_bytes()));
+            assert_eq!(response.header(Name::Require).is_some(), require);
+        }
+        for (asked, ours) in [("uac", false), ("uas", true)] {
+            let request = update(&format!("Supported: timer\r\nSession-Expires: 1800;refresher={asked}\r\n"));
+            let Ok(Some((timer, _))) = SessionTimer::uas(s(0), &request, 90, None) else { panic!("a timer") };
+            assert_eq!(timer.we_refresh(), ours);
+        }
+    }
+
+    fn ok_from(octets: Bytes) -> Message {
+        Message::parse_datagram(octets, &Limits::default()).unwrap_or_else(|bad| panic!("{:?}", bad.fault))
+    }
+
+    #[test]
+    fn an_interval_below_the_least_is_refused_to_who_understands_it() {
+        let uas = |more: &str| SessionTimer::uas(s(0), &update(more), 120, None);
+        assert_eq!(uas("Supported: timer\r\nSession-Expires: 119\r\n"), Err(TooSmall { min_se_s: 120 }));
+        assert_eq!(uas("Session-Expires: 119\r\n"), Ok(None));
+        assert_eq!(uas("Supported: timer\r\n"), Ok(None));
+        assert!(uas("Supported: timer\r\nSession-Expires: 120\r\n").is_ok_and(|agreed| agreed.is_some()));
+    }
+
+    #[test]
+    fn a_refresh_asks_for_the_largest_min_se_it_was_told() {
+        let first = update("Supported: timer\r\nSession-Expires: 600;refresher=uas\r\nMin-SE: 500\r\n");
+        let Ok(Some((old, _))) = SessionTimer::uas(s(0), &first, 90, None) else { panic!("a timer") };
+        let second = update("Supported: timer\r\nSession-Expires: 300;refresher=uas\r\nMin-SE: 200\r\n");
+        let Ok(Some((timer, _))) = SessionTimer::uas(s(0), &second, 90, Some(&old)) else { panic!("a timer") };
+        let refresh = lines(&timer);
+        assert_eq!(refresh.header(Name::MinSE), Some(&b"500"[..]));
+        assert_eq!(refresh.header(Name::SessionExpires), Some(&b"500;refresher=uac"[..]));
+        assert!(has_token(&refresh, Name::Supported, b"timer"));
+    }
+}

@@ -33,7 +33,7 @@ impl<'a> NameAddr<'a> {
         let text = scan::trim(value);
         let (display, uri, params) = if let Some(len) = scan::quoted_len(text) {
             let (display, rest) = scan::split(text, len);
-            let (uri, params) = bracketed(scan::trim_start(rest)).ok_or(fault(rest, What::Address))?;
+            let (uri, params) = bracketed(scan::trim_start(rest)).ok_or_else(|| fault(rest, What::Address))?;
             (display, uri, params)
         } else if text.first() == Some(&b'"') {
             return Err(fault(text, What::QuoteOpen));
@@ -47,7 +47,7 @@ impl<'a> NameAddr<'a> {
                     if !display.iter().all(|&octet| scan::is_token_octet(octet) || scan::is_lws(octet)) {
                         return Err(fault(display, What::DisplayName));
                     }
-                    let (uri, params) = bracketed(rest).ok_or(fault(rest, What::Address))?;
+                    let (uri, params) = bracketed(rest).ok_or_else(|| fault(rest, What::Address))?;
                     (display, uri, params)
                 }
                 None => {

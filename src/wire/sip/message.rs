@@ -1,7 +1,7 @@
 //! A SIP message, read once, kept as one refcounted buffer and places in it.
 //!
 //! Knows where every header lies and what the few say that routing needs (Via, From and To tags, Call-ID, CSeq, body);
-//! the other values are read when asked for. How octets become this is in `read`.
+//! the other values are read when asked for. How octets become this is in `read` and `meaning`.
 
 use super::fault::Fault;
 use super::names::{Method, Name};

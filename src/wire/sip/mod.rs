@@ -9,6 +9,7 @@ pub mod address;
 pub mod cut;
 pub mod fault;
 pub mod fields;
+mod meaning;
 pub mod message;
 pub mod names;
 mod read;

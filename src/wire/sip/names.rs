@@ -206,6 +206,26 @@ static TABLE: [u8; PLACES] = {
     table
 };
 
+/// Equality of short strings in two loads each: most names arrive in their canonical spelling, and a call of the general
+/// comparison costs more than the comparison.
+#[inline]
+fn is_same(one: &[u8], two: &[u8]) -> bool {
+    if one.len() != two.len() {
+        return false;
+    }
+    if let (Some(a), Some(b), Some(y), Some(z)) =
+        (one.first_chunk::<8>(), two.first_chunk::<8>(), one.last_chunk::<8>(), two.last_chunk::<8>())
+    {
+        return a == b && y == z && (one.len() <= 16 || one == two);
+    }
+    if let (Some(a), Some(b), Some(y), Some(z)) =
+        (one.first_chunk::<4>(), two.first_chunk::<4>(), one.last_chunk::<4>(), two.last_chunk::<4>())
+    {
+        return a == b && y == z;
+    }
+    one.iter().zip(two).all(|(a, b)| a == b)
+}
+
 impl Name {
     /// How many names there are, [`Name::Other`] included.
     pub const COUNT: usize = Name::Other as usize + 1;
@@ -216,7 +236,7 @@ impl Name {
         let mut at = place(octets);
         while let Some(&index) = TABLE.get(at) {
             let Some(&(spelling, name)) = SPELLINGS.get(usize::from(index)) else { break };
-            if spelling == octets || spelling.eq_ignore_ascii_case(octets) {
+            if is_same(spelling, octets) || spelling.eq_ignore_ascii_case(octets) {
                 return name;
             }
             at = (at + 1) & (PLACES - 1);

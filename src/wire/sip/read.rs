@@ -1,9 +1,9 @@
-//! From octets to a [`Message`]: one pass over the head, then the five headers that routing needs.
+//! From octets to a [`Message`]: one pass over the head. What its parts mean together is in `meaning`.
 //!
 //! The first fault is kept and reading goes on, so that what is left may still be answered.
 
-use super::address::NameAddr;
 use super::fault::{Fault, What};
+use super::meaning;
 use super::message::{Entry, Malformed, Message, Start, ViaPlaces};
 use super::names::{Method, Name};
 use super::via::Via;
@@ -81,8 +81,8 @@ pub(super) fn read(octets: Bytes, limits: &Limits, stream: bool) -> Result<Messa
     if head > limits.sip_head_octets {
         fault.get_or_insert(Fault::new(limits.sip_head_octets, What::HeadTooLong));
     }
-    read_identity(buf, &mut message, &mut fault);
-    read_body(buf, head, stream, limits, &mut message, &mut fault);
+    meaning::identity(buf, &mut message, &mut fault);
+    meaning::body(buf, head, stream, limits, &mut message, &mut fault);
 
     message.octets = octets;
     match fault {
@@ -270,82 +270,6 @@ fn read_cseq(buf: &[u8], value: &[u8], place: Span, message: &mut Message, fault
             fault.get_or_insert(Fault::new(place.at(), What::CSeq));
         }
     }
-}
-
-/// What every message must carry (RFC 3261 8.1.1), and what its parts say.
-fn read_identity(buf: &[u8], message: &mut Message, fault: &mut Option<Fault>) {
-    let required = [
-        (Name::Via, What::ViaMissing),
-        (Name::From, What::FromMissing),
-        (Name::To, What::ToMissing),
-        (Name::CallId, What::CallIdMissing),
-        (Name::CSeq, What::CSeqMissing),
-    ];
-    const ALL: u128 = Name::Via.bit() | Name::From.bit() | Name::To.bit() | Name::CallId.bit() | Name::CSeq.bit();
-    if message.seen & ALL != ALL
-        && let Some((_, what)) = required.into_iter().find(|(name, _)| message.seen & name.bit() == 0)
-    {
-        fault.get_or_insert(Fault::new(0, what));
-    }
-    let mut tag = |name: Name, place: Span| {
-        if message.seen & name.bit() == 0 {
-            return None;
-        }
-        match NameAddr::read(place.of(buf)) {
-            Ok((address, tag)) if !address.is_star() => tag.map(|tag| scan::span_in(buf, tag)),
-            Ok(_) => {
-                fault.get_or_insert(Fault::new(place.at(), What::Address));
-                None
-            }
-            Err(found) => {
-                fault.get_or_insert(found.shifted(place.at()));
-                None
-            }
-        }
-    };
-    let (from_tag, to_tag) = (tag(Name::From, message.from), tag(Name::To, message.to));
-    message.from_tag = from_tag;
-    message.to_tag = to_tag;
-    let call_id = message.call_id.of(buf);
-    if message.seen & Name::CallId.bit() != 0 && (call_id.is_empty() || scan::has_space_or_control(call_id)) {
-        fault.get_or_insert(Fault::new(message.call_id.at(), What::CallId));
-    }
-    let Start::Request { method, method_at, .. } = message.start else { return };
-    if message.seen & Name::CSeq.bit() != 0 && message.cseq_method_at.of(buf) != method_at.of(buf) {
-        //= RFC 4475 3.1.2.18: an unknown method that does not match its CSeq is a 501
-        let what = if method == Method::Other { What::UnknownMethod } else { What::CSeqMethod };
-        fault.get_or_insert(Fault::new(message.cseq_method_at.at(), what));
-    }
-    if message.seen & Name::Contact.bit() != 0 {
-        let contacts = message.lines.iter().filter(|entry| entry.name == Name::Contact);
-        for value in contacts.flat_map(|entry| scan::List::new(entry.value.of(buf))) {
-            if let Err(found) = NameAddr::parse(value) {
-                fault.get_or_insert(found.shifted(scan::span_in(buf, value).at()));
-            }
-        }
-    }
-}
-
-fn read_body(buf: &[u8], head: usize, stream: bool, limits: &Limits, message: &mut Message, fault: &mut Option<Fault>) {
-    let there = buf.len().saturating_sub(head);
-    let declared = message.declared.map(|octets| octets as usize);
-    if declared.unwrap_or(there) > limits.sip_body_octets {
-        fault.get_or_insert(Fault::new(head, What::BodyTooLarge));
-    }
-    message.body = match declared {
-        Some(declared) if declared > there => {
-            //= RFC 3261 18.3: a datagram that ends before its body does is a 400
-            fault.get_or_insert(Fault::new(buf.len(), What::BodyShorterThanDeclared));
-            Span::new(head, there)
-        }
-        Some(declared) => Span::new(head, declared),
-        None => {
-            if stream {
-                fault.get_or_insert(Fault::new(head, What::ContentLengthMissing));
-            }
-            Span::new(head, there)
-        }
-    };
 }
 
 #[cfg(test)]

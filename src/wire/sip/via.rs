@@ -59,8 +59,8 @@ impl<'a> Via<'a> {
         let rest = match value.strip_prefix(b"SIP/2.0/") {
             Some(rest) => rest,
             None => {
-                let rest = token_then_slash(value).ok_or(fault(value))?;
-                token_then_slash(rest).ok_or(fault(rest))?
+                let rest = token_then_slash(value).ok_or_else(|| fault(value))?;
+                token_then_slash(rest).ok_or_else(|| fault(rest))?
             }
         };
         let rest = scan::trim_start(rest);
@@ -80,7 +80,7 @@ impl<'a> Via<'a> {
             let after = scan::trim_start(after);
             let (digits, after) = scan::take_while(after, |octet| octet.is_ascii_digit());
             let port = scan::decimal(digits).and_then(|port| u16::try_from(port).ok());
-            self.port = Some(port.filter(|&port| port != 0).ok_or(fault(rest))?);
+            self.port = Some(port.filter(|&port| port != 0).ok_or_else(|| fault(rest))?);
             rest = after;
         }
         self.params = Params::new(rest);

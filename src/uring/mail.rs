@@ -1,0 +1,91 @@
+//! What waits for a core's next turn: letters from other threads at its [`Door`], inputs from its own tasks on its [`Desk`].
+
+use crate::base::mailbox::{Bell, Mailbox};
+use crate::base::net::CoreId;
+use crate::engine::input::Input;
+use crate::engine::letters::Letter;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+/// Where a core is reached from other threads.
+#[derive(Debug)]
+pub struct Door {
+    /// Its letters.
+    pub mailbox: Mailbox<Letter>,
+    /// Wakes it.
+    pub bell: Bell,
+    /// It is to stop.
+    stop: AtomicBool,
+}
+
+impl Door {
+    /// True once the daemon is stopping.
+    pub fn is_to_stop(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+/// The doors of all cores.
+#[derive(Debug)]
+pub struct Mail {
+    doors: Vec<Door>,
+}
+
+impl Mail {
+    /// Doors for `cores` cores with room for `requests` and `replies` letters each.
+    pub fn new(cores: u16, requests: usize, replies: usize) -> Arc<Mail> {
+        let door =
+            || Door { mailbox: Mailbox::new(requests, replies), bell: Bell::new(), stop: AtomicBool::new(false) };
+        Arc::new(Mail { doors: (0..cores).map(|_| door()).collect() })
+    }
+
+    /// One core's door.
+    pub fn door(&self, core: CoreId) -> Option<&Door> {
+        self.doors.get(core.index())
+    }
+
+    /// Asks every core to say good-bye and end.
+    pub fn stop_all(&self) {
+        for door in &self.doors {
+            door.stop.store(true, Ordering::Release);
+            door.bell.ring();
+        }
+    }
+}
+
+/// What the tasks of one thread leave for its turn.
+pub struct Desk {
+    inputs: RefCell<VecDeque<Input>>,
+    sleeper: Cell<Option<Waker>>,
+}
+
+impl Desk {
+    pub(super) fn new() -> Rc<Desk> {
+        Rc::new(Desk { inputs: RefCell::default(), sleeper: Cell::new(None) })
+    }
+
+    /// Leaves an input and wakes the turn. What lies here is bounded by the operations under way.
+    pub(super) fn put(&self, input: Input) {
+        self.inputs.borrow_mut().push_back(input);
+        if let Some(waker) = self.sleeper.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<Input> {
+        self.inputs.borrow_mut().pop_front()
+    }
+
+    /// Who is woken by the next input, if anybody.
+    pub(super) fn wake_later(&self, sleeper: Option<Waker>) {
+        self.sleeper.set(sleeper);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.inputs.borrow().is_empty()
+    }
+}

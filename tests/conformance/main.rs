@@ -1,0 +1,12 @@
+//! What the mission and the RFCs demand, demanded of a real deferd process: one file per clause.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod bad_msrp;
+mod bad_sip;
+mod c12_2_2_2_offline_delivery;
+mod c12_2_2_3_storage;
+mod c12_2_2_5_pushing;
+mod rfc3903_publish;
+
+/// The daemon under test.
+const DEFERD: &str = env!("CARGO_BIN_EXE_deferd");

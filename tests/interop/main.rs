@@ -1,0 +1,9 @@
+//! deferd against programs that others wrote: sipp as SIP/IP core and client, tshark as reader of what goes over the wire.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod kit_itself;
+mod sipp;
+mod tshark;
+
+/// The daemon under test.
+const DEFERD: &str = env!("CARGO_BIN_EXE_deferd");
