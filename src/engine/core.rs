@@ -390,8 +390,7 @@ impl Core {
 
     fn parse(&mut self, octets: Bytes, flow: Flow, datagram: bool) {
         let limits = &self.setup.limits;
-        let parsed =
-            if datagram { Message::parse_datagram(octets, limits) } else { Message::parse(octets, limits) };
+        let parsed = if datagram { Message::parse_datagram(octets, limits) } else { Message::parse(octets, limits) };
         match parsed {
             Ok(message) => self.sip_message(message, flow),
             Err(malformed) => {
@@ -444,7 +443,11 @@ impl Core {
                 Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
                 Written::Gone => {
                     // The connection may be one that this turn is about to open.
-                    let asked = self.cx.asks.iter().any(|ask| matches!(ask, Ask::Dial { conn: dialled, .. } if *dialled == conn));
+                    let asked = self
+                        .cx
+                        .asks
+                        .iter()
+                        .any(|ask| matches!(ask, Ask::Dial { conn: dialled, .. } if *dialled == conn));
                     if !asked {
                         self.cx.sip.flow_failed(self.cx.now.tick, conn);
                     }
@@ -547,8 +550,12 @@ impl Core {
                 }
             }
             Some(LogEvent::Failed { after, up_to, fault }) => {
-                tracing::error!(?fault, core = self.cx.core.0, final_ = self.cx.log.is_poisoned(),
-                    "the log failed: deposits on this core are refused until the disk is sound again");
+                tracing::error!(
+                    ?fault,
+                    core = self.cx.core.0,
+                    final_ = self.cx.log.is_poisoned(),
+                    "the log failed: deposits on this core are refused until the disk is sound again"
+                );
                 let start = self.cx.commits.partition_point(|&(seq, _)| seq <= after);
                 let end = self.cx.commits.partition_point(|&(seq, _)| seq <= up_to);
                 let failed: Vec<Commit> = self.cx.commits.drain(start..end).map(|(_, commit)| commit).collect();
@@ -631,9 +638,11 @@ fn addresses(setup: &Setup) -> Addresses {
         let socket = udp.iter().position(|(addr, _)| addr.is_ipv4() == proxy.addr.is_ipv4())?;
         Some((SocketId(socket as u16), proxy.addr))
     });
-    let msrp = setup.msrp.listen.iter().map(|&addr| {
-        (addr, setup.msrp.advertise.clone().unwrap_or_else(|| addr.ip().to_string()))
-    });
+    let msrp = setup
+        .msrp
+        .listen
+        .iter()
+        .map(|&addr| (addr, setup.msrp.advertise.clone().unwrap_or_else(|| addr.ip().to_string())));
     Addresses {
         tcp: of(Transport::Tcp),
         msrp: msrp.collect(),

@@ -20,7 +20,7 @@
 #![allow(unsafe_code)]
 
 use super::record::Locator;
-use crate::base::inbox::{Inbox, Parcel, Link, Nodes, ReadyList, Shelves};
+use crate::base::inbox::{Inbox, Link, Nodes, Parcel, ReadyList, Shelves};
 use crate::base::net::CoreId;
 use crossbeam::epoch::{self, Atomic, Guard, Owned, Shared};
 use crossbeam::queue::SegQueue;
@@ -668,7 +668,11 @@ mod tests {
                     sum += found.len();
                     let name = usize::from(directory.address(user)[1]);
                     got[name].extend(found.iter().map(|arrival| arrival.locator));
-                    directory.release(user, found.len() as u32, found.drain(..).map(|arrival| arrival.locator.octets()).sum());
+                    directory.release(
+                        user,
+                        found.len() as u32,
+                        found.drain(..).map(|arrival| arrival.locator.octets()).sum(),
+                    );
                     directory.close(user);
                 }
             }
