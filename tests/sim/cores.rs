@@ -19,7 +19,7 @@ use deferd::store::manifest::RESERVATION;
 use deferd::store::recovery::{self, Files, Recovered};
 use deferd::store::stamp::Stamps;
 use memchr::memmem;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,6 @@ pub(crate) struct Cores {
     /// Effects carried out, in all lives.
     pub(crate) effects: u64,
     crash_wanted: bool,
-    first: u16,
 }
 
 struct Durable<'a>(&'a Disk);
@@ -71,8 +70,8 @@ impl Files for Durable<'_> {
 
 impl Cores {
     /// None is up yet.
-    pub(crate) fn new(first: u16) -> Cores {
-        Cores { seats: Vec::new(), effects: 0, crash_wanted: false, first }
+    pub(crate) fn new() -> Cores {
+        Cores { seats: Vec::new(), effects: 0, crash_wanted: false }
     }
 
     /// Recovery, and a core for every seat.
@@ -308,11 +307,6 @@ impl Cores {
         }
         left.join(", ")
     }
-
-    /// How many cores there were at first.
-    pub(crate) fn first(&self) -> u16 {
-        self.first
-    }
 }
 
 fn turn_soon(g: &mut Ground, seat: &mut Seat, core: CoreId, within: u64) {
@@ -346,7 +340,7 @@ fn overhear(g: &mut Ground, core: CoreId, input: &Input) {
 
 /// What recovery found must agree with what was promised.
 fn judge(g: &mut Ground, disk: &Disk, recovered: &Recovered) {
-    let mut alive = BTreeSet::new();
+    let mut alive = BTreeMap::new();
     for (_, queue) in recovered.homes.iter().flat_map(|home| &home.users) {
         for locator in queue.iter() {
             let place = locator.place();
@@ -360,7 +354,7 @@ fn judge(g: &mut Ground, disk: &Disk, recovered: &Recovered) {
             let name = memmem::find(record, mark).and_then(|at| record.get(at + mark.len()..at + mark.len() + 6));
             let number = name.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
             match number {
-                Some(number) if alive.insert(number) => {}
+                Some(number) if alive.insert(number, record).is_none() => {}
                 Some(number) => g.oracle.violation(format!("recovery finds message {number} twice")),
                 None => g.oracle.violation(format!("recovery finds a record at {place:?} that is no message of ours")),
             }
@@ -368,7 +362,8 @@ fn judge(g: &mut Ground, disk: &Disk, recovered: &Recovered) {
     }
     let report = &recovered.report;
     let (messages, torn) = (report.messages, report.torn.len());
-    g.say(format_args!("recovered {messages} messages {alive:?}, {torn} torn tails"));
+    let numbers: Vec<u32> = alive.keys().copied().collect();
+    g.say(format_args!("recovered {messages} messages {numbers:?}, {torn} torn tails"));
     if report.damaged > 0 {
         let damage = report.damage.clone();
         g.oracle.violation(format!("recovery finds damage on a sound disk: {damage:?}"));

@@ -129,12 +129,7 @@ impl Net {
         at
     }
 
-    /// Connections of the daemon that are not closed yet.
-    pub(crate) fn open(&self) -> usize {
-        self.by_name.values().filter(|&&at| !self.streams[at].closed).count()
-    }
-
-    /// How many octets an agent has not taken.
+    /// True when nothing an agent writes arrives any more.
     pub(crate) fn is_left(&self, at: usize) -> bool {
         self.streams[at].left || self.streams[at].broken
     }

@@ -220,7 +220,7 @@ impl Oracle {
         let Some(user) = user else { return self.violation(format!("an INVITE for {uri}")) };
         let other = self.calls.iter().find(|(id, call)| {
             // 64*T1 without an answer: the transaction has ended by itself.
-            call.user == user && call.open && id.as_slice() != call_id && now - call.tried < 32_000_000
+            call.user == user && call.open && id.as_slice() != call_id && now < call.tried + 32_000_000
         });
         if other.is_some() {
             self.violation(format!("a second push for u{user} while the first is under way"));
@@ -456,10 +456,10 @@ impl Oracle {
     }
 
     /// Recovery found these waiting: nothing accepted may be missing, and what is not there is gone for good.
-    pub(crate) fn recovered(&mut self, now: u64, alive: &BTreeSet<u32>) {
+    pub(crate) fn recovered(&mut self, now: u64, alive: &BTreeMap<u32, &[u8]>) {
         let mut wrong = Vec::new();
         let hurt = std::mem::take(&mut self.disk_hurt);
-        for number in alive {
+        for number in alive.keys() {
             match self.messages.get(number) {
                 None => wrong.push(format!("recovery finds message {number}, which nobody sent")),
                 Some(message) if message.gone => {
@@ -475,7 +475,9 @@ impl Oracle {
         for number in numbers {
             let expired = self.messages.get(&number).is_some_and(|message| self.may_have_expired(message));
             let Some(message) = self.messages.get_mut(&number) else { continue };
-            if alive.contains(&number) {
+            if let Some(record) = alive.get(&number) {
+                // A commit that was under way may be there whole: it is as good as one that was answered.
+                message.stored.push((*record).into());
                 message.acknowledged = None;
                 continue;
             }

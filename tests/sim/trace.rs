@@ -1,6 +1,7 @@
 //! What happened, as lines: hashed always, written to stderr when a single seed is looked at.
 
 use std::fmt::Arguments;
+use std::io::Write;
 
 /// The trace of one run.
 #[derive(Debug)]
@@ -22,7 +23,8 @@ impl Trace {
         self.octets(text.as_bytes());
         self.lines += 1;
         if self.loud {
-            eprintln!("{text}");
+            // Not eprintln!, which the test harness would swallow.
+            let _ = writeln!(std::io::stderr(), "{text}");
         }
     }
 

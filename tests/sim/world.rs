@@ -59,7 +59,7 @@ impl World {
             g.at(from.min(to), Event::Full(true));
             g.at(from.max(to), Event::Full(false));
         }
-        let cores = Cores::new(g.plan.cores);
+        let cores = Cores::new();
         g.soon(Event::Start);
         World { g, people, cores, disk: Disk::default(), calm_at }
     }

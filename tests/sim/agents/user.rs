@@ -32,7 +32,6 @@ struct Session {
     call_id: Vec<u8>,
     invite: Message,
     road: Road,
-    reply: Reply,
     active: bool,
     /// The 200, and whether its ACK has come.
     ok: Option<Bytes>,
@@ -254,7 +253,6 @@ impl User {
             call_id: invite.call_id().to_vec(),
             invite,
             road,
-            reply,
             active,
             ok: None,
             answered: false,
