@@ -145,7 +145,9 @@ impl Core {
             Input::Datagram { socket, peer, octets } => self.datagram(socket, peer, octets),
             Input::Connected { conn, .. } => {
                 self.conns.connected(conn);
-                self.pushes.connected(&mut self.cx, conn);
+                if self.conns.table.get(&conn).is_some_and(Conn::is_msrp) {
+                    self.pushes.connected(&mut self.cx, conn);
+                }
                 self.conns.read_on(conn, &mut self.effects);
                 self.pump(conn);
             }
@@ -439,24 +441,23 @@ impl Core {
             Flow::Datagram { socket, peer } => {
                 self.effects.push_back(Effect::SendDatagram { socket, to: peer, octets });
             }
-            Flow::Stream { core, conn, .. } if core == self.cx.core => match self.conns.write(conn, octets) {
-                Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
-                Written::Gone => {
-                    // The connection may be one that this turn is about to open.
-                    let asked = self
-                        .cx
-                        .asks
-                        .iter()
-                        .any(|ask| matches!(ask, Ask::Dial { conn: dialled, .. } if *dialled == conn));
-                    if !asked {
-                        self.cx.sip.flow_failed(self.cx.now.tick, conn);
+            Flow::Stream { core, conn, .. } if core == self.cx.core => {
+                // The connection may be one that a use case has asked for in this very turn.
+                let asked = |ask: &Ask| matches!(ask, Ask::Dial { conn: dialled, .. } if *dialled == conn);
+                if let Some(at) = self.cx.asks.iter().position(asked)
+                    && let Some(Ask::Dial { conn, to, bind, msrp }) = self.cx.asks.remove(at)
+                {
+                    self.dial(conn, to, bind, msrp);
+                }
+                match self.conns.write(conn, octets) {
+                    Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
+                    Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, conn),
+                    Written::Overflow => {
+                        self.cx.counts.overloads += 1;
+                        self.hang_up(conn, true);
                     }
                 }
-                Written::Overflow => {
-                    self.cx.counts.overloads += 1;
-                    self.hang_up(conn, true);
-                }
-            },
+            }
             Flow::Stream { core, conn, .. } => {
                 self.effects.push_back(Effect::Letter { to: core, letter: Letter::Write { conn, octets } });
             }
@@ -473,17 +474,19 @@ impl Core {
                     let letter = Letter::Respond { txn: reply.txn, status, octets };
                     self.effects.push_back(Effect::Letter { to: reply.core, letter });
                 }
-                Ask::Dial { conn, to, bind, msrp } => {
-                    let service = if msrp { Service::Msrp } else { Service::Sip };
-                    self.conns.dial(conn, service, to);
-                    self.sweep_later();
-                    self.effects.push_back(Effect::Connect { conn, to, bind });
-                }
+                Ask::Dial { conn, to, bind, msrp } => self.dial(conn, to, bind, msrp),
                 Ask::Pump(conn) => self.pump(conn),
                 Ask::Hangup(conn) => self.conns.hang_up(self.cx.now, conn),
                 Ask::Ring(core) => self.effects.push_back(Effect::Ring { core }),
             }
         }
+    }
+
+    fn dial(&mut self, conn: ConnId, to: SocketAddr, bind: Option<SocketAddr>, msrp: bool) {
+        let service = if msrp { Service::Msrp } else { Service::Sip };
+        self.conns.dial(conn, service, to);
+        self.sweep_later();
+        self.effects.push_back(Effect::Connect { conn, to, bind });
     }
 
     fn pump(&mut self, conn: ConnId) {
