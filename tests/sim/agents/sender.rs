@@ -20,7 +20,8 @@ struct Text {
     body: Vec<u8>,
     expires: Option<u32>,
     tries: u32,
-    accepted: bool,
+    /// 202, or an answer that ends the matter.
+    settled: bool,
 }
 
 /// What every body may hold that a careless server would take for its own.
@@ -39,7 +40,7 @@ impl Senders {
 
     /// True once every message of the plan has been sent and has an answer.
     pub(crate) fn is_done(&self, g: &Ground) -> bool {
-        self.sent >= g.plan.messages
+        self.sent >= g.plan.messages && self.texts.iter().all(|text| text.settled)
     }
 
     /// A sender's time has come.
@@ -65,7 +66,7 @@ impl Senders {
         let mut message = Message::new(number, user, body.clone());
         message.expires_us = expires.map(|seconds| g.wall() + u64::from(seconds) * 1_000_000);
         g.oracle.sent(g.now, message);
-        self.texts.push(Text { user, sender, body, expires, tries: 0, accepted: false });
+        self.texts.push(Text { user, sender, body, expires, tries: 0, settled: false });
         self.transmit(g, sip, number);
         if g.chance(g.plan.twins) {
             let delay = g.between(0, 3_000_000);
@@ -109,12 +110,14 @@ impl Senders {
     /// The answer to a message: whoever was refused tries again after a while, as people do.
     pub(crate) fn answered(&mut self, g: &mut Ground, _sip: &mut SipCore, number: u32, status: u16) {
         let Some(text) = self.texts.get_mut(number as usize) else { return };
-        if status == 202 {
-            text.accepted = true;
-        } else if !text.accepted && text.tries < 4 && matches!(status, 408 | 503) {
+        if status == 202 || status == 480 {
+            text.settled = true;
+        } else if !text.settled && (g.calm || text.tries < 4) && matches!(status, 408 | 503) {
             let delay = g.between(500_000, 10_000_000);
             g.person(delay, Person::Again { message: number });
-        } else if !matches!(status, 408 | 480 | 503) {
+        } else if matches!(status, 408 | 503) {
+            text.settled = true;
+        } else {
             panic!("message {number} was answered {status}");
         }
     }
