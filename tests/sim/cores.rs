@@ -224,7 +224,7 @@ impl Cores {
                 g.say(format_args!("core {} sends {} on {}: {}", core.0, octets.len(), conn.0, first_line(&octets)));
                 g.trace.octets(&octets);
                 match g.net.service(core, conn) {
-                    Some(Service::Sip) => g.oracle.sip_stream(g.now, &octets),
+                    Some(Service::Sip) => g.oracle.sip_stream(g.now, core, conn, &octets),
                     Some(Service::Msrp) => g.oracle.msrp_down(g.now, core, conn, &octets),
                     None => g.oracle.violation(format!("a send on connection {}, which never was", conn.0)),
                 }
@@ -233,7 +233,7 @@ impl Cores {
             Effect::SendDatagram { to, octets, .. } => {
                 g.say(format_args!("core {} sends to {to}: {}", core.0, first_line(&octets)));
                 g.trace.octets(&octets);
-                g.oracle.sip_down(g.now, &octets);
+                g.oracle.sip_down(g.now, None, &octets);
                 g.datagram_down(to, &octets);
             }
             Effect::Connect { conn, to, .. } => {

@@ -36,7 +36,9 @@ pub(crate) struct Message {
     pushed: Option<(String, Vec<u8>)>,
     /// Delivered as far as the daemon must know: when.
     acknowledged: Option<u64>,
-    /// Delivered at least once.
+    /// Delivered as far as the daemon may know, in this life.
+    perhaps: bool,
+    /// Its client has answered for all of it, at least once.
     delivered: bool,
     /// Its tombstone was found durable.
     gone: bool,
@@ -56,6 +58,7 @@ impl Message {
             stored: Vec::new(),
             pushed: None,
             acknowledged: None,
+            perhaps: false,
             delivered: false,
             gone: false,
         }
@@ -84,6 +87,9 @@ struct Call {
     user: usize,
     open: bool,
     tried: u64,
+    answered: bool,
+    /// The connection its INVITE went out on: with it an attempt ends.
+    via: Option<(CoreId, ConnId)>,
 }
 
 /// The oracle.
@@ -161,7 +167,7 @@ impl Oracle {
     // ---- SIP ----
 
     /// The daemon sends SIP on a stream: whole messages.
-    pub(crate) fn sip_stream(&mut self, now: u64, octets: &[u8]) {
+    pub(crate) fn sip_stream(&mut self, now: u64, core: CoreId, conn: ConnId, octets: &[u8]) {
         let limits = Limits::default();
         let mut cut = Cut::new(&limits);
         let mut rest = octets;
@@ -169,7 +175,7 @@ impl Oracle {
             let len = match cut.next(rest) {
                 Ok(Found::KeepAlive { len, .. }) => len,
                 Ok(Found::Message { len, .. }) => {
-                    self.sip_down(now, &rest[..len]);
+                    self.sip_down(now, Some((core, conn)), &rest[..len]);
                     len
                 }
                 other => return self.violation(format!("a send that is not whole SIP messages: {other:?}")),
@@ -179,7 +185,7 @@ impl Oracle {
     }
 
     /// The daemon sends a SIP message.
-    pub(crate) fn sip_down(&mut self, now: u64, octets: &[u8]) {
+    pub(crate) fn sip_down(&mut self, now: u64, via: Option<(CoreId, ConnId)>, octets: &[u8]) {
         self.count += 1;
         let message = match SipMessage::parse(Bytes::copy_from_slice(octets), &Limits::default()) {
             Ok(message) => message,
@@ -196,7 +202,7 @@ impl Oracle {
             return;
         }
         match message.method() {
-            Method::Invite if message.to_tag().is_none() => self.invite(now, &call_id, &message),
+            Method::Invite if message.to_tag().is_none() => self.invite(now, via, &call_id, &message),
             // With these the daemon has given the call up.
             Method::Bye | Method::Cancel => self.call_over(&call_id),
             _ => {}
@@ -214,7 +220,7 @@ impl Oracle {
         }
     }
 
-    fn invite(&mut self, now: u64, call_id: &[u8], message: &SipMessage) {
+    fn invite(&mut self, now: u64, via: Option<(CoreId, ConnId)>, call_id: &[u8], message: &SipMessage) {
         let uri = String::from_utf8_lossy(message.request_uri()).into_owned();
         let user = uri.strip_prefix("sip:u").and_then(|rest| rest.split('@').next()?.parse::<usize>().ok());
         let Some(user) = user else { return self.violation(format!("an INVITE for {uri}")) };
@@ -222,10 +228,11 @@ impl Oracle {
             // 64*T1 without an answer: the transaction has ended by itself.
             call.user == user && call.open && id.as_slice() != call_id && now < call.tried + 32_000_000
         });
-        if other.is_some() {
-            self.violation(format!("a second push for u{user} while the first is under way"));
+        if let Some((id, call)) = other {
+            let (id, since) = (String::from_utf8_lossy(id).into_owned(), call.tried);
+            self.violation(format!("a second push for u{user} while {id}, tried at {since}, is under way"));
         }
-        self.calls.insert(call_id.to_vec(), Call { user, open: true, tried: now });
+        self.calls.insert(call_id.to_vec(), Call { user, open: true, tried: now, answered: false, via });
     }
 
     fn call_over(&mut self, call_id: &[u8]) {
@@ -270,6 +277,7 @@ impl Oracle {
         {
             // It lives as long as the dialog does.
             call.tried = u64::MAX / 2;
+            call.answered |= message.status() >= 200;
         }
     }
 
@@ -355,7 +363,7 @@ impl Oracle {
             earlier.user == user
                 && earlier.accepted.is_some_and(|accepted| accepted < sent)
                 && !earlier.gone
-                && earlier.acknowledged.is_none()
+                && !earlier.perhaps
                 && !session.begun.contains(&earlier.number)
                 && !self.may_have_expired(earlier)
                 && self.max_sizes.get(path).is_none_or(|&max| (earlier.body.len() as u64) + 200 < max)
@@ -406,23 +414,26 @@ impl Oracle {
 
     fn answered(&mut self, now: u64, path: &str, tid: &str, status: u16) {
         let Some(session) = self.sessions.get_mut(path) else { return };
-        if session.over {
-            return;
-        }
         let Some(number) = session.chunks.remove(tid) else { return };
         match status {
             200..300 => {}
             400 | 413 | 423 => {
                 session.refused.insert(number);
             }
-            _ => session.over = true,
+            _ => {
+                session.over = true;
+                session.refused.insert(number);
+            }
         }
+        // What comes when the daemon has given the session up it may count, or not.
+        let sure = !session.over;
         let outstanding = session.chunks.values().any(|other| *other == number);
-        if session.over || outstanding || !session.framed.contains(&number) || session.refused.contains(&number) {
+        if outstanding || !session.framed.contains(&number) || session.refused.contains(&number) {
             return;
         }
         if let Some(message) = self.messages.get_mut(&number) {
-            message.acknowledged = Some(now);
+            message.acknowledged = message.acknowledged.or(sure.then_some(now));
+            message.perhaps = true;
             message.delivered = true;
         }
     }
@@ -432,6 +443,9 @@ impl Oracle {
         self.down.remove(&(core, conn));
         self.heard.remove(&(core, conn));
         self.up.remove(&(core, conn));
+        for call in self.calls.values_mut().filter(|call| call.via == Some((core, conn)) && !call.answered) {
+            call.open = false;
+        }
         for path in self.on_conn.remove(&(core, conn)).unwrap_or_default() {
             if let Some(session) = self.sessions.get_mut(&path) {
                 session.over = true;
@@ -479,6 +493,7 @@ impl Oracle {
                 // A commit that was under way may be there whole: it is as good as one that was answered.
                 message.stored.push((*record).into());
                 message.acknowledged = None;
+                message.perhaps = false;
                 continue;
             }
             if message.accepted.is_some() && !message.delivered && !expired {

@@ -48,6 +48,8 @@ pub(crate) struct User {
     /// Of presence and of settings: the tag last told, and whether nothing can have changed it since.
     etags: [Option<(String, bool)>; 2],
     under_way: [u32; 2],
+    /// In which of the daemon's lives the last one was sent: repeated in the next, it may meet its own effect.
+    sent_in: [u32; 2],
     sessions: Vec<Session>,
 }
 
@@ -79,7 +81,7 @@ impl User {
     pub(crate) fn new(g: &mut Ground, index: usize) -> User {
         let delay = g.between(0, 8_000_000);
         g.person(delay, Person::Act(index));
-        User { index, etags: [None, None], under_way: [0, 0], sessions: Vec::new() }
+        User { index, etags: [None, None], under_way: [0, 0], sent_in: [0, 0], sessions: Vec::new() }
     }
 
     fn host(&self) -> Ipv4Addr {
@@ -139,6 +141,7 @@ impl User {
             self.etags[at] = self.etags[at].take().map(|(tag, _)| (tag, false));
         }
         self.under_way[at] += 1;
+        self.sent_in[at] = g.life;
         let user = address(self.index);
         let own = format!("<{user}>");
         let body = value.map(|value| document(event, value));
@@ -176,7 +179,9 @@ impl User {
                 self.etags[at] = (header(Name::Expires) != b"0").then_some((tag, sure));
             }
             412 => {
-                if let Some((tag, true)) = &self.etags[at] {
+                if let Some((tag, true)) = &self.etags[at]
+                    && self.sent_in[at] == g.life
+                {
                     g.oracle.violation(format!("a publication that was answered 200 is not known any more: {tag}"));
                 }
                 self.etags[at] = None;
