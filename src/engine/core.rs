@@ -146,7 +146,9 @@ impl Core {
             Input::Datagram { socket, peer, octets } => self.datagram(socket, peer, octets),
             Input::Connected { conn, .. } => {
                 self.conns.connected(conn);
-                self.pushes.connected(&mut self.cx, conn);
+                if self.conns.table.get(&conn).is_some_and(Conn::is_msrp) {
+                    self.pushes.connected(&mut self.cx, conn);
+                }
                 self.conns.read_on(conn, &mut self.effects);
                 self.pump(conn);
             }
@@ -288,16 +290,19 @@ impl Core {
         if conn.is_closing() {
             return;
         }
+        let before = conn.buffer.len();
         let keep = match conn.cutter {
             Cutter::Sip(_) => self.consume_sip(id),
             Cutter::Msrp(_) => self.consume_msrp(id),
         };
         if !keep {
             self.hang_up(id, false);
-        } else if let Some(conn) = self.conns.table.get_mut(&id) {
-            let unfinished = !conn.buffer.is_empty();
-            let now = self.cx.now.tick;
-            conn.waiting_since = unfinished.then(|| conn.waiting_since.unwrap_or(now));
+        } else if let Some(conn) = self.conns.table.get_mut(&id).filter(|conn| !conn.is_msrp()) {
+            // The patience is with one message: whoever has finished the last one has all of it for the next. An MSRP
+            // connection's is with the first session, and its sessions have times of their own.
+            let (rest, now) = (conn.buffer.len(), self.cx.now.tick);
+            let since = conn.waiting_since.filter(|_| rest >= before).unwrap_or(now);
+            conn.waiting_since = (rest > 0).then_some(since);
         }
     }
 
