@@ -266,8 +266,9 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
 
 fn read_expiry(mut table: Table<'_, '_>, policy: &mut Policy) {
     policy.expire_max = table.text_or("max", policy.expire_max, positive).value;
-    let pager = table.text_or("default_pager", policy.expire_pager, positive);
-    let large = table.text_or("default_large", policy.expire_large, positive);
+    // A maximum below our defaults brings them down with it; one below what the operator wrote is a mistake.
+    let pager = table.text_or("default_pager", policy.expire_pager.min(policy.expire_max), positive);
+    let large = table.text_or("default_large", policy.expire_large.min(policy.expire_max), positive);
     for (key, found) in [("default_pager", &pager), ("default_large", &large)] {
         if found.value > policy.expire_max {
             table.note(&found.at, format!("policy.expire.{key} is above policy.expire.max"));
