@@ -280,8 +280,13 @@ impl Presences {
             _ => None,
         };
         self.watch(cx, &ended.owner, next);
-        if ended.end == End::Completed {
-            // What came after the last look is pushed by a push of its own (spec 18b-5).
+        let came_later = || {
+            let user = cx.directory.find(&ended.owner);
+            user.is_some_and(|user| users.new_messages(user).any(|new| !ended.skipped.contains(&new.place())))
+        };
+        if ended.end == End::Completed && came_later() {
+            // What came after the last look is pushed by a push of its own (spec 18b-5). What the client has just refused
+            // is no reason: it would be refused again, and again.
             self.evaluate(cx, users, pushes, &ended.owner, Cause::Arrival);
         }
     }
