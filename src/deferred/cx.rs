@@ -152,10 +152,11 @@ impl Addresses {
     /// `(transport, sent-by)` for a Via or Contact on this flow.
     pub fn sent_by(&self, flow: &Flow) -> (&'static str, &str) {
         let same = |entries: &'_ [(SocketAddr, String)]| {
-            entries
-                .iter()
-                .position(|(addr, _)| addr.is_ipv4() == flow.peer().is_ipv4())
-                .or(if entries.is_empty() { None } else { Some(0) })
+            entries.iter().position(|(addr, _)| addr.is_ipv4() == flow.peer().is_ipv4()).or(if entries.is_empty() {
+                None
+            } else {
+                Some(0)
+            })
         };
         match flow {
             Flow::Datagram { socket, .. } => {

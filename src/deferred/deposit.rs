@@ -179,7 +179,9 @@ impl Deposits {
                         cx.counts.overloads += 1;
                         Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S)
                     }
-                    Refused::Poisoned | Refused::DiskFull => Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S),
+                    Refused::Poisoned | Refused::DiskFull => {
+                        Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S)
+                    }
                 });
             }
         };
@@ -289,4 +291,3 @@ fn fingerprint(cx: &Cx, message: &Message, owner: &Address, sender: &Address, is
     }
     cx.directory.hash(&key)
 }
-

@@ -94,7 +94,11 @@ impl Unserved {
 pub const CONTACT_PREFIX: &[u8] = b"push-";
 
 /// What `request_uri` names (spec 1.2, 3). `is_own_host` says whether a host is one of our addresses.
-pub fn resource(policy: &Policy, request_uri: &[u8], is_own_host: impl Fn(&[u8]) -> bool) -> Result<Resource, Unserved> {
+pub fn resource(
+    policy: &Policy,
+    request_uri: &[u8],
+    is_own_host: impl Fn(&[u8]) -> bool,
+) -> Result<Resource, Unserved> {
     let uri = Uri::parse_target(request_uri).map_err(|_| Unserved::Malformed)?;
     match uri.scheme {
         Scheme::Sip | Scheme::Sips => {}

@@ -12,7 +12,7 @@ use super::{outcome, policy::Policy};
 use crate::base::clock::{Tick, Wall};
 use crate::base::net::{Flow, SocketId};
 use crate::base::timers::TimerKey;
-use crate::proto::sip::publication::{PublishRequest, Publications, Refusal as Unpublished};
+use crate::proto::sip::publication::{Publications, PublishRequest, Refusal as Unpublished};
 use crate::store::record::{StateDraft, StateKind};
 use crate::store::stamp::Stamp;
 use crate::wire::sip::message::Message;
@@ -146,11 +146,12 @@ impl Presences {
         let tags: Vec<&[u8]> = message.values(Name::SipIfMatch).collect();
         let request = PublishRequest { event, if_match: &tags, expires: message.expires(), value };
         let mut publications = self.users.get(&owner).map_or_else(Publications::new, |user| user.publications.clone());
-        let change = publications
-            .publish(now, &request, cx.policy.publish_expires.into(), &mut cx.dice)
-            .map_err(|refusal| match refusal {
-                Unpublished::IntervalTooBrief { min } => Refusal::of(423).with(Name::MinExpires, min.to_string()),
-                other => Refusal::of(other.status()),
+        let change =
+            publications.publish(now, &request, cx.policy.publish_expires.into(), &mut cx.dice).map_err(|refusal| {
+                match refusal {
+                    Unpublished::IntervalTooBrief { min } => Refusal::of(423).with(Name::MinExpires, min.to_string()),
+                    other => Refusal::of(other.status()),
+                }
             })?;
         publications.expire(now);
 
@@ -216,9 +217,7 @@ impl Presences {
         }
         let allowed = match user.hold {
             Hold::Nothing => true,
-            Hold::Until { at, busy } => {
-                now.tick >= at || cause == Cause::Fresh || cause == Cause::Refresh && !busy
-            }
+            Hold::Until { at, busy } => now.tick >= at || cause == Cause::Fresh || cause == Cause::Refresh && !busy,
             Hold::Trigger => matches!(cause, Cause::Fresh | Cause::Refresh),
         };
         if !allowed {

@@ -14,8 +14,8 @@ use crate::base::net::{ConnId, Flow};
 use crate::base::timers::TimerKey;
 use crate::proto::msrp::session::{Session, SessionEvent};
 use crate::proto::sip::dialog::Dialog;
-use crate::proto::sip::offer::Offer;
 use crate::proto::sip::endpoint::ClientKey;
+use crate::proto::sip::offer::Offer;
 use crate::proto::sip::session_timer::SessionTimer;
 use crate::store::directory::UserId;
 use crate::store::record::{Locator, Place};
@@ -204,9 +204,10 @@ impl Pushes {
 
     /// True when a message is with a client right now.
     pub fn is_in_flight(&self, user: UserId, place: Place) -> bool {
-        self.by_user.get(&user).and_then(|&key| self.live.get(key)).is_some_and(|push| {
-            push.in_flight.contains_key(&place) || push.delivered.contains(&place)
-        })
+        self.by_user
+            .get(&user)
+            .and_then(|&key| self.live.get(key))
+            .is_some_and(|push| push.in_flight.contains_key(&place) || push.delivered.contains(&place))
     }
 
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
@@ -504,9 +505,7 @@ impl Push {
             return false;
         }
         let place = locator.place();
-        self.in_flight.contains_key(&place)
-            || self.skipped.contains(&place)
-            || self.delivered.contains(&place)
+        self.in_flight.contains_key(&place) || self.skipped.contains(&place) || self.delivered.contains(&place)
     }
 
     /// The oldest message it has not taken.

@@ -122,7 +122,12 @@ impl Users {
 
     /// Those of them stamped at `from` or later.
     pub fn new_from(&self, user: UserId, from: Stamp) -> impl Iterator<Item = Locator> {
-        self.waiting.get(&user).into_iter().flat_map(move |waiting| waiting.queue.from(from)).copied().filter(|l| self.is_new(l))
+        self.waiting
+            .get(&user)
+            .into_iter()
+            .flat_map(move |waiting| waiting.queue.from(from))
+            .copied()
+            .filter(|l| self.is_new(l))
     }
 
     /// The list of one user.

@@ -388,8 +388,7 @@ impl Core {
 
     fn parse(&mut self, octets: Bytes, flow: Flow, datagram: bool) {
         let limits = &self.setup.limits;
-        let parsed =
-            if datagram { Message::parse_datagram(octets, limits) } else { Message::parse(octets, limits) };
+        let parsed = if datagram { Message::parse_datagram(octets, limits) } else { Message::parse(octets, limits) };
         match parsed {
             Ok(message) => self.sip_message(message, flow),
             Err(malformed) => {
@@ -442,7 +441,11 @@ impl Core {
                 Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
                 Written::Gone => {
                     // The connection may be one that this turn is about to open.
-                    let asked = self.cx.asks.iter().any(|ask| matches!(ask, Ask::Dial { conn: dialled, .. } if *dialled == conn));
+                    let asked = self
+                        .cx
+                        .asks
+                        .iter()
+                        .any(|ask| matches!(ask, Ask::Dial { conn: dialled, .. } if *dialled == conn));
                     if !asked {
                         self.cx.sip.flow_failed(self.cx.now.tick, conn);
                     }
@@ -545,8 +548,11 @@ impl Core {
                 }
             }
             Some(LogEvent::Failed { up_to, fault }) => {
-                tracing::error!(?fault, core = self.cx.core.0,
-                    "the log failed: deposits on this core are refused; restart when the disk is sound again");
+                tracing::error!(
+                    ?fault,
+                    core = self.cx.core.0,
+                    "the log failed: deposits on this core are refused; restart when the disk is sound again"
+                );
                 while self.cx.commits.front().is_some_and(|&(seq, _)| seq <= up_to) {
                     if let Some((_, commit)) = self.cx.commits.pop_front() {
                         self.failed(commit);
@@ -628,9 +634,11 @@ fn addresses(setup: &Setup) -> Addresses {
         let socket = udp.iter().position(|(addr, _)| addr.is_ipv4() == proxy.addr.is_ipv4())?;
         Some((SocketId(socket as u16), proxy.addr))
     });
-    let msrp = setup.msrp.listen.iter().map(|&addr| {
-        (addr, setup.msrp.advertise.clone().unwrap_or_else(|| addr.ip().to_string()))
-    });
+    let msrp = setup
+        .msrp
+        .listen
+        .iter()
+        .map(|&addr| (addr, setup.msrp.advertise.clone().unwrap_or_else(|| addr.ip().to_string())));
     Addresses {
         tcp: of(Transport::Tcp),
         msrp: msrp.collect(),

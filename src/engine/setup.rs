@@ -1,9 +1,9 @@
 //! All that a core is told at its birth.
 
+use crate::base::inbox::Nodes;
 use crate::base::limits::Limits;
 use crate::base::net::CoreId;
 use crate::deferred::policy::Policy;
-use crate::base::inbox::Nodes;
 use crate::store::directory::Directory;
 use crate::store::recovery::HomeRecovered;
 use crate::store::segments::Segments;

@@ -82,16 +82,20 @@ pub struct Sums {
     pub pushes: usize,
     /// Pushes that the daemon ended with BYE.
     pub ended: usize,
+    /// Accepted, and not yet acknowledged.
+    pub waiting: usize,
+    /// Pushes that were accepted and live.
+    pub alive: usize,
     /// Deaths of the daemon.
     pub deaths: usize,
 }
 
 impl fmt::Display for Sums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sums { sent, accepted, confirmed, delivered, pushes, ended, deaths } = self;
+        let Sums { sent, accepted, confirmed, delivered, pushes, ended, waiting, alive, deaths } = self;
         write!(
             f,
-            "{sent} sent, {accepted} accepted, {delivered} deliveries, {confirmed} confirmed, {pushes} pushes, {ended} ended with BYE, {deaths} deaths"
+            "{sent} sent, {accepted} accepted, {delivered} deliveries, {confirmed} confirmed, {pushes} pushes, {ended} ended with BYE, {waiting} messages wait, {alive} pushes live, {deaths} deaths"
         )
     }
 }
@@ -269,10 +273,8 @@ impl Ledger {
                 faults.push(format!("lost: {key} to {}, sent at {:?}, got its 202", sent.user, sent.at));
             }
         }
-        for push in book.pushes.iter().filter(|push| push.established && push.ended.is_none()) {
-            if !book.died_after(push.invited) {
-                faults.push(format!("no BYE: push {} to {} of {:?}", push.call_id, push.user, push.invited));
-            }
+        for push in book.pushes.iter().filter(|push| book.is_alive(push)) {
+            faults.push(format!("no BYE: push {} to {} of {:?}", push.call_id, push.user, push.invited));
         }
         book.judge_repetitions(&mut faults);
         book.judge_order(&mut faults);
@@ -293,6 +295,8 @@ impl Book {
             delivered: self.pushes.iter().map(|push| push.heard.len()).sum(),
             pushes: self.pushes.len(),
             ended: self.pushes.iter().filter(|push| push.ended.is_some()).count(),
+            waiting: self.sent.values().filter(|sent| sent.accepted.is_some() && !sent.confirmed).count(),
+            alive: self.pushes.iter().filter(|push| self.is_alive(push)).count(),
             deaths: self.deaths.len(),
         }
     }
@@ -300,6 +304,10 @@ impl Book {
     /// Whether the daemon may have died between two moments.
     fn died_between(&self, earlier: Duration, later: Duration) -> bool {
         self.deaths.iter().any(|(before, after)| *after > earlier && *before < later)
+    }
+
+    fn is_alive(&self, push: &Push) -> bool {
+        push.established && push.ended.is_none() && !self.died_after(push.invited)
     }
 
     fn died_after(&self, moment: Duration) -> bool {

@@ -103,7 +103,7 @@ impl Load {
         self.purse.news.notify_all();
     }
 
-    /// Waits until everything granted has been sent and answered; the daemon has to live.
+    /// Waits until everything granted has been sent and answered, by 202 or 503; the daemon has to live.
     pub fn finish(self) {
         self.purse.closed.store(true, Ordering::Relaxed);
         self.purse.news.notify_all();
@@ -155,6 +155,9 @@ impl Source {
             for response in responses.iter().filter(|response| response.code() >= 200) {
                 if open.remove(response.call_id()).is_some() {
                     self.ledger.answered(response.call_id(), response.code());
+                    if !matches!(response.code(), 202 | 503) {
+                        self.ledger.fault(format!("{}: {} to {}", self.name, response.start, response.call_id()));
+                    }
                 }
             }
             if Instant::now() >= repeat {
