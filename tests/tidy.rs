@@ -51,10 +51,15 @@ impl Source {
 
     fn new(path: String, text: String) -> Source {
         let code = blanked(&text);
-        let tests_from = code
-            .lines()
-            .position(|line| line.starts_with("#[cfg(test)]") || line.starts_with("#![cfg(test)]"))
-            .unwrap_or(usize::MAX);
+        let lines: Vec<&str> = code.lines().collect();
+        let is_foot = |at: usize| {
+            lines[at].starts_with("#[cfg(test)]")
+                && module_declared(&lines[at + 1..]).is_some_and(|line| line.ends_with('{'))
+        };
+        let tests_from = match lines.iter().any(|line| line.starts_with("#![cfg(test)]")) {
+            true => 0,
+            false => (0..lines.len()).find(|at| is_foot(*at)).unwrap_or(usize::MAX),
+        };
         Source { path, text, code, tests_from }
     }
 
@@ -65,6 +70,29 @@ impl Source {
             Some((room, _)) => Some(room),
             None => inside.strip_suffix(".rs").filter(|name| !matches!(*name, "lib" | "main")),
         }
+    }
+
+    /// Files that this one declares as modules for tests only: `#[cfg(test)] mod name;`, a `#[path]` in between or not.
+    fn test_modules(&self) -> Vec<String> {
+        let lines: Vec<&str> = self.code.lines().collect();
+        let texts: Vec<&str> = self.text.lines().collect();
+        let (folder, file) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
+        let stem = file.trim_end_matches(".rs");
+        let below = if matches!(stem, "mod" | "lib" | "main") { folder.to_owned() } else { format!("{folder}/{stem}") };
+        let mut found = Vec::new();
+        for at in (0..lines.len()).filter(|at| lines[*at].trim_start().starts_with("#[cfg(test)]")) {
+            let Some(line) = module_declared(&lines[at + 1..]).filter(|line| line.ends_with(';')) else { continue };
+            let name = line.trim_end_matches(';').rsplit(' ').next().unwrap_or_default();
+            let path = texts[at + 1..]
+                .iter()
+                .take_while(|text| !text.contains("mod "))
+                .find_map(|text| text.split('"').nth(1));
+            match path {
+                Some(path) => found.push(format!("{folder}/{path}")),
+                None => found.extend([format!("{below}/{name}.rs"), format!("{below}/{name}/")]),
+            }
+        }
+        found
     }
 
     /// Code lines that are not tests, numbered from 1.
@@ -84,8 +112,9 @@ impl Source {
     }
 }
 
+/// The checkout: cargo names it; a test binary that is run by hand knows where it was built.
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
 /// All files below `folder` that end with `.extension`, sorted.
@@ -110,7 +139,20 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 fn sources(folder: &str) -> Vec<Source> {
-    files(folder, "rs").iter().map(|path| Source::read(path)).collect()
+    let mut sources: Vec<Source> = files(folder, "rs").iter().map(|path| Source::read(path)).collect();
+    let tests: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
+    for source in &mut sources {
+        if tests.iter().any(|test| source.path == *test || (test.ends_with('/') && source.path.starts_with(test))) {
+            source.tests_from = 0;
+        }
+    }
+    sources
+}
+
+/// The `mod` line that follows, behind further attributes.
+fn module_declared<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    let line = lines.iter().map(|line| line.trim()).find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    has_word(line, "mod").then_some(line)
 }
 
 /// The text with comments and the contents of string and character literals replaced by blanks; line ends stay.
@@ -469,7 +511,13 @@ fn the_checks_can_fail() {
 
     let source =
         Source::new("src/a/b.rs".into(), "//= 1.2: words\nfn f() {}\n#[cfg(test)]\n    //= RFC 9 1: words\n".into());
+    assert!(source.clauses().1.is_empty(), "cfg(test) alone is no module of tests");
+    let source = Source::new("src/a/b.rs".into(), source.text.replace("(test)]\n", "(test)]\nmod tests {\n"));
     assert_eq!(source.clauses(), (vec![("1.2".to_owned(), 1)], vec!["RFC 9 1".to_owned()]));
+    let declared = "#[cfg(test)]\nmod x;\n#[cfg(test)]\n#[path = \"y_tests.rs\"]\nmod y;\nmod z;\n";
+    let declares = |path: &str| Source::new(path.into(), declared.into()).test_modules();
+    assert_eq!(declares("src/a/b.rs"), ["src/a/b/x.rs", "src/a/b/x/", "src/a/y_tests.rs"]);
+    assert_eq!(declares("src/a/mod.rs")[0], "src/a/x.rs");
     assert_eq!(links("[a](b.md#c) `x` [d](e \"f\")\n```\n[g](h)\n```\n[i]: j"), ["b.md", "e", "j"]);
     assert!(names_an_item("crate::base::span::Span") && !names_an_item("crate::kitchen::Sink"));
 }

@@ -45,12 +45,12 @@ mod sync {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 }
 
-/// What fits a node: three words.
+/// What fits a node: four words.
 pub trait Parcel: Copy {
     /// As words.
-    fn pack(self) -> [u64; 3];
+    fn pack(self) -> [u64; 4];
     /// Back from [`Parcel::pack`].
-    fn unpack(words: [u64; 3]) -> Self;
+    fn unpack(words: [u64; 4]) -> Self;
 }
 
 /// The end of a chain, and the head of an empty one.
@@ -66,7 +66,7 @@ const CHUNKS: usize = 22;
 #[derive(Debug)]
 struct Node {
     next: AtomicU64,
-    words: [AtomicU64; 3],
+    words: [AtomicU64; 4],
 }
 
 /// One core's nodes. They are allocated as needed, go round, and are freed with the shelf.
@@ -163,7 +163,7 @@ impl Nodes {
         let (chunk, _) = place_of(number);
         assert!(chunk < CHUNKS, "fewer than 2^31 messages of one core are on their way");
         shelf.chunks[chunk].get_or_init(|| {
-            let node = |_| Node { next: AtomicU64::new(NONE), words: [const { AtomicU64::new(0) }; 3] };
+            let node = |_| Node { next: AtomicU64::new(NONE), words: [const { AtomicU64::new(0) }; 4] };
             (0..FIRST_CHUNK << chunk).map(node).collect()
         });
         self.fresh += 1;
@@ -213,7 +213,7 @@ impl<T: Parcel> Inbox<T> {
         let mut run: Option<(u64, u64)> = None;
         while name != NONE {
             let node = shelves.node(name);
-            let words = [0, 1, 2].map(|word: usize| node.words[word].load(Ordering::Relaxed));
+            let words = [0, 1, 2, 3].map(|word: usize| node.words[word].load(Ordering::Relaxed));
             into.push(T::unpack(words));
             let next = node.next.load(Ordering::Relaxed);
             run = match run {
@@ -319,6 +319,7 @@ impl ReadyList {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::thread;
@@ -326,10 +327,10 @@ mod tests {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     struct Number(u64);
     impl Parcel for Number {
-        fn pack(self) -> [u64; 3] {
-            [self.0, !self.0, self.0 ^ 0x5555]
+        fn pack(self) -> [u64; 4] {
+            [self.0, !self.0, self.0 ^ 0x5555, 0]
         }
-        fn unpack(words: [u64; 3]) -> Number {
+        fn unpack(words: [u64; 4]) -> Number {
             assert_eq!((words[1], words[2]), (!words[0], words[0] ^ 0x5555), "a node is whole");
             Number(words[0])
         }

@@ -7,10 +7,9 @@
 //! Crash-only: nothing has to be done at the end. `Stop` is a courtesy to peers, and after `stop_timeout` the process leaves
 //! whoever has not finished.
 
+use super::birth::{self, BirthFault};
 use super::config::Config;
 use crate::base::net::CoreId;
-use crate::engine::core::Core;
-use crate::engine::setup::Setup;
 use crate::uring::check::{self, KernelFault};
 use crate::uring::clock::Clock;
 use crate::uring::data_dir::{DataDir, DirFault};
@@ -36,7 +35,7 @@ pub enum RunFault {
     /// An address is not ours.
     Bind(BindFault),
     /// What is stored cannot be read.
-    Recovery(io::Error),
+    Recovery(BirthFault),
     /// A core could not start.
     Core(CoreId, io::Error),
     /// The host refuses something else.
@@ -59,12 +58,7 @@ impl fmt::Display for RunFault {
             RunFault::Kernel(fault) => fault.fmt(f),
             RunFault::DataDir(fault) => fault.fmt(f),
             RunFault::Bind(fault) => fault.fmt(f),
-            RunFault::Recovery(error) => {
-                write!(
-                    f,
-                    "cannot recover what is stored: {error}; nothing was changed, look at the disk below data_dir"
-                )
-            }
+            RunFault::Recovery(fault) => fault.fmt(f),
             RunFault::Core(core, error) => write!(f, "core {} cannot start: {error}", core.0),
             RunFault::Host(what, error) => write!(f, "cannot {what}: {error}"),
         }
@@ -115,10 +109,10 @@ fn live(config: &Config) -> Result<(), RunFault> {
         let core = CoreId(u16::try_from(core).unwrap_or(u16::MAX));
         setups.push(config.setup(core, cores, &bound.sip, msrp, seed));
     }
-    let minds = recover(&data, setups).map_err(RunFault::Recovery)?;
+    let clock = Clock::start();
+    let minds = birth::recover(&data, setups, clock.now()).map_err(RunFault::Recovery)?;
     let (events, news) = mpsc::channel();
     let mail = Mail::new(cores, config.limits.letters, config.limits.transactions);
-    let clock = Clock::start();
     let tuning = Tuning { unsent_octets: config.limits.send_octets };
     let cpus = host::processors();
     for (number, (mind, sockets)) in minds.into_iter().zip(bound.cores).enumerate() {
@@ -155,14 +149,6 @@ fn live(config: &Config) -> Result<(), RunFault> {
         tracing::info!(cores = left, "stopped; some sessions did not end in time");
     }
     Ok(())
-}
-
-/// Reads what is stored and makes, per core, the closure that builds its mind on its own thread.
-///
-/// # Errors
-/// The disk cannot be read.
-fn recover(_data: &DataDir, setups: Vec<Setup>) -> io::Result<Vec<impl FnOnce() -> Core + Send + 'static>> {
-    Ok(setups.into_iter().map(|setup| move || Core::new(setup)).collect())
 }
 
 /// Waits until every core listens.

@@ -1,5 +1,6 @@
 //! Not on the data path: what the operator says, what the daemon says back, and its life from start to end.
 
+pub mod birth;
 pub mod config;
 pub mod daemon;
 pub mod log;

@@ -84,6 +84,9 @@ impl Pushes {
                 push.stage = Stage::Waiting;
                 // A client may connect and bind before its 200 has come to us by another way.
                 if push.conn.is_some() {
+                    if let Some(session) = &mut push.session {
+                        session.bound_early();
+                    }
                     self.bound(key);
                 }
             }
@@ -338,8 +341,11 @@ impl Pushes {
         push.in_flight.extend(batch.iter().map(|locator| (locator.place(), *locator)));
         push.loading = true;
         let mut ops = Vec::new();
-        cx.loader.load(key.to_u64(), &batch, &mut ops);
+        let missing = cx.loader.load_owned(key.to_u64(), &push.call.owner, &batch, &mut ops);
         cx.disk.extend(ops);
+        if let Some(done) = missing {
+            self.loaded(cx, done.job, done.records);
+        }
     }
 
     /// The disk gave what was asked for.

@@ -13,8 +13,7 @@ use crate::base::clock::{Tick, Wall};
 use crate::base::net::{Flow, SocketId};
 use crate::base::timers::TimerKey;
 use crate::proto::sip::publication::{Publications, PublishRequest, Refusal as Unpublished};
-use crate::store::record::{StateDraft, StateKind};
-use crate::store::stamp::Stamp;
+use crate::store::record::StateKind;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::{pidf, settings};
@@ -163,7 +162,7 @@ impl Presences {
         let mut value_octets = Vec::new();
         encode(&mut value_octets, Some(flow), wish, &publications);
         let stamp = cx.stamps.next(cx.now);
-        let seq = cx.log.append_state(state(stamp, &owner, &value_octets)).map_err(|_| {
+        let seq = cx.log.append_state(StateKind::Publication, stamp, &owner, b"", &value_octets).map_err(|_| {
             cx.counts.overloads += 1;
             Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S)
         })?;
@@ -305,7 +304,7 @@ impl Presences {
     fn forget(&mut self, cx: &mut Cx, owner: &Address) {
         self.users.remove(owner);
         let stamp = cx.stamps.next(cx.now);
-        if let Ok(seq) = cx.log.append_state(state(stamp, owner, b"")) {
+        if let Ok(seq) = cx.log.append_state(StateKind::Publication, stamp, owner, b"", b"") {
             cx.commit(seq, Commit::Note);
         }
     }
@@ -434,11 +433,6 @@ fn value_of(cx: &Cx, message: &Message, event: u8, body: &[u8], owner: &Address)
         Some(false) => Ok(NO),
         None => Ok(SILENT),
     }
-}
-
-/// The record of a user's publications and wish: the latest wins, an empty one means that nothing is left.
-fn state<'a>(stamp: Stamp, owner: &'a Address, value: &'a [u8]) -> StateDraft<'a> {
-    StateDraft { kind: StateKind::Publication, stamp, owner, key: b"", value }
 }
 
 /// Version of the octets below.

@@ -61,6 +61,17 @@ impl Users {
         self.seen.insert(fingerprint, cx.now.tick);
     }
 
+    /// Twins that recovery found: never in a list, and now written off.
+    pub fn bury(&mut self, cx: &mut Cx, twins: &[Locator]) {
+        for batch in twins.chunks(1024) {
+            let places: Vec<Place> = batch.iter().map(|twin| twin.place()).collect();
+            // If the log refuses, the next start finds them again.
+            if let Ok(seq) = cx.log.append_tombstones(&places) {
+                cx.commit(seq, Commit::Note);
+            }
+        }
+    }
+
     /// Takes in what other cores (and this one) left; the users that have something new.
     pub fn collect(&mut self, cx: &mut Cx) -> Vec<UserId> {
         let mut ready = std::mem::take(&mut self.ready);

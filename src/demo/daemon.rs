@@ -25,8 +25,9 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it with `cores` threads and waits until its first TCP port accepts: that means ready.
-    pub(super) fn start(cores: u16, name: &str) -> Result<Daemon, Failure> {
+    /// Starts `executable` with `cores` threads and waits until its first TCP port accepts: that means ready. `name` makes its
+    /// temporary directory its own.
+    pub(super) fn start(executable: &Path, cores: u16, name: &str) -> Result<Daemon, Failure> {
         let plain = |what: &str, error: io::Error| Failure::new(what, error.to_string());
         let folder = std::env::temp_dir().join(format!("deferd-demo-{name}"));
         fs::create_dir_all(folder.join("data")).map_err(|error| plain("a temporary directory", error))?;
@@ -38,12 +39,14 @@ impl Daemon {
             .map_err(|error| plain("a configuration file", error))?;
         let log = fs::File::create(folder.join("log")).map_err(|error| plain("a log file", error))?;
         let log_too = log.try_clone().map_err(|error| plain("a log file", error))?;
-        let child = std::env::current_exe()
-            .and_then(|this| {
-                let mut command = Command::new(this);
-                command.arg("run").arg("--config").arg(&config).env("NO_COLOR", "1");
-                command.stdin(Stdio::null()).stdout(log).stderr(log_too).spawn()
-            })
+        let child = Command::new(executable)
+            .arg("run")
+            .arg("--config")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(log_too)
+            .spawn()
             .map_err(|error| plain("the daemon as a child process", error))?;
         let mut daemon = Daemon { child, folder, sip, ended: None };
         match daemon.wait_until_ready() {
@@ -180,4 +183,42 @@ fn size_of(folder: &Path) -> (u64, u64) {
         Ok(meta) => (files + 1, octets + meta.len()),
         Err(_) => (files, octets),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_become_ready_says_why() {
+        let failure = match Daemon::start(Path::new("/bin/false"), 1, &format!("test-{}", std::process::id())) {
+            Ok(_) => panic!("/bin/false is no daemon"),
+            Err(failure) => failure,
+        };
+        assert_eq!(failure.expected, "a daemon that is ready");
+        assert!(failure.came.contains("exit status: 1") && failure.came.contains("(nothing)"), "{failure:?}");
+        let _ = fs::remove_dir_all(std::env::temp_dir().join(format!("deferd-demo-test-{}", std::process::id())));
+    }
+
+    #[test]
+    fn ports_are_free_with_their_neighbours() {
+        // Another process may take one of them in between; not every time.
+        let free = (0..8).any(|_| {
+            let first = free_port(4).unwrap().port();
+            let held: Vec<_> = (0..4).map(|more| TcpListener::bind((LOOPBACK, first + more))).collect();
+            held.iter().all(Result::is_ok)
+        });
+        assert!(free);
+    }
+
+    #[test]
+    fn the_configuration_is_toml_with_every_address() {
+        let at = |port| SocketAddr::new(LOOPBACK, port);
+        let text = configuration(Path::new("/tmp/x y"), 2, at(5070), at(2855), at(8080));
+        let table: toml::Table = text.parse().unwrap();
+        assert_eq!(table["server"]["data_dir"].as_str(), Some("/tmp/x y"));
+        assert_eq!(table["server"]["cores"].as_integer(), Some(2));
+        assert_eq!(table["sip"]["listen"][1].as_str(), Some("tcp:127.0.0.1:5070"));
+        assert_eq!(table["msrp"]["listen"][0].as_str(), Some("127.0.0.1:2855"));
+    }
 }

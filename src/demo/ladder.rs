@@ -14,7 +14,7 @@ const WIDTH_MAX: usize = 116;
 /// Narrowest that still holds a label.
 const WIDTH_MIN: usize = 64;
 /// Columns before the first lifeline: two blanks, the time, one blank.
-const MARGIN: usize = 13;
+const MARGIN: usize = 12;
 
 /// A lifeline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,7 +128,7 @@ impl Ladder {
         let rightward = matches!((from, to), (Who::Senders, Who::Deferd) | (Who::Deferd, Who::Bob));
         let (line, left_head, right_head) = if self.look.unicode { ("─", "◀", "▶") } else { ("-", "<", ">") };
         let gap = self.gap();
-        let label = clipped(label, gap.saturating_sub(6), self.look.unicode);
+        let label = clipped(label, gap.saturating_sub(5), self.look.unicode);
         let room = gap.saturating_sub(label.chars().count() + 3);
         let (before, after) = (line.repeat(room / 2), line.repeat(room - room / 2));
         let colour = match tone {
@@ -141,7 +141,7 @@ impl Ladder {
             false => format!("{left_head}{before} {label} {after}"),
         };
         let (drawn, empty, bar) = (self.paint(colour, &drawn), " ".repeat(gap), self.bar());
-        let time = self.paint("2", &format!("{:>10}", spoken(at)));
+        let time = self.paint("2", &format!("{:>9}", spoken(at)));
         self.print(&match left_gap {
             true => format!("  {time} {bar}{drawn}{bar}{empty}{bar}"),
             false => format!("  {time} {bar}{empty}{bar}{drawn}{bar}"),

@@ -7,6 +7,7 @@ mod agents;
 mod daemon;
 mod fake;
 mod ladder;
+mod letters;
 mod story;
 
 use agents::{Failure, random_hex};
@@ -36,7 +37,9 @@ pub fn run() -> ExitCode {
 
 fn perform(ladder: &mut Ladder) -> Result<(), Failure> {
     let cores = available_parallelism().map_or(1, |cores| cores.get() as u16).min(CORES_MAX);
-    let mut daemon = Daemon::start(cores, &random_hex(6))?;
+    let this =
+        std::env::current_exe().map_err(|error| Failure::new("the path of this executable", error.to_string()))?;
+    let mut daemon = Daemon::start(&this, cores, &random_hex(6))?;
     let ready = ladder.elapsed();
     ladder.say(
         &format!(

@@ -30,8 +30,8 @@ use crate::proto::msrp::session;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
 use crate::proto::sip::timing::Timing;
 use crate::store::disk::DiskDone;
-use crate::store::loader::{self, Loader};
-use crate::store::log::LogEvent;
+use crate::store::loader::Loader;
+use crate::store::log::{self, LogEvent};
 use crate::store::record::StateKind;
 use crate::wire::msrp::cut::Piece;
 use crate::wire::sip::cut::Found;
@@ -77,7 +77,7 @@ impl Core {
             dice: Dice::from_seed(setup.seed),
             sip: Endpoint::new(endpoint),
             log: birth.log,
-            loader: Loader::new(setup.core, birth.segments),
+            loader: Loader::new(birth.segments),
             directory: birth.directory,
             nodes: birth.nodes,
             stamps: birth.stamps,
@@ -123,9 +123,10 @@ impl Core {
         for (user, queue) in home.users {
             self.users.adopt(&mut self.cx, user, queue);
         }
-        for fingerprint in home.fingerprints {
+        for (fingerprint, _) in home.fingerprints {
             self.users.remember(&self.cx, fingerprint);
         }
+        self.users.bury(&mut self.cx, &home.twins);
         let mut turn = 0;
         for state in home.states {
             if state.kind == StateKind::Publication {
@@ -202,6 +203,7 @@ impl Core {
             }
         }
         self.carry_out();
+        self.cx.log.retry_prepare(now.tick);
         self.cx.log.turn(&mut self.cx.disk);
         self.effects.extend(self.cx.disk.drain(..).map(Effect::Disk));
         if self.cx.stopping && !self.stopped && self.pushes.is_empty() && self.cx.commits.is_empty() {
@@ -533,8 +535,8 @@ impl Core {
     }
 
     fn disk(&mut self, done: DiskDone) {
-        if loader::is_loader_ticket(done.ticket()) {
-            if let Some(loaded) = self.cx.loader.done(done, &mut self.cx.disk) {
+        if log::is_loader_ticket(done.ticket()) {
+            if let Some(loaded) = self.cx.loader.done(done) {
                 self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
             }
             return;
@@ -547,16 +549,18 @@ impl Core {
                     }
                 }
             }
-            Some(LogEvent::Failed { up_to, fault }) => {
+            Some(LogEvent::Failed { after, up_to, fault }) => {
                 tracing::error!(
                     ?fault,
                     core = self.cx.core.0,
-                    "the log failed: deposits on this core are refused; restart when the disk is sound again"
+                    final_ = self.cx.log.is_poisoned(),
+                    "the log failed: deposits on this core are refused until the disk is sound again"
                 );
-                while self.cx.commits.front().is_some_and(|&(seq, _)| seq <= up_to) {
-                    if let Some((_, commit)) = self.cx.commits.pop_front() {
-                        self.failed(commit);
-                    }
+                let start = self.cx.commits.partition_point(|&(seq, _)| seq <= after);
+                let end = self.cx.commits.partition_point(|&(seq, _)| seq <= up_to);
+                let failed: Vec<Commit> = self.cx.commits.drain(start..end).map(|(_, commit)| commit).collect();
+                for commit in failed {
+                    self.failed(commit);
                 }
             }
             None => {}

@@ -20,7 +20,7 @@
 #![allow(unsafe_code)]
 
 use super::record::Locator;
-use crate::base::inbox::{Inbox, Link, Nodes, ReadyList, Shelves};
+use crate::base::inbox::{Inbox, Link, Nodes, Parcel, ReadyList, Shelves};
 use crate::base::net::CoreId;
 use crossbeam::epoch::{self, Atomic, Guard, Owned, Shared};
 use crossbeam::queue::SegQueue;
@@ -34,6 +34,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A user of the directory; valid while a message of theirs is reserved or they are pinned.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UserId(pub u32);
+
+/// A durable message on its way to its user's home: where it lies, and by what a twin is recognised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// Where it lies.
+    pub locator: Locator,
+    /// The record's fingerprint.
+    pub fingerprint: u64,
+}
+
+impl Parcel for Arrival {
+    fn pack(self) -> [u64; 4] {
+        let [a, b, c] = self.locator.words();
+        [a, b, c, self.fingerprint]
+    }
+
+    fn unpack([a, b, c, fingerprint]: [u64; 4]) -> Arrival {
+        Arrival { locator: Locator::from_words([a, b, c]), fingerprint }
+    }
+}
 
 /// `limits.users` users are in the directory already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +95,7 @@ fn octets(word: u64) -> u64 {
 #[derive(Debug)]
 struct Entry {
     word: AtomicU64,
-    inbox: Inbox<Locator>,
+    inbox: Inbox<Arrival>,
     link: Link,
     home: AtomicU16,
     hash: AtomicU64,
@@ -173,7 +193,7 @@ impl Directory {
     }
 
     fn home_of(&self, hash: u64) -> CoreId {
-        CoreId(((hash & 0xffff_ffff) * u64::from(self.cores) >> 32) as u16)
+        CoreId((((hash & 0xffff_ffff) * u64::from(self.cores)) >> 32) as u16)
     }
 
     /// How many users there are.
@@ -276,9 +296,9 @@ impl Directory {
     /// Leaves a durable message in its user's inbox. `Some(home)`: that core must be rung, the user was just put on its list.
     /// The message must have been reserved.
     #[inline]
-    pub fn publish(&self, user: UserId, locator: Locator, nodes: &mut Nodes) -> Option<CoreId> {
+    pub fn publish(&self, user: UserId, arrival: Arrival, nodes: &mut Nodes) -> Option<CoreId> {
         let entry = self.entry(user);
-        if !entry.inbox.push(locator, nodes) {
+        if !entry.inbox.push(arrival, nodes) {
             return None;
         }
         let home = entry.home.load(Ordering::Relaxed);
@@ -300,7 +320,7 @@ impl Directory {
     }
 
     /// Home only: everything in the user's inbox, in the order in which it was left there.
-    pub fn drain(&self, user: UserId, into: &mut Vec<Locator>) {
+    pub fn drain(&self, user: UserId, into: &mut Vec<Arrival>) {
         self.entry(user).inbox.drain(&self.shelves, into);
     }
 
@@ -534,6 +554,7 @@ impl Deref for Address {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::store::disk::SegmentNo;
@@ -541,6 +562,10 @@ mod tests {
     use std::thread;
 
     const NO_QUOTA: (u32, u64) = (u32::MAX, u64::MAX);
+
+    fn arrival(n: u64) -> Arrival {
+        Arrival { locator: locator(n), fingerprint: !n }
+    }
 
     fn locator(stamp: u64) -> Locator {
         Locator::new(Place { segment: SegmentNo(1), offset: stamp as u32 }, Stamp(stamp), 0, 64, Flags::default())
@@ -597,12 +622,12 @@ mod tests {
         let mut nodes = directory.nodes(CoreId(0)).unwrap();
         let user = directory.reserve(b"u", 64, NO_QUOTA).unwrap();
         let home = directory.home(b"u");
-        assert_eq!(directory.publish(user, locator(1), &mut nodes), Some(home));
+        assert_eq!(directory.publish(user, arrival(1), &mut nodes), Some(home));
         directory.reserve(b"u", 64, NO_QUOTA).unwrap();
-        assert_eq!(directory.publish(user, locator(2), &mut nodes), None);
+        assert_eq!(directory.publish(user, arrival(2), &mut nodes), None);
         let mut found = Vec::new();
         directory.drain(user, &mut found);
-        assert_eq!(found, [locator(1), locator(2)]);
+        assert_eq!(found, [arrival(1), arrival(2)]);
         directory.release(user, 2, 128);
         assert!(!directory.close(user), "still on the ready-list");
         assert!(directory.has_ready(home));
@@ -630,7 +655,7 @@ mod tests {
                             directory.release(user, 1, 64);
                             continue;
                         }
-                        directory.publish(user, locator(u64::from(core) << 32 | n), &mut nodes);
+                        directory.publish(user, arrival(u64::from(core) << 32 | n), &mut nodes);
                     }
                 });
             }
@@ -642,8 +667,12 @@ mod tests {
                     directory.drain(user, &mut found);
                     sum += found.len();
                     let name = usize::from(directory.address(user)[1]);
-                    got[name].extend(&found);
-                    directory.release(user, found.len() as u32, found.drain(..).map(|locator| locator.octets()).sum());
+                    got[name].extend(found.iter().map(|arrival| arrival.locator));
+                    directory.release(
+                        user,
+                        found.len() as u32,
+                        found.drain(..).map(|arrival| arrival.locator.octets()).sum(),
+                    );
                     directory.close(user);
                 }
             }

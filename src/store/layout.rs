@@ -293,6 +293,7 @@ pub(super) fn read_record(page: &[u8], at: usize, salt: u32, place: Place) -> Re
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

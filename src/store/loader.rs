@@ -7,7 +7,6 @@ use super::layout::{self, RecordHead};
 use super::log::LOADER_TICKET;
 use super::record::{Kind, Locator, MessageId};
 use super::segments::{Segment, Segments};
-use crate::base::inbox::Parcel;
 use crate::base::span::Span;
 use bytes::{Bytes, BytesMut};
 use std::collections::HashMap;
@@ -55,7 +54,7 @@ impl Record {
         self.parts
             .of(&self.page)
             .chunks_exact(24)
-            .map(|part| Locator::unpack([layout::le64(part, 0), layout::le64(part, 8), layout::le64(part, 16)]))
+            .map(|part| Locator::from_words([layout::le64(part, 0), layout::le64(part, 8), layout::le64(part, 16)]))
     }
 }
 

@@ -18,7 +18,6 @@ use super::record::{Draft, Flags, Kind, Locator, Place, RECORD_OCTETS_MAX, Stamp
 use super::segments::{Segment, Segments};
 use crate::base::clock::Tick;
 use crate::base::gather::{Gather, PIECES_MAX};
-use crate::base::inbox::Parcel;
 use crate::base::net::CoreId;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -231,7 +230,7 @@ impl Log {
         assert!(draft.id.millis() == draft.stamp.millis(), "an id is made from the stamp of its message");
         let mut parts = Vec::with_capacity(draft.parts.len() * 24);
         for part in draft.parts {
-            part.pack().iter().for_each(|word| parts.extend_from_slice(&word.to_le_bytes()));
+            part.words().iter().for_each(|word| parts.extend_from_slice(&word.to_le_bytes()));
         }
         let (place, octets, seq) = self.append(Sections {
             kind: Kind::Message,

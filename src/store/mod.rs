@@ -6,6 +6,9 @@
 //! [`queue::Queue`], and from there to the [`loader::Loader`], which brings the octets back. After a start all of this is
 //! rebuilt by [`recovery`]. The file itself is described in `src/manual/format.md`.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod crash_tests;
 pub mod directory;
 pub mod disk;
 pub(crate) mod layout;

@@ -4,7 +4,6 @@
 use super::disk::SegmentNo;
 pub use super::stamp::{MessageId, Stamp, Stamps};
 use crate::base::gather::Gather;
-use crate::base::inbox::Parcel;
 
 /// A record's birth place, and its identity for ever: a record copied forward keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -21,11 +20,13 @@ impl Place {
         u64::from(self.offset) * 8
     }
 
-    pub(super) fn to_u64(self) -> u64 {
+    /// As one number, for a token.
+    pub fn to_u64(self) -> u64 {
         u64::from(self.segment.0) << 32 | u64::from(self.offset)
     }
 
-    pub(super) fn from_u64(raw: u64) -> Place {
+    /// Back from [`Place::to_u64`].
+    pub fn from_u64(raw: u64) -> Place {
         Place { segment: SegmentNo((raw >> 32) as u32), offset: raw as u32 }
     }
 }
@@ -186,12 +187,14 @@ impl Locator {
     }
 }
 
-impl Parcel for Locator {
-    fn pack(self) -> [u64; 3] {
+impl Locator {
+    /// As three words, for a node or a block.
+    pub(crate) fn words(self) -> [u64; 3] {
         [self.place().to_u64(), self.stamp, u64::from(self.expiry_s) << 32 | u64::from(self.length_and_flags)]
     }
 
-    fn unpack(words: [u64; 3]) -> Locator {
+    /// Back from [`Locator::words`].
+    pub(crate) fn from_words(words: [u64; 3]) -> Locator {
         let place = Place::from_u64(words[0]);
         Locator {
             segment: place.segment.0,
@@ -261,7 +264,7 @@ mod tests {
         fn a_locator_survives_packing(segment: u32, offset: u32, stamp: u64, expiry: u32, octets in 0u64..RECORD_OCTETS_MAX, flags: u8) {
             let place = Place { segment: SegmentNo(segment), offset };
             let locator = Locator::new(place, Stamp(stamp), expiry, octets, Flags(flags));
-            prop_assert_eq!(Locator::unpack(locator.pack()), locator);
+            prop_assert_eq!(Locator::from_words(locator.words()), locator);
             prop_assert_eq!(locator.place(), place);
             prop_assert_eq!(locator.octets(), octets.next_multiple_of(8));
             prop_assert_eq!(locator.flags(), Flags(flags));

@@ -14,7 +14,7 @@ use super::layout::{self, Damage, HeadFault, SEGMENT_HEAD, SegmentHead, TEAR_UNI
 use super::log::{LogResume, Room};
 use super::queue::Queue;
 use super::record::{Flags, Kind, Locator, Place, Stamp, StateKind};
-use super::scan::{self, Scan};
+use super::scan::{self, FoundGroup, Scan};
 use super::segments::{Segment, Segments, salt_of};
 use crate::base::net::CoreId;
 use std::collections::hash_map::Entry;
@@ -200,11 +200,14 @@ struct SegmentFile {
     segment: SegmentNo,
     salt: u32,
     len: u64,
+    /// Its header did not pass.
+    headless: bool,
     scan: Scan,
 }
 
 /// Reads everything. `directory` is empty before, and holds the users found after.
 pub fn recover(files: &dyn Files, directory: &Directory, cores: u16) -> Result<Recovered, RecoveryFault> {
+    assert!(cores == directory.cores() && cores > 0, "a directory knows as many homes as there are cores");
     let mut list = files.list().map_err(RecoveryFault::List)?;
     list.sort_unstable();
     let mut numbers = HashSet::new();
@@ -212,8 +215,8 @@ pub fn recover(files: &dyn Files, directory: &Directory, cores: u16) -> Result<R
         return Err(RecoveryFault::SegmentTwice(*twice));
     }
     let mut found = Recovered {
-        homes: (0..cores.max(1)).map(|_| HomeRecovered::default()).collect(),
-        logs: vec![LogResume::default(); usize::from(cores.max(1))],
+        homes: (0..cores).map(|_| HomeRecovered::default()).collect(),
+        logs: vec![LogResume::default(); usize::from(cores)],
         highest_stamp: Stamp(0),
         next_segment: list.iter().map(|(_, segment, _)| segment.0.saturating_add(1)).max().unwrap_or(0),
         segments: Vec::with_capacity(list.len()),
@@ -224,15 +227,13 @@ pub fn recover(files: &dyn Files, directory: &Directory, cores: u16) -> Result<R
         read_log(files, directory.key(), log, &mut found, &mut harvest)?;
     }
     found.highest_stamp = harvest.highest;
-    for (core, resume) in found.logs.iter_mut().enumerate() {
-        resume.highest = resume.highest.max(harvest.highest);
-        debug_assert!(core < usize::from(cores.max(1)));
-    }
+    found.logs.iter_mut().for_each(|resume| resume.highest = harvest.highest);
     settle(directory, harvest, &mut found)?;
     Ok(found)
 }
 
-/// One log: all its segments are scanned, then judged together, then harvested.
+/// One log: all its segments are read, and harvested where they are whole; what is broken is judged when all have been seen, for
+/// the highest durable mark stands in the last groups.
 fn read_log(
     files: &dyn Files,
     key: [u8; 16],
@@ -243,7 +244,6 @@ fn read_log(
     let Some(&(log, ..)) = list.first() else { return Ok(()) };
     let mut scanned: Vec<SegmentFile> = Vec::with_capacity(list.len());
     let mut page = Vec::new();
-    // Judging needs the highest durable mark of the whole log, which the last groups carry: headers first, all segments.
     for &(_, segment, len) in list {
         if len > layout::SEGMENT_OCTETS_MAX {
             return Err(RecoveryFault::SegmentTooLong { log, segment, octets: len });
@@ -267,7 +267,12 @@ fn read_log(
             found.report.damaged(log, segment, 0, Damage::Head);
         }
         found.segments.push((segment, Segment { log, salt }));
-        scanned.push(SegmentFile { segment, salt, len, scan });
+        // A whole group is kept whatever the others say, so a healthy log is read once.
+        for group in scan.groups.iter().filter(|group| group.whole) {
+            found.report.groups += 1;
+            harvest.group(&page, log, segment, salt, group, &mut found.report);
+        }
+        scanned.push(SegmentFile { segment, salt, len, headless: head.is_none(), scan });
     }
 
     let all = || scanned.iter().flat_map(|file| &file.scan.groups);
@@ -283,32 +288,23 @@ fn read_log(
         let SegmentFile { segment, len, .. } = *file;
         let place = |at: u64| Place { segment, offset: (at / 8) as u32 };
         let mut used_to = SEGMENT_HEAD as u64;
-        let kept = |group: &scan::FoundGroup| {
-            group.whole || (group.head.number <= durable && !whole.contains(&group.head.number))
-        };
-        if file.scan.groups.iter().any(kept) {
-            // Read once more rather than all held at once: a segment is in the page cache, a log is not in memory.
-            read_segment(files, log, segment, len, &mut page);
-        }
+        let mut lost_any = file.headless;
+        let mut held = false;
         for group in &file.scan.groups {
-            if !kept(group) {
-                // A stale rest when the number was written again elsewhere; else the tail.
-                if !whole.contains(&group.head.number) {
-                    found.report.torn.push((log, place(group.at)));
+            if group.whole {
+                used_to = used_to.max(group.end);
+            } else if whole.contains(&group.head.number) {
+                // The rest of a tail cut before: its number was written again elsewhere.
+            } else if group.head.number <= durable {
+                if !held {
+                    read_segment(files, log, segment, len, &mut page);
+                    held = true;
                 }
-                continue;
+                used_to = used_to.max(group.end);
+                harvest.group(&page, log, segment, file.salt, group, &mut found.report);
+            } else {
+                found.report.torn.push((log, place(group.at)));
             }
-            used_to = used_to.max(group.end);
-            found.report.groups += u64::from(group.whole);
-            harvest.highest = harvest.highest.max(group.head.highest);
-            let at = usize::try_from(group.at).unwrap_or(usize::MAX);
-            scan::records(&page, at, &group.head, segment, file.salt, |place, record| match record {
-                Ok(view) => {
-                    found.report.records += 1;
-                    harvest.record(&page, place, &view);
-                }
-                Err(damage) => found.report.damaged(log, segment, place.octets(), damage),
-            });
         }
         for gap in &file.scan.gaps {
             // What follows group n and has no header was group n + 1, unless that lies elsewhere and this is a rest of a tail cut before.
@@ -317,6 +313,7 @@ fn read_log(
             let lost = if gap.after == 0 { known } else { missing <= durable && !begun.contains(&missing) };
             if gap.inside && !begun.contains(&missing) || lost {
                 found.report.damaged(log, segment, gap.at, Damage::Head);
+                lost_any = true;
             } else if !begun.contains(&missing) && (gap.after == last || gap.after == 0) {
                 found.report.torn.push((log, place(gap.at)));
             }
@@ -324,12 +321,11 @@ fn read_log(
         let room = Room { segment, at: used_to.next_multiple_of(TEAR_UNIT), end: len };
         if Some(segment) == newest {
             resume.active = Some(room);
-        } else if used_to == SEGMENT_HEAD as u64 && !file.scan.gaps.iter().any(|gap| gap.inside) {
+        } else if used_to == SEGMENT_HEAD as u64 && !lost_any {
             resume.spare.push(room);
         }
     }
     if let Some(slot) = found.logs.get_mut(log.index()) {
-        resume.highest = harvest.highest;
         *slot = resume;
     }
     Ok(())
@@ -365,6 +361,27 @@ fn fill(files: &dyn Files, log: CoreId, segment: SegmentNo, at: u64, page: &mut 
 }
 
 impl Harvest {
+    /// Takes in what is readable of a group, and counts the rest.
+    fn group(
+        &mut self,
+        page: &[u8],
+        log: CoreId,
+        segment: SegmentNo,
+        salt: u32,
+        group: &FoundGroup,
+        report: &mut RecoveryReport,
+    ) {
+        self.highest = self.highest.max(group.head.highest);
+        let at = usize::try_from(group.at).unwrap_or(usize::MAX);
+        scan::records(page, at, &group.head, segment, salt, |place, record| match record {
+            Ok(view) => {
+                report.records += 1;
+                self.record(page, place, &view);
+            }
+            Err(damage) => report.damaged(log, segment, place.octets(), damage),
+        });
+    }
+
     fn record(&mut self, page: &[u8], place: Place, view: &View) {
         self.highest = self.highest.max(view.head.stamp);
         let owner = view.owner.of(page);

@@ -48,11 +48,14 @@ pub(super) fn groups(octets: &[u8], segment: SegmentNo, salt: u32) -> Scan {
             at = usize::try_from(declared.max(at as u64 + TEAR_UNIT)).unwrap_or(octets.len());
             continue;
         }
-        let rest = &octets[at..];
-        let Some(octet) = rest.iter().position(|octet| *octet != 0) else { break };
+        // Zeros are room not written yet: mostly all of it, so they are passed over in large steps.
+        let is_zero = |unit: &&[u8]| unit.iter().fold(0, |any, octet| any | octet) == 0;
         let gap = at as u64;
-        // Resynchronise at the next multiple of the tear unit that holds a header, and not before the first octet that is not zero.
-        at += octet / TEAR_UNIT as usize * TEAR_UNIT as usize;
+        at += octets[at..].chunks(TEAR_UNIT as usize).take_while(is_zero).map(<[u8]>::len).sum::<usize>();
+        if at >= octets.len() {
+            break;
+        }
+        // Resynchronise at the next multiple of the tear unit that holds a header.
         while at + GROUP_HEAD <= octets.len() && group_at(octets, at, segment, salt).is_none() {
             at += TEAR_UNIT as usize;
         }

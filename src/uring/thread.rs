@@ -127,11 +127,9 @@ where
     std::thread::Builder::new().name(format!("core-{}", spec.core.0)).spawn(move || {
         let _guard = AbortOnPanic;
         let core = spec.core;
-        let event = match run(spec, &events) {
-            Ok(()) => CoreEvent::Ended(core),
-            Err(error) => CoreEvent::Failed(core, error),
-        };
-        let _ = events.send(event);
+        if let Err(error) = run(spec, &events) {
+            let _ = events.send(CoreEvent::Failed(core, error));
+        }
     })
 }
 
@@ -194,6 +192,8 @@ fn run<M: Mind + 'static, F: FnOnce() -> M>(spec: CoreSpec<F>, events: &Sender<C
         if tokio_uring::spawn(ground.turns(mind)).await.is_err() {
             std::process::abort();
         }
+        // Said here, not when the runtime is gone: its end waits for accepts and receives that nobody can take back (design 5).
+        let _ = events.send(CoreEvent::Ended(spec.core));
         Ok(())
     })
 }

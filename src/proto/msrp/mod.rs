@@ -6,6 +6,7 @@
 
 pub mod chunk;
 pub mod coverage;
+mod message;
 pub mod patience;
 pub mod receiver;
 pub mod sender;
@@ -14,4 +15,5 @@ pub mod transactions;
 pub mod window;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;

@@ -4,7 +4,7 @@
 //! [`super::session`].
 
 use super::chunk::{CHUNK_MIN, WHOLE_MAX, chunk_len, closes_early};
-use super::coverage::Coverage;
+use super::message::{Fate, Message};
 use super::patience::Patience;
 use super::session::{Outgoing, SessionSetup};
 use super::transactions::{Carries, Transaction, Transactions};
@@ -26,33 +26,6 @@ const PIECES_SPARE: usize = 8;
 /// Numbers tried for a transaction whose id may not occur in a body. The session's part is random and unknown to the
 /// author, so one collision is already a chance of 2^-64 per place.
 const NUMBERS_TRIED: usize = 64;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
-    /// Being sent, or waiting for it.
-    Open,
-    /// Refused in the middle: an empty chunk with `#` is due.
-    GivenUp,
-    /// Delivered or refused; nothing more is due.
-    Settled,
-}
-
-#[derive(Debug)]
-struct Message {
-    outgoing: Outgoing,
-    /// Octets framed.
-    sent: usize,
-    /// All octets framed.
-    framed: bool,
-    /// Chunks not answered.
-    unanswered: u32,
-    /// The session's part of our ids stands behind hyphens in the body: each id is looked for before it is used.
-    careful: bool,
-    /// Takes a place of the window.
-    in_flight: bool,
-    fate: Fate,
-    reported: Coverage,
-}
 
 /// An answer, matched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,16 +100,7 @@ impl Sender {
     pub(super) fn offer(&mut self, outgoing: Outgoing) {
         assert!(outgoing.body.end() <= outgoing.page.len(), "a body lies inside its page");
         self.octets_waiting += outgoing.body.len();
-        self.messages.push_back(Message {
-            outgoing,
-            sent: 0,
-            framed: false,
-            unanswered: 0,
-            careful: false,
-            in_flight: false,
-            fate: Fate::Open,
-            reported: Coverage::default(),
-        });
+        self.messages.push_back(Message::new(outgoing));
     }
 
     /// Messages that could be used: free places of the window and half a window ahead, less what waits already.

@@ -323,6 +323,12 @@ impl Session {
         }
     }
 
+    /// The peer's first request came, and was answered 200, before its SIP answer made this session: octets may flow.
+    pub fn bound_early(&mut self) {
+        self.is_open = true;
+        self.bound = true;
+    }
+
     /// Content of the peer's current request. It is dropped: we offered `sendonly`.
     pub fn data(&mut self, octets: &[u8]) {
         self.receiver.data(octets);

@@ -162,9 +162,12 @@ fn judge(sdp: &[u8]) -> Result<Answer, AnswerFault> {
     })
 }
 
+/// Host and port.
+type Hop = (Vec<u8>, u16);
+
 /// The path with single spaces, and the first hop's host and port.
 //= RFC 4975 8.2: MSRP URIs included in an SDP offer or answer MUST include explicit port numbers
-fn judge_path(path: &[u8]) -> Result<(Vec<u8>, (Vec<u8>, u16)), AnswerFault> {
+fn judge_path(path: &[u8]) -> Result<(Vec<u8>, Hop), AnswerFault> {
     let mut out = Vec::with_capacity(path.len());
     let mut first = None;
     for (n, text) in uri::uris(path).enumerate() {
@@ -242,6 +245,7 @@ fn lists(list: &[Vec<u8>], media_type: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -346,3 +346,7 @@ fn begins_msrp(octets: &[u8]) -> bool {
     const WORD: &[u8] = b"MSRP ";
     octets.starts_with(WORD) || WORD.starts_with(octets)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -241,6 +241,7 @@ fn is_host_octet(octet: u8) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

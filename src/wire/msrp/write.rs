@@ -247,3 +247,76 @@ pub fn decimal(out: &mut Vec<u8>, number: u64) {
     }
     out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_patched_in_its_fixed_places() {
+        let template = HeadTemplate::new(b"msrp://b:1/x;tcp", b"msrp://a:1/y;tcp", true);
+        let tid = Tid::new(*b"0123456789abcdef", 0xbeef);
+        let mut out = b"before".to_vec();
+        let range = ByteRange { start: 1, end: None, total: Some(1_234_567) };
+        template.write(&mut out, &tid, b"01jq8z4m7v5c2t9x3h6k0d1b2w", range, b"text/plain");
+        end_line(&mut out, &tid.0, b'+');
+        let expected = "beforeMSRP 0123456789abcdefbeef SEND\r\nTo-Path: msrp://b:1/x;tcp\r\n\
+            From-Path: msrp://a:1/y;tcp\r\nMessage-ID: 01jq8z4m7v5c2t9x3h6k0d1b2w\r\nSuccess-Report: yes\r\n\
+            Byte-Range: 1-*/1234567\r\nContent-Type: text/plain\r\n\r\n\r\n-------0123456789abcdefbeef+\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(Tid::number_of(&tid.0), Some(0xbeef));
+        assert_eq!(Tid::number_of(b"0123456789abcdefBEEF"), None);
+        assert_eq!(Tid::number_of(b"beef"), None);
+    }
+
+    #[test]
+    fn the_bodiless_send_has_no_blank_line_and_no_content_type() {
+        let template = HeadTemplate::new(b"msrp://b:1/x;tcp", b"msrp://a:1/y;tcp", false);
+        let mut out = Vec::new();
+        template.write_bodiless(&mut out, &Tid::new(*b"0123456789abcdef", 1), b"01jq8z4m7v5c2t9x3h6k0d1b2w");
+        let expected = "MSRP 0123456789abcdef0001 SEND\r\nTo-Path: msrp://b:1/x;tcp\r\nFrom-Path: msrp://a:1/y;tcp\r\n\
+            Message-ID: 01jq8z4m7v5c2t9x3h6k0d1b2w\r\nByte-Range: 1-0/0\r\n-------0123456789abcdef0001$\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn responses_and_reports_have_the_form_of_the_examples() {
+        let mut out = Vec::new();
+        response(
+            &mut out,
+            b"d93kswow",
+            200,
+            b"msrp://alicepc.example.com:7777/iau39soe2843z;tcp",
+            b"msrp://bob.example.com:8888/9di4eae923wzd;tcp",
+        );
+        let expected = "MSRP d93kswow 200 OK\r\nTo-Path: msrp://alicepc.example.com:7777/iau39soe2843z;tcp\r\n\
+            From-Path: msrp://bob.example.com:8888/9di4eae923wzd;tcp\r\n-------d93kswow$\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let mut out = Vec::new();
+        report(
+            &mut out,
+            &Report {
+                tid: b"dkei38sd",
+                to_path: b"msrp://alicepc.example.com:7777/iau39soe2843z;tcp",
+                from_path: b"msrp://bob.example.com:8888/9di4eae923wzd;tcp",
+                message_id: b"12339sdqwer",
+                range: ByteRange { start: 1, end: Some(106), total: Some(106) },
+                status: 200,
+            },
+        );
+        let expected = "MSRP dkei38sd REPORT\r\nTo-Path: msrp://alicepc.example.com:7777/iau39soe2843z;tcp\r\n\
+            From-Path: msrp://bob.example.com:8888/9di4eae923wzd;tcp\r\nMessage-ID: 12339sdqwer\r\n\
+            Byte-Range: 1-106/106\r\nStatus: 000 200 OK\r\n-------dkei38sd$\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn decimals_are_the_usual_ones() {
+        for number in [0, 1, 9, 10, 99, 100, 2048, u64::MAX] {
+            let mut out = Vec::new();
+            decimal(&mut out, number);
+            assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
+    }
+}

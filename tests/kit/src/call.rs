@@ -149,7 +149,7 @@ impl Call {
         let right = message.cseq() > self.request().cseq()
             && message.tag("From") == self.request().tag("From")
             && message.tag("To") == Some(self.tag.as_str())
-            && uri_of(message.uri()) == uri_of(&self.contact);
+            && message.uri() == uri_of(&self.contact);
         if !right {
             self.log.fail(format!(
                 "a request of the dialog has a higher CSeq, its tags, and goes to our Contact {}:\n{message:?}",

@@ -1,0 +1,199 @@
+//! From what lies on disk to what each core begins with: manifest, recovery, and the news of it for the operator.
+
+use crate::base::clock::Now;
+use crate::base::net::CoreId;
+use crate::engine::core::Core;
+use crate::engine::setup::{Birth, Setup};
+use crate::store::directory::Directory;
+use crate::store::disk::{DiskFault, SegmentNo};
+use crate::store::log::{Log, LogSetup};
+use crate::store::manifest::{Manifest, RESERVATION};
+use crate::store::recovery::{self, Files, RecoveryFault, RecoveryReport};
+use crate::store::segments::Segments;
+use crate::store::stamp::Stamps;
+use crate::uring::data_dir::DataDir;
+use crate::uring::disk;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often it is looked whether segment numbers run low. A reservation is 4,096 segments of 64 MiB; its last quarter lasts
+/// a disk of 1 GB/s longer than a minute.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Why what is stored cannot be used.
+#[derive(Debug)]
+pub enum BirthFault {
+    /// The manifest cannot be read or written.
+    Manifest(io::Error),
+    /// The manifest is not one, or of another version.
+    ForeignManifest(String),
+    /// There are logs and no manifest to read them with.
+    NoManifest,
+    /// The logs cannot be used.
+    Recovery(RecoveryFault),
+    /// No random numbers.
+    Chance,
+}
+
+impl fmt::Display for BirthFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BirthFault::Manifest(error) => {
+                write!(f, "cannot read or write the manifest: {error}; look at the disk below data_dir")
+            }
+            BirthFault::ForeignManifest(why) => {
+                write!(f, "data_dir/manifest is not one of this deferd's ({why}); give it another server.data_dir, or restore the file")
+            }
+            BirthFault::NoManifest => f.write_str(
+                "data_dir holds logs and no manifest: without its key they cannot be read; restore data_dir/manifest from a \
+                 backup, or move the logs away to begin anew",
+            ),
+            BirthFault::Recovery(fault) => match fault {
+                RecoveryFault::List(fault) => write!(f, "cannot list the logs: {fault:?}; look at the disk below data_dir"),
+                RecoveryFault::Sync { log, segment, fault } => write!(
+                    f,
+                    "cannot make segment {} of log {} durable: {fault:?}; look at the disk below data_dir",
+                    segment.0, log.0
+                ),
+                RecoveryFault::Version { log, segment, version } => write!(
+                    f,
+                    "segment {} of log {} is of format version {version}, written by another deferd; run that one",
+                    segment.0, log.0
+                ),
+                RecoveryFault::SegmentTwice(segment) => write!(
+                    f,
+                    "two files claim to be segment {}: a copied log lies below data_dir; take the copy away",
+                    segment.0
+                ),
+                RecoveryFault::SegmentTooLong { log, segment, octets } => write!(
+                    f,
+                    "segment {} of log {} has {octets} octets, more than any segment; it is not deferd's, take it away",
+                    segment.0, log.0
+                ),
+                RecoveryFault::TooManyUsers { room } => {
+                    write!(f, "more than {room} users have messages stored; raise limits.users")
+                }
+            },
+            BirthFault::Chance => f.write_str("the system gives no random numbers"),
+        }
+    }
+}
+
+impl Files for DataDir {
+    fn list(&self) -> Result<Vec<(CoreId, SegmentNo, u64)>, DiskFault> {
+        self.segments().map_err(|error| disk::fault(&error))
+    }
+
+    fn read_at(&self, log: CoreId, segment: SegmentNo, at: u64, buffer: &mut [u8]) -> Result<usize, DiskFault> {
+        DataDir::read_at(self, log, segment, at, buffer).map_err(|error| disk::fault(&error))
+    }
+
+    fn sync(&self, log: CoreId, segment: SegmentNo) -> Result<(), DiskFault> {
+        self.open_segment(log, segment).and_then(|file| file.sync_data()).map_err(|error| disk::fault(&error))
+    }
+}
+
+/// Reads what is stored; gives, per core, what builds its mind on its own thread.
+///
+/// # Errors
+/// What is stored cannot be used; nothing was changed but the manifest's reservation.
+pub fn recover(
+    data: &Arc<DataDir>,
+    setups: Vec<Setup>,
+    now: Now,
+) -> Result<Vec<impl FnOnce() -> Core + Send + 'static + use<>>, BirthFault> {
+    let begun = Instant::now();
+    let cores = u16::try_from(setups.len()).unwrap_or(u16::MAX);
+    let users = setups.first().map_or(0, |setup| setup.limits.users);
+    let found = read_manifest(data)?;
+    let (key, reserved_from) = match found {
+        Some(manifest) => (manifest.key, manifest.reserved_to),
+        None => {
+            let mut key = [0; 16];
+            getrandom::fill(&mut key).map_err(|_| BirthFault::Chance)?;
+            (key, 0)
+        }
+    };
+    let directory = Arc::new(Directory::new(users, cores, key));
+    let mut recovered = recovery::recover(data.as_ref(), &directory, cores).map_err(BirthFault::Recovery)?;
+    let reserved_to = recovered.next_segment.max(reserved_from).saturating_add(RESERVATION);
+    write_manifest(data, key, reserved_to)?;
+    let segments = recovered.segments(reserved_from, reserved_to, key);
+    tell(&recovered.report, begun.elapsed());
+    reserve_ahead(data.clone(), segments.clone(), key);
+
+    let homes = recovered.homes.drain(..);
+    let logs = recovered.logs.drain(..);
+    let mut minds = Vec::new();
+    for ((setup, home), resume) in setups.into_iter().zip(homes).zip(logs) {
+        let log = LogSetup {
+            core: setup.core,
+            segment_octets: setup.limits.segment_octets,
+            commit_octets: setup.limits.commit_octets,
+        };
+        let birth = Birth {
+            log: Log::new(log, resume, segments.clone()),
+            nodes: directory.nodes(setup.core).ok_or(BirthFault::Chance)?,
+            directory: directory.clone(),
+            segments: segments.clone(),
+            stamps: Stamps::new(setup.core, recovered.highest_stamp, now),
+            home,
+        };
+        minds.push(move || Core::new(setup, birth, now));
+    }
+    Ok(minds)
+}
+
+fn read_manifest(data: &DataDir) -> Result<Option<Manifest>, BirthFault> {
+    match data.read_manifest().map_err(BirthFault::Manifest)? {
+        Some(octets) => {
+            Manifest::decode(&octets).map(Some).map_err(|fault| BirthFault::ForeignManifest(format!("{fault:?}")))
+        }
+        None if data.segments().map_err(BirthFault::Manifest)?.is_empty() => Ok(None),
+        None => Err(BirthFault::NoManifest),
+    }
+}
+
+fn write_manifest(data: &DataDir, key: [u8; 16], reserved_to: u32) -> Result<(), BirthFault> {
+    data.write_manifest(&Manifest { key, reserved_to }.encode()).map_err(BirthFault::Manifest)
+}
+
+/// Says what was found, damage with its place.
+fn tell(report: &RecoveryReport, took: Duration) {
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let (segments, messages, users, octets) = (report.segments, report.messages, report.users, report.octets);
+    tracing::info!(segments, octets, messages, users, torn = report.torn.len(), took_ms, "recovered");
+    for found in &report.damage {
+        tracing::error!(
+            log = found.log.0,
+            segment = found.place.segment.0,
+            at = found.place.octets(),
+            damage = ?found.damage,
+            "a stored record is damaged and was skipped; its neighbours are not affected"
+        );
+    }
+    if report.damaged > report.damage.len() as u64 {
+        tracing::error!(damaged = report.damaged, "more damage was found than is listed: replace the disk");
+    }
+}
+
+/// Keeps segment numbers ahead of need: each may be used only when the manifest on disk allows it.
+fn reserve_ahead(data: Arc<DataDir>, segments: Arc<Segments>, key: [u8; 16]) {
+    let spawned = std::thread::Builder::new().name("manifest".into()).spawn(move || {
+        loop {
+            std::thread::sleep(LOOK);
+            if segments.is_low() {
+                let reserved_to = segments.next().saturating_add(RESERVATION);
+                match write_manifest(&data, key, reserved_to) {
+                    Ok(()) => segments.extend(reserved_to),
+                    Err(fault) => tracing::error!("{fault}"),
+                }
+            }
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "no thread for the manifest: deposits end when the reserved segments are full");
+    }
+}
