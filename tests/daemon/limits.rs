@@ -242,9 +242,10 @@ fn connections_beyond_the_limit_are_refused_and_those_inside_served() {
     let mut scene = Scene::with(options().line("limits", "connections = 64"));
     let deposited = deposits(&scene, BOB, 3, 100);
     let flood: Vec<TcpStream> = (0..200).filter_map(|_| TcpStream::connect(scene.sip()).ok()).collect();
-    let turned_away = flood.iter().filter(|stream| {
+    let turned_away = flood.iter().filter(|&open| {
+        let mut stream: &TcpStream = open;
         stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout can be set");
-        matches!((*stream).read(&mut [0; 16]), Ok(0))
+        matches!(stream.read(&mut [0; 16]), Ok(0))
     });
     assert!(turned_away.count() >= 100, "about 64 of {} find room", flood.len());
     // Datagrams need no connection.

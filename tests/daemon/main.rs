@@ -3,6 +3,8 @@
 //! What a simulator can do better (torn writes, lost datagrams, every interleaving) is in `tests/sim`. `DEFERD_SEED` plays a
 //! round of chance again, `DEFERD_ROUNDS` makes the long tests longer.
 
+#![allow(clippy::expect_used)]
+
 mod cores;
 mod disk;
 mod kill_nine;
