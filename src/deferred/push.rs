@@ -67,6 +67,8 @@ pub enum End {
     GiveUp,
     /// Two requests crossed: try again in a moment.
     Glare,
+    /// The client came back by another way while the INVITE went out by the old one: again, at once.
+    Moved,
 }
 
 /// A push that is over.
@@ -384,6 +386,16 @@ impl Pushes {
             cx.asks.push_back(Ask::Pump(conn));
         }
         self.bye(cx, key);
+    }
+
+    /// The user published over `flow`. An INVITE that still rings elsewhere is cancelled, so that the next goes where the user
+    /// is; it begins when this one is over, for there are never two.
+    pub fn moved(&mut self, cx: &mut Cx, user: UserId, flow: Flow) {
+        let Some(&key) = self.by_user.get(&user) else { return };
+        let Some(push) = self.live.get(key) else { return };
+        if push.stage == Stage::Inviting && push.call.flow != flow && !cx.has_proxy() {
+            self.hang_up(cx, key, End::Moved);
+        }
     }
 
     /// Sends the BYE of an established dialog.
