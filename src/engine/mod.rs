@@ -6,5 +6,8 @@ pub mod input;
 pub mod letters;
 pub mod setup;
 
+mod addresses;
+mod commits;
 mod conns;
+mod intake;
 mod route;
