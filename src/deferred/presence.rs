@@ -5,12 +5,13 @@
 
 use super::cx::{Commit, Cx, Published, Reply, Timer};
 use super::identity::Address;
+use super::kept::{decode, encode};
 use super::push::{End, Ended, Pushes};
 use super::respond::{self, Refusal};
 use super::users::{self, Users};
 use super::{outcome, policy::Policy};
 use crate::base::clock::{Tick, Wall};
-use crate::base::net::{Flow, SocketId};
+use crate::base::net::Flow;
 use crate::base::timers::TimerKey;
 use crate::proto::sip::publication::{Publications, PublishRequest, Refusal as Unpublished};
 use crate::store::record::StateKind;
@@ -18,7 +19,6 @@ use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::{pidf, settings};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Event packages as [`Publications`] counts them.
@@ -432,62 +432,5 @@ fn value_of(cx: &Cx, message: &Message, event: u8, body: &[u8], owner: &Address)
         Some(true) => Ok(YES),
         Some(false) => Ok(NO),
         None => Ok(SILENT),
-    }
-}
-
-/// Version of the octets below.
-const VERSION: u8 = 1;
-
-/// `version, flow (text with its length), wish (0 none, 1 yes, 2 no) and its time, publications`.
-fn encode(out: &mut Vec<u8>, flow: Option<Flow>, wish: Option<(bool, Wall)>, publications: &Publications) {
-    out.push(VERSION);
-    let text = match flow {
-        Some(Flow::Datagram { socket, peer }) => format!("udp {} {peer}", socket.0),
-        Some(Flow::Stream { core, conn, peer }) => format!("tcp {} {} {peer}", core.0, conn.0),
-        None => String::new(),
-    };
-    out.push(text.len() as u8);
-    out.extend_from_slice(text.as_bytes());
-    let (mark, when) = match wish {
-        None => (0, Wall(0)),
-        Some((true, when)) => (1, when),
-        Some((false, when)) => (2, when),
-    };
-    out.push(mark);
-    out.extend_from_slice(&when.0.to_le_bytes());
-    publications.encode(out);
-}
-
-type Kept = (Option<Flow>, Option<(bool, Wall)>, Publications);
-
-fn decode(octets: &[u8]) -> Option<Kept> {
-    let (&version, rest) = octets.split_first()?;
-    if version != VERSION {
-        return None;
-    }
-    let (&len, rest) = rest.split_first()?;
-    let (text, rest) = rest.split_at_checked(usize::from(len))?;
-    let flow = decode_flow(std::str::from_utf8(text).ok()?);
-    let (&mark, rest) = rest.split_first()?;
-    let (when, rest) = rest.split_first_chunk::<8>()?;
-    let when = Wall(u64::from_le_bytes(*when));
-    let wish = match mark {
-        1 => Some((true, when)),
-        2 => Some((false, when)),
-        _ => None,
-    };
-    Some((flow, wish, Publications::decode(rest).ok()?))
-}
-
-/// Only a datagram's flow outlives the daemon.
-fn decode_flow(text: &str) -> Option<Flow> {
-    let mut words = text.split(' ');
-    match words.next()? {
-        "udp" => {
-            let socket = SocketId(words.next()?.parse().ok()?);
-            let peer: SocketAddr = words.next()?.parse().ok()?;
-            Some(Flow::Datagram { socket, peer })
-        }
-        _ => None,
     }
 }
