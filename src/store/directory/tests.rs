@@ -94,7 +94,14 @@ fn cores_that_deposit_while_home_closes_lose_nothing() {
                 let mut nodes = directory.nodes(CoreId(core)).unwrap();
                 for n in 0..EACH {
                     let address = [b'u', (n % 20) as u8];
-                    let user = directory.reserve(&address, 64, NO_QUOTA).unwrap();
+                    // Full for a moment: while a preempted thread holds its epoch, closed entries cannot be used again.
+                    let user = loop {
+                        match directory.reserve(&address, 64, NO_QUOTA) {
+                            Ok(user) => break user,
+                            Err(refusal) => assert_eq!(refusal, Refusal::DirectoryFull),
+                        }
+                        thread::yield_now();
+                    };
                     if n % 16 == 0 {
                         directory.release(user, 1, 64);
                         continue;
