@@ -2,10 +2,13 @@
 
 use super::cx::{Ask, Cx};
 use super::invite;
-use super::push::{End, Ended, GOODBYE, Late, Pushes, Role, Stage};
+use super::push::{End, Ended, GOODBYE, Late, Left, Pushes, Role, Stage};
 use super::users::Users;
 use crate::base::arena::Key;
+use crate::base::clock::Tick;
+use crate::base::net::Flow;
 use crate::proto::msrp::session::Session;
+use crate::store::directory::UserId;
 use crate::wire::sip::names::Method;
 
 impl Pushes {
@@ -13,9 +16,16 @@ impl Pushes {
     ///
     //= 12.2.2.5: after sending all the deferred messages, the IM Server shall send a SIP BYE
     pub(super) fn end_if_done(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
-        let Some(push) = self.live.get(key) else { return };
-        let quiet = push.stage == Stage::Sending
-            && !push.loading
+        let Some(push) = self.live.get_mut(key) else { return };
+        if push.stage != Stage::Sending {
+            return;
+        }
+        // Behind a relay a message is delivered when it was reported, and a REPORT may never come: not waited for without end.
+        let unreported = push.session.as_ref().is_some_and(|session| session.is_idle() && session.unreported() > 0);
+        if unreported != (push.until != Tick::NEVER) {
+            push.until = if unreported { cx.now.tick + cx.policy.report_wait } else { Tick::NEVER };
+        }
+        let quiet = !push.loading
             && push.in_flight.is_empty()
             && push.delivered.is_empty()
             && push.retiring.is_empty()
@@ -56,6 +66,16 @@ impl Pushes {
             cx.asks.push_back(Ask::Pump(conn));
         }
         self.bye(cx, key);
+    }
+
+    /// The user published over `flow`. An INVITE that still rings elsewhere is cancelled, so that the next goes where the user
+    /// is; it begins when this one is over, for there are never two.
+    pub fn moved(&mut self, cx: &mut Cx, user: UserId, flow: Flow) {
+        let Some(&key) = self.by_user.get(&user) else { return };
+        let Some(push) = self.live.get(key) else { return };
+        if push.stage == Stage::Inviting && push.call.flow != flow && !cx.has_proxy() {
+            self.hang_up(cx, key, End::Moved);
+        }
     }
 
     /// Sends the BYE of an established dialog.
@@ -104,7 +124,11 @@ impl Pushes {
                 self.late_order.push_back((cx.now.tick + GOODBYE, txn));
             }
         }
-        self.left.push((push.user, std::mem::take(&mut push.delivered)));
+        self.left.push(Left {
+            user: push.user,
+            delivered: std::mem::take(&mut push.delivered),
+            refused: std::mem::take(&mut push.refused),
+        });
         if let Some(conn) = push.conn
             && let Some(link) = self.links.get_mut(&conn)
         {
@@ -114,7 +138,7 @@ impl Pushes {
             }
         }
         tracing::debug!(owner = ?push.call.owner, ?end, "push ended");
-        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious });
+        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped });
     }
 
     /// The pushes that ended since the last call.

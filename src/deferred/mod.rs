@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`deposit`], [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
-//! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE and what its answers mean, and how a push ends |
-//! | [`deliver`] | 12.2.2.5 Pushing Deferred Messages |
+//! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE, what its answers mean, how a push ends |
+//! | [`deliver`], [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
 pub mod cx;
@@ -20,6 +20,7 @@ pub mod outcome;
 pub mod policy;
 pub mod presence;
 pub mod push;
+pub mod refusals;
 pub mod respond;
 pub mod signal;
 pub mod users;

@@ -7,6 +7,7 @@ use super::cx::{Cx, Timer};
 use super::identity::Address;
 use super::invite::Call;
 use super::policy::Media;
+use super::refusals::Refusal;
 use super::users::Users;
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
@@ -67,6 +68,8 @@ pub enum End {
     GiveUp,
     /// Two requests crossed: try again in a moment.
     Glare,
+    /// The client came back by another way while the INVITE went out by the old one: again, at once.
+    Moved,
 }
 
 /// A push that is over.
@@ -78,6 +81,16 @@ pub struct Ended {
     pub end: End,
     /// The client lost or delayed answers: its next session goes one at a time (spec 21.4).
     pub cautious: bool,
+    /// Messages it did not take: they wait for the next trigger, and are no reason for a push of their own.
+    pub skipped: HashSet<Place>,
+}
+
+/// What a push that is over leaves to its user's list.
+pub(super) struct Left {
+    pub(super) user: UserId,
+    /// Answered 200, tombstone not yet appended.
+    pub(super) delivered: Vec<Place>,
+    pub(super) refused: Vec<(Place, Refusal)>,
 }
 
 /// Which transaction of a push a response belongs to.
@@ -120,6 +133,8 @@ pub(super) struct Push {
     pub(super) in_flight: HashMap<Place, Locator>,
     /// Not for this session: refused, too large, damaged.
     pub(super) skipped: HashSet<Place>,
+    /// Of those, the ones to be counted against the message.
+    pub(super) refused: Vec<(Place, Refusal)>,
     pub(super) loading: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Place>,
@@ -161,8 +176,8 @@ pub struct Pushes {
     pub(super) late: HashMap<ClientKey, Late>,
     pub(super) late_order: VecDeque<(Tick, ClientKey)>,
     pub(super) ended: Vec<Ended>,
-    /// Users whose push is over, with what was answered and not yet written off.
-    pub(super) left: Vec<(UserId, Vec<Place>)>,
+    /// Of pushes that are over.
+    pub(super) left: Vec<Left>,
     pub(super) touched: Vec<Key>,
     pub(super) events: Vec<SessionEvent>,
 }
@@ -253,6 +268,7 @@ impl Pushes {
                 reached: Stamp(0),
                 in_flight: HashMap::new(),
                 skipped: HashSet::new(),
+                refused: Vec::new(),
                 loading: false,
                 delivered: Vec::new(),
                 retiring: HashSet::new(),
@@ -322,7 +338,10 @@ impl Pushes {
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
-        for (user, delivered) in std::mem::take(&mut self.left) {
+        for Left { user, delivered, refused } in std::mem::take(&mut self.left) {
+            for (place, refusal) in refused {
+                users.refused(place, refusal);
+            }
             users.write_off(cx, user, delivered);
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
@@ -368,7 +387,8 @@ impl Pushes {
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
-                Stage::Sending => {}
+                //= 2.4: behind a relay, without the REPORT 000 200 delivery is not confirmed: the message waits on
+                Stage::Sending => self.hang_up(cx, key, End::Transient(None)),
             }
         }
         self.session_turn(cx, key);
