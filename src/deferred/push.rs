@@ -1,4 +1,4 @@
-//! The push: every message that waits for a user, over one MSRP session (12.2.2.2, 12.2.2.5; spec 6.3).
+//! The push: every message that waits for a user, over one MSRP session (12.2.2.2, 12.2.2.5).
 //!
 //! This file holds the life of a push: how it begins, what it waits for, and when it is over. Its SIP side is in
 //! [`super::signal`], its MSRP side in [`super::deliver`], its end in `goodbye`.
@@ -27,7 +27,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// After a CANCEL the INVITE must have ended by then (64*T1, spec 6.3), and a BYE likewise.
+/// After a CANCEL the INVITE must have ended by then (64*T1, RFC 3261 9.1), and a BYE likewise.
 pub(super) const GOODBYE: Duration = Duration::from_secs(32);
 
 /// Where a push stands. Its messages leave the queue only by tombstones; whatever happens here, they are safe.
@@ -79,7 +79,7 @@ pub struct Ended {
     pub owner: Address,
     /// How.
     pub end: End,
-    /// The client lost or delayed answers: its next session goes one at a time (spec 21.4).
+    /// The client lost or delayed answers: its next session goes one at a time.
     pub cautious: bool,
     /// Messages it did not take: they wait for the next trigger, and are no reason for a push of their own.
     pub skipped: HashSet<Place>,
@@ -314,7 +314,7 @@ impl Pushes {
         }
     }
 
-    /// A user has new messages: a push under way takes them along (spec 7.7).
+    /// A user has new messages: a push under way takes them along.
     pub fn arrived(&mut self, users: &Users, user: UserId) -> bool {
         let Some(&key) = self.by_user.get(&user) else { return false };
         if let Some(push) = self.live.get_mut(key) {
@@ -383,11 +383,11 @@ impl Pushes {
         push.armed = None;
         if push.until <= now {
             match push.stage {
-                // Nobody answered within `Expires`: CANCEL (spec 6).
+                // Nobody answered within `Expires`: CANCEL.
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
-                //= 2.4: behind a relay, without the REPORT 000 200 delivery is not confirmed: the message waits on
+                // Behind a relay, without the REPORT 000 200, delivery is not confirmed: the message waits on.
                 Stage::Sending => self.hang_up(cx, key, End::Transient(None)),
             }
         }
