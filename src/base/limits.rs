@@ -31,7 +31,7 @@ pub struct Limits {
     /// Octets queued for a log that is committing. Full: 503.
     pub commit_octets: usize,
     /// Octets that one connection may have given to the socket and not yet written: what an abort or a response waits
-    /// behind (spec 7.8).
+    /// behind.
     pub send_octets: usize,
     /// SIP octets that wait for one connection that does not drain. Full: it is closed.
     pub backlog_octets: usize,

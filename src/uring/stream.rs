@@ -337,7 +337,7 @@ async fn connect_in_time(fd: &SharedFd, to: SocketAddr) -> io::Result<()> {
 fn outgoing_socket(to: SocketAddr, bind: Option<SocketAddr>) -> io::Result<OwnedFd> {
     let socket = socket::stream(to)?;
     if let Some(bind) = bind.filter(|bind| bind.is_ipv4() == to.is_ipv4()) {
-        // Both options, as on the listener whose port this is (spec 21.2).
+        // Both options, as on the listener whose port this is (`manual::peers`).
         let shared = socket.set_reuse_address(true).and_then(|()| socket::set_reuse_port(&socket));
         if let Err(error) = shared.and_then(|()| socket.bind(&bind.into())) {
             tracing::debug!(%error, %bind, "cannot connect from our listening port, taking any");

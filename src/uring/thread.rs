@@ -192,7 +192,7 @@ fn run<M: Mind + 'static, F: FnOnce() -> M>(spec: CoreSpec<F>, events: &Sender<C
         if tokio_uring::spawn(ground.turns(mind)).await.is_err() {
             std::process::abort();
         }
-        // Said here, not when the runtime is gone: its end waits for accepts and receives that nobody can take back (design 5).
+        // Said here, not when the runtime is gone: its end waits for accepts and receives that nobody can take back.
         let _ = events.send(CoreEvent::Ended(spec.core));
         Ok(())
     })

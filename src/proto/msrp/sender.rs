@@ -1,4 +1,4 @@
-//! Frames messages as chunks and settles them (RFC 4975 5.1, 7.1, spec 7.5).
+//! Frames messages as chunks and settles them (RFC 4975 5.1, 7.1).
 //!
 //! Knows messages, chunks and the window. Does not know why a session begins or what an answer means for it: that is
 //! [`super::session`].
