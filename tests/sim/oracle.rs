@@ -85,6 +85,7 @@ struct Session {
 #[derive(Debug)]
 struct Call {
     user: usize,
+    cseq: u32,
     open: bool,
     tried: u64,
     answered: bool,
@@ -108,6 +109,8 @@ pub(crate) struct Oracle {
     wall_max: u64,
     /// A log of this life has failed: what it must not lose it still must not, but it need not forget.
     pub(crate) disk_hurt: bool,
+    /// A read has failed: what it was to bring is passed over until the next session.
+    pub(crate) unreadable: bool,
     pub(crate) max_sizes: BTreeMap<String, u64>,
 }
 
@@ -144,9 +147,10 @@ impl Oracle {
     }
 
     /// It leaves once more, in a transaction of its own.
-    pub(crate) fn sent_again(&mut self, number: u32) {
+    pub(crate) fn sent_again(&mut self, number: u32, expires_us: Option<u64>) {
         if let Some(message) = self.messages.get_mut(&number) {
             message.twin = true;
+            message.expires_us = message.expires_us.min(expires_us);
         }
     }
 
@@ -232,7 +236,11 @@ impl Oracle {
             let (id, since) = (String::from_utf8_lossy(id).into_owned(), call.tried);
             self.violation(format!("a second push for u{user} while {id}, tried at {since}, is under way"));
         }
-        self.calls.insert(call_id.to_vec(), Call { user, open: true, tried: now, answered: false, via });
+        // A repetition changes nothing: Timer B runs from the first. Another CSeq is another attempt.
+        let cseq = message.cseq().0;
+        if self.calls.get(call_id).is_none_or(|call| call.cseq != cseq) {
+            self.calls.insert(call_id.to_vec(), Call { user, cseq, open: true, tried: now, answered: false, via });
+        }
     }
 
     fn call_over(&mut self, call_id: &[u8]) {
@@ -246,7 +254,7 @@ impl Oracle {
     }
 
     /// A core hears octets on a SIP connection.
-    pub(crate) fn sip_up_stream(&mut self, core: CoreId, conn: ConnId, octets: &[u8]) {
+    pub(crate) fn sip_up_stream(&mut self, now: u64, core: CoreId, conn: ConnId, octets: &[u8]) {
         let (cut, buffer) =
             self.heard.entry((core, conn)).or_insert_with(|| (Cut::new(&Limits::default()), BytesMut::new()));
         buffer.extend_from_slice(octets);
@@ -258,11 +266,11 @@ impl Oracle {
                 Found::Message { len, .. } => whole.push(buffer.split_to(len)),
             }
         }
-        whole.iter().for_each(|octets| self.sip_up(octets));
+        whole.iter().for_each(|octets| self.sip_up(now, octets));
     }
 
     /// A core hears a SIP message.
-    pub(crate) fn sip_up(&mut self, octets: &[u8]) {
+    pub(crate) fn sip_up(&mut self, now: u64, octets: &[u8]) {
         self.count += 1;
         let Ok(message) = SipMessage::parse_datagram(Bytes::copy_from_slice(octets), &Limits::default()) else {
             return;
@@ -274,6 +282,7 @@ impl Oracle {
         } else if !message.is_request()
             && message.cseq().1 == Method::Invite
             && let Some(call) = self.calls.get_mut(&call_id)
+            && now < call.tried.saturating_add(32_000_000)
         {
             // It lives as long as the dialog does.
             call.tried = u64::MAX / 2;
@@ -368,7 +377,7 @@ impl Oracle {
                 && !self.may_have_expired(earlier)
                 && self.max_sizes.get(path).is_none_or(|&max| (earlier.body.len() as u64) + 200 < max)
         });
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = earlier.filter(|_| !self.unreadable) {
             let earlier = earlier.number;
             self.violation(format!(
                 "{path}: message {number} comes before {earlier}, which was accepted before it was sent"
@@ -473,6 +482,7 @@ impl Oracle {
     pub(crate) fn recovered(&mut self, now: u64, alive: &BTreeMap<u32, &[u8]>) {
         let mut wrong = Vec::new();
         let hurt = std::mem::take(&mut self.disk_hurt);
+        self.unreadable = false;
         for number in alive.keys() {
             match self.messages.get(number) {
                 None => wrong.push(format!("recovery finds message {number}, which nobody sent")),
