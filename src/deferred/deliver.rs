@@ -54,6 +54,7 @@ impl Pushes {
     /// The client answered: set the session up, and connect if that is ours to do (spec 6.2).
     pub(super) fn begin_session(&mut self, cx: &mut Cx, key: Key, answer: Answer) {
         let Some(push) = self.live.get_mut(key) else { return };
+        push.stage = Stage::Waiting;
         if !answer.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
             // Until other payloads exist (spec 6, 415/488) there is nothing this client could take.
             self.hang_up(cx, key, End::GiveUp);
@@ -81,7 +82,6 @@ impl Pushes {
         push.until = cx.now.tick + self.media.bind_timeout;
         match answer.connect_to {
             None => {
-                push.stage = Stage::Waiting;
                 // A client may connect and bind before its 200 has come to us by another way.
                 if push.conn.is_some() {
                     if let Some(session) = &mut push.session {
@@ -373,7 +373,7 @@ impl Pushes {
                     content_type: record.page.slice(record.body_type.range()),
                     body: record.body,
                     has_dash7: loaded.locator.flags().has(Flags::DASH7),
-                    text: false,
+                    text: loaded.locator.flags().has(Flags::TEXT),
                     page: record.page,
                 });
             }

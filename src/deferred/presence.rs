@@ -206,7 +206,13 @@ impl Presences {
     pub fn evaluate(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, owner: &Address, cause: Cause) {
         let Some(user) = self.users.get_mut(owner) else { return };
         let Some(id) = cx.directory.find(owner) else { return };
-        if pushes.is_running(id) || !users.has_new(id) {
+        if pushes.is_running(id) {
+            if let (Cause::Fresh | Cause::Refresh, Some(flow)) = (cause, user.flow) {
+                pushes.moved(cx, id, flow);
+            }
+            return;
+        }
+        if !users.has_new(id) {
             return;
         }
         let now = cx.now;
@@ -274,13 +280,17 @@ impl Presences {
                 user.hold = Hold::Until { at: now + wait, busy: false };
                 user.last_attempt = None;
             }
+            End::Moved => {
+                user.hold = Hold::Nothing;
+                user.last_attempt = None;
+            }
         }
         let next = match user.hold {
             Hold::Until { at, .. } => Some(at),
             _ => None,
         };
         self.watch(cx, &ended.owner, next);
-        if ended.end == End::Completed {
+        if matches!(ended.end, End::Completed | End::Moved) {
             // What came after the last look is pushed by a push of its own (spec 18b-5).
             self.evaluate(cx, users, pushes, &ended.owner, Cause::Arrival);
         }

@@ -67,6 +67,8 @@ pub enum End {
     GiveUp,
     /// Two requests crossed: try again in a moment.
     Glare,
+    /// The client came back by another way while the INVITE went out by the old one: again, at once.
+    Moved,
 }
 
 /// A push that is over.
@@ -142,11 +144,12 @@ pub(super) struct Link {
     pub(super) turn: usize,
 }
 
-/// What is still owed to a call that is over: the ACK for a 2xx that comes again.
-pub(super) struct Late {
-    pub(super) to_tag: Vec<u8>,
-    pub(super) ack: Bytes,
-    pub(super) flow: Flow,
+/// What is still owed to a call that is over.
+pub(super) enum Late {
+    /// The ACK for a 2xx that comes again.
+    Ack { to_tag: Vec<u8>, ack: Bytes, flow: Flow },
+    /// ACK and BYE for a 2xx to an INVITE that was given up.
+    Decline { request: Bytes, flow: Flow },
 }
 
 /// All pushes of the users at home on this core.
@@ -386,6 +389,21 @@ impl Pushes {
         self.bye(cx, key);
     }
 
+    /// The user published over `flow`. An INVITE that still rings elsewhere, perhaps on a connection that nobody holds any
+    /// more, is given up, so that the next goes where the user is. False when the push goes on as it is.
+    pub fn moved(&mut self, cx: &mut Cx, user: UserId, flow: Flow) -> bool {
+        let Some(&key) = self.by_user.get(&user) else { return false };
+        let Some(push) = self.live.get(key) else { return false };
+        if push.stage != Stage::Inviting || push.call.flow == flow || cx.has_proxy() {
+            return false;
+        }
+        if let Some(txn) = push.invite {
+            cx.sip.cancel(cx.now.tick, txn, &mut cx.dice);
+        }
+        self.finish(cx, key, End::Moved);
+        true
+    }
+
     /// Sends the BYE of an established dialog.
     pub(super) fn bye(&mut self, cx: &mut Cx, key: Key) {
         let Some(push) = self.live.get_mut(key) else { return };
@@ -426,11 +444,13 @@ impl Pushes {
         }
         if let Some(txn) = push.invite {
             self.by_txn.remove(&txn);
-            if let (Some(ack), Some(dialog)) = (push.ack.take(), &push.dialog) {
-                let late = Late { to_tag: dialog.remote_tag().to_vec(), ack, flow: push.call.flow };
-                self.late.insert(txn, late);
-                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
-            }
+            let flow = push.call.flow;
+            let late = match (push.ack.take(), &push.dialog) {
+                (Some(ack), Some(dialog)) => Late::Ack { to_tag: dialog.remote_tag().to_vec(), ack, flow },
+                _ => Late::Decline { request: push.request.clone(), flow },
+            };
+            self.late.insert(txn, late);
+            self.late_order.push_back((cx.now.tick + GOODBYE, txn));
         }
         self.left.push((push.user, std::mem::take(&mut push.delivered)));
         if let Some(conn) = push.conn

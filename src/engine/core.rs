@@ -13,12 +13,13 @@ use super::conns::{Conn, Conns, Cutter, Written};
 use super::effect::Effect;
 use super::input::{Input, Service};
 use super::letters::Letter;
+use super::meter::Publisher;
 use super::setup::{Birth, Setup, Transport};
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
 use crate::base::net::{ConnId, CoreId, Flow, SocketId};
 use crate::base::timers::Timers;
-use crate::deferred::cx::{Addresses, Ask, Commit, Counts, Cx, Reply, Timer};
+use crate::deferred::cx::{Addresses, Ask, Commit, Counts, Cx, Dial, Reply, Timer};
 use crate::deferred::deposit::Deposits;
 use crate::deferred::identity::Address;
 use crate::deferred::policy::Media;
@@ -58,6 +59,7 @@ pub struct Core {
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
     pub(super) cores: u16,
+    pub(super) meter: Option<Publisher>,
     setup: Setup,
     conns: Conns,
     sweeping: bool,
@@ -83,6 +85,7 @@ impl Core {
             stamps: birth.stamps,
             timers: Timers::new(),
             asks: VecDeque::new(),
+            dials: VecDeque::new(),
             disk: Vec::new(),
             commits: VecDeque::new(),
             counts: Counts::default(),
@@ -110,6 +113,7 @@ impl Core {
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
             cores: setup.cores,
+            meter: None,
             conns: Conns::new(&setup.limits),
             setup,
             sweeping: false,
@@ -212,6 +216,7 @@ impl Core {
             self.stopped = true;
             self.effects.push_back(Effect::Stopped);
         }
+        self.publish();
     }
 
     /// The next thing to do; call until `None` after each `turn`.
@@ -433,6 +438,7 @@ impl Core {
                 Upward::Cancel { .. } | Upward::Ack { .. } | Upward::Ended { .. } => {}
             }
         }
+        self.dial();
         while let Some(transmit) = self.cx.sip.poll_transmit() {
             self.transmit(transmit.flow, transmit.octets);
         }
@@ -444,26 +450,27 @@ impl Core {
             Flow::Datagram { socket, peer } => {
                 self.effects.push_back(Effect::SendDatagram { socket, to: peer, octets });
             }
-            Flow::Stream { core, conn, .. } if core == self.cx.core => {
-                // The connection may be one that a use case has asked for in this very turn.
-                let asked = |ask: &Ask| matches!(ask, Ask::Dial { conn: dialled, .. } if *dialled == conn);
-                if let Some(at) = self.cx.asks.iter().position(asked)
-                    && let Some(Ask::Dial { conn, to, bind, msrp }) = self.cx.asks.remove(at)
-                {
-                    self.dial(conn, to, bind, msrp);
+            Flow::Stream { core, conn, .. } if core == self.cx.core => match self.conns.write(conn, octets) {
+                Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
+                Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, conn),
+                Written::Overflow => {
+                    self.cx.counts.overloads += 1;
+                    self.hang_up(conn, true);
                 }
-                match self.conns.write(conn, octets) {
-                    Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
-                    Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, conn),
-                    Written::Overflow => {
-                        self.cx.counts.overloads += 1;
-                        self.hang_up(conn, true);
-                    }
-                }
-            }
+            },
             Flow::Stream { core, conn, .. } => {
                 self.effects.push_back(Effect::Letter { to: core, letter: Letter::Write { conn, octets } });
             }
+        }
+    }
+
+    /// Opens the connections that were asked for: before anything is sent on them.
+    fn dial(&mut self) {
+        while let Some(Dial { conn, to, bind, msrp }) = self.cx.dials.pop_front() {
+            let service = if msrp { Service::Msrp } else { Service::Sip };
+            self.conns.dial(conn, service, to);
+            self.sweep_later();
+            self.effects.push_back(Effect::Connect { conn, to, bind });
         }
     }
 
@@ -477,19 +484,11 @@ impl Core {
                     let letter = Letter::Respond { txn: reply.txn, status, octets };
                     self.effects.push_back(Effect::Letter { to: reply.core, letter });
                 }
-                Ask::Dial { conn, to, bind, msrp } => self.dial(conn, to, bind, msrp),
                 Ask::Pump(conn) => self.pump(conn),
                 Ask::Hangup(conn) => self.conns.hang_up(self.cx.now, conn),
                 Ask::Ring(core) => self.effects.push_back(Effect::Ring { core }),
             }
         }
-    }
-
-    fn dial(&mut self, conn: ConnId, to: SocketAddr, bind: Option<SocketAddr>, msrp: bool) {
-        let service = if msrp { Service::Msrp } else { Service::Sip };
-        self.conns.dial(conn, service, to);
-        self.sweep_later();
-        self.effects.push_back(Effect::Connect { conn, to, bind });
     }
 
     fn pump(&mut self, conn: ConnId) {

@@ -239,6 +239,15 @@ impl Daemon {
         if let Some(mut child) = self.child.take() {
             child.kill().ok();
             child.wait().ok();
+            self.wait_until_gone();
+        }
+    }
+
+    /// The kernel takes a ring down after its process: until then dead listeners still take connections in.
+    fn wait_until_gone(&self) {
+        let deadline = Instant::now() + WAIT;
+        while TcpStream::connect_timeout(&self.sip(), WAIT).is_ok() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
