@@ -409,7 +409,7 @@ impl Pushes {
         let Some(push) = self.live.get_mut(key) else { return };
         push.stage = Stage::Ending;
         push.until = cx.now.tick + GOODBYE;
-        let flow = push.call.flow;
+        let flow = push.call.way(cx);
         let Some(dialog) = push.dialog.as_mut() else {
             self.finish(cx, key, End::GiveUp);
             return;

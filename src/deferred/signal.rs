@@ -119,7 +119,7 @@ impl Pushes {
     /// A 2xx: the first one makes the dialog; the same again gets the same ACK; one of another fork gets ACK and BYE.
     fn invite_answered(&mut self, cx: &mut Cx, key: Key, message: &Message) {
         let Some(push) = self.live.get_mut(key) else { return };
-        let flow = push.call.flow;
+        let flow = push.call.way(cx);
         if let Some(dialog) = &push.dialog {
             if message.to_tag() == Some(dialog.remote_tag()) {
                 if let Some(ack) = push.ack.clone() {
@@ -285,7 +285,7 @@ impl Pushes {
             Some(Due::Bye) => self.hang_up(cx, key, End::Transient(None)),
             Some(Due::Refresh) => {
                 let (method, wish) = (timer.refresh_method(), timer.refresh());
-                let flow = push.call.flow;
+                let flow = push.call.way(cx);
                 let contact = push.call.contact_value();
                 let Some(dialog) = push.dialog.as_mut() else { return };
                 let request = invite::within(cx, dialog, method, &flow).line(Name::Contact, &contact);

@@ -111,6 +111,8 @@ pub(crate) struct Oracle {
     pub(crate) disk_hurt: bool,
     /// A read has failed: what it was to bring is passed over until the next session.
     pub(crate) unreadable: bool,
+    /// There is no SIP core to go through: with a user's connection the way to the user is gone, for a BYE too.
+    pub(crate) flows_die: bool,
     pub(crate) max_sizes: BTreeMap<String, u64>,
 }
 
@@ -452,8 +454,8 @@ impl Oracle {
         self.down.remove(&(core, conn));
         self.heard.remove(&(core, conn));
         self.up.remove(&(core, conn));
-        for call in self.calls.values_mut().filter(|call| call.via == Some((core, conn)) && !call.answered) {
-            call.open = false;
+        for call in self.calls.values_mut().filter(|call| call.via == Some((core, conn))) {
+            call.open &= call.answered && !self.flows_die;
         }
         for path in self.on_conn.remove(&(core, conn)).unwrap_or_default() {
             if let Some(session) = self.sessions.get_mut(&path) {
