@@ -98,13 +98,17 @@ fn live(config: &Config) -> Result<(), RunFault> {
     let signals = Signals::hold().map_err(|error| RunFault::Host("hold signals back", error))?;
     check::kernel().map_err(RunFault::Kernel)?;
     let files = host::raise_descriptors();
-    let data = Arc::new(DataDir::open(&config.server.data_dir).map_err(RunFault::DataDir)?);
+    let occupied = |fault: &DirFault| matches!(fault, DirFault::Occupied { .. });
+    let data = Arc::new(once_free(|| DataDir::open(&config.server.data_dir), occupied).map_err(RunFault::DataDir)?);
     let cores = match config.server.cores {
         0 => u16::try_from(host::default_cores()).unwrap_or(u16::MAX),
         cores => cores,
     };
-    let bound = listen::bind(&config.sip.listen, &config.msrp.listen, cores).map_err(RunFault::Bind)?;
-    let http = config.http.listen.map(admin::Bound::bind).transpose().map_err(RunFault::Bind)?;
+    let occupied = |fault: &BindFault| fault.error.kind() == io::ErrorKind::AddrInUse;
+    let bound =
+        once_free(|| listen::bind(&config.sip.listen, &config.msrp.listen, cores), occupied).map_err(RunFault::Bind)?;
+    let http = config.http.listen.map(|at| once_free(|| admin::Bound::bind(at), occupied));
+    let http = http.transpose().map_err(RunFault::Bind)?;
     let mut setups = Vec::new();
     for (core, msrp) in bound.msrp.iter().enumerate() {
         let mut seed = [0; 32];
@@ -167,6 +171,24 @@ fn live(config: &Config) -> Result<(), RunFault> {
         tracing::info!(cores = left, "stopped; some sessions did not end in time");
     }
     Ok(())
+}
+
+/// How long something occupied may still become free. The kernel takes a killed process's ring apart after the process is gone,
+/// and its sockets live until then: milliseconds, with many operations under way tens of them. Who restarts us at once should
+/// not be told that we are still running.
+const RELEASE: Duration = Duration::from_secs(1);
+
+/// Tries until it succeeds, fails for another reason, or was occupied for [`RELEASE`].
+fn once_free<T, E>(mut attempt: impl FnMut() -> Result<T, E>, occupied: impl Fn(&E) -> bool) -> Result<T, E> {
+    let until = Instant::now() + RELEASE;
+    loop {
+        match attempt() {
+            Err(fault) if occupied(&fault) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Waits until every core listens.

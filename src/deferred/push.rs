@@ -7,6 +7,7 @@ use super::cx::{Ask, Cx, Timer};
 use super::identity::Address;
 use super::invite::{self, Call};
 use super::policy::Media;
+use super::refusals::Refusal;
 use super::users::Users;
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
@@ -80,6 +81,16 @@ pub struct Ended {
     pub end: End,
     /// The client lost or delayed answers: its next session goes one at a time (spec 21.4).
     pub cautious: bool,
+    /// Messages it did not take: they wait for the next trigger, and are no reason for a push of their own.
+    pub skipped: HashSet<Place>,
+}
+
+/// What a push that is over leaves to its user's list.
+pub(super) struct Left {
+    user: UserId,
+    /// Answered 200, tombstone not yet appended.
+    delivered: Vec<Place>,
+    refused: Vec<(Place, Refusal)>,
 }
 
 /// Which transaction of a push a response belongs to.
@@ -122,6 +133,8 @@ pub(super) struct Push {
     pub(super) in_flight: HashMap<Place, Locator>,
     /// Not for this session: refused, too large, damaged.
     pub(super) skipped: HashSet<Place>,
+    /// Of those, the ones to be counted against the message.
+    pub(super) refused: Vec<(Place, Refusal)>,
     pub(super) loading: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Place>,
@@ -144,12 +157,11 @@ pub(super) struct Link {
     pub(super) turn: usize,
 }
 
-/// What is still owed to a call that is over.
-pub(super) enum Late {
-    /// The ACK for a 2xx that comes again.
-    Ack { to_tag: Vec<u8>, ack: Bytes, flow: Flow },
-    /// ACK and BYE for a 2xx to an INVITE that was given up.
-    Decline { request: Bytes, flow: Flow },
+/// What is still owed to a call that is over: the ACK for a 2xx that comes again.
+pub(super) struct Late {
+    pub(super) to_tag: Vec<u8>,
+    pub(super) ack: Bytes,
+    pub(super) flow: Flow,
 }
 
 /// All pushes of the users at home on this core.
@@ -164,8 +176,8 @@ pub struct Pushes {
     pub(super) late: HashMap<ClientKey, Late>,
     pub(super) late_order: VecDeque<(Tick, ClientKey)>,
     pub(super) ended: Vec<Ended>,
-    /// Users whose push is over, with what was answered and not yet written off.
-    pub(super) left: Vec<(UserId, Vec<Place>)>,
+    /// Of pushes that are over.
+    pub(super) left: Vec<Left>,
     pub(super) touched: Vec<Key>,
     pub(super) events: Vec<SessionEvent>,
 }
@@ -256,6 +268,7 @@ impl Pushes {
                 reached: Stamp(0),
                 in_flight: HashMap::new(),
                 skipped: HashSet::new(),
+                refused: Vec::new(),
                 loading: false,
                 delivered: Vec::new(),
                 retiring: HashSet::new(),
@@ -325,7 +338,10 @@ impl Pushes {
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
-        for (user, delivered) in std::mem::take(&mut self.left) {
+        for Left { user, delivered, refused } in std::mem::take(&mut self.left) {
+            for (place, refusal) in refused {
+                users.refused(place, refusal);
+            }
             users.write_off(cx, user, delivered);
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
@@ -344,9 +360,16 @@ impl Pushes {
     ///
     //= 12.2.2.5: after sending all the deferred messages, the IM Server shall send a SIP BYE
     fn end_if_done(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
-        let Some(push) = self.live.get(key) else { return };
-        let quiet = push.stage == Stage::Sending
-            && !push.loading
+        let Some(push) = self.live.get_mut(key) else { return };
+        if push.stage != Stage::Sending {
+            return;
+        }
+        // Behind a relay a message is delivered when it was reported, and a REPORT may never come: not waited for without end.
+        let unreported = push.session.as_ref().is_some_and(|session| session.is_idle() && session.unreported() > 0);
+        if unreported != (push.until != Tick::NEVER) {
+            push.until = if unreported { cx.now.tick + cx.policy.report_wait } else { Tick::NEVER };
+        }
+        let quiet = !push.loading
             && push.in_flight.is_empty()
             && push.delivered.is_empty()
             && push.retiring.is_empty()
@@ -389,19 +412,14 @@ impl Pushes {
         self.bye(cx, key);
     }
 
-    /// The user published over `flow`. An INVITE that still rings elsewhere, perhaps on a connection that nobody holds any
-    /// more, is given up, so that the next goes where the user is. False when the push goes on as it is.
-    pub fn moved(&mut self, cx: &mut Cx, user: UserId, flow: Flow) -> bool {
-        let Some(&key) = self.by_user.get(&user) else { return false };
-        let Some(push) = self.live.get(key) else { return false };
-        if push.stage != Stage::Inviting || push.call.flow == flow || cx.has_proxy() {
-            return false;
+    /// The user published over `flow`. An INVITE that still rings elsewhere is cancelled, so that the next goes where the user
+    /// is; it begins when this one is over, for there are never two.
+    pub fn moved(&mut self, cx: &mut Cx, user: UserId, flow: Flow) {
+        let Some(&key) = self.by_user.get(&user) else { return };
+        let Some(push) = self.live.get(key) else { return };
+        if push.stage == Stage::Inviting && push.call.flow != flow && !cx.has_proxy() {
+            self.hang_up(cx, key, End::Moved);
         }
-        if let Some(txn) = push.invite {
-            cx.sip.cancel(cx.now.tick, txn, &mut cx.dice);
-        }
-        self.finish(cx, key, End::Moved);
-        true
     }
 
     /// Sends the BYE of an established dialog.
@@ -444,15 +462,17 @@ impl Pushes {
         }
         if let Some(txn) = push.invite {
             self.by_txn.remove(&txn);
-            let flow = push.call.flow;
-            let late = match (push.ack.take(), &push.dialog) {
-                (Some(ack), Some(dialog)) => Late::Ack { to_tag: dialog.remote_tag().to_vec(), ack, flow },
-                _ => Late::Decline { request: push.request.clone(), flow },
-            };
-            self.late.insert(txn, late);
-            self.late_order.push_back((cx.now.tick + GOODBYE, txn));
+            if let (Some(ack), Some(dialog)) = (push.ack.take(), &push.dialog) {
+                let late = Late { to_tag: dialog.remote_tag().to_vec(), ack, flow: push.call.flow };
+                self.late.insert(txn, late);
+                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
+            }
         }
-        self.left.push((push.user, std::mem::take(&mut push.delivered)));
+        self.left.push(Left {
+            user: push.user,
+            delivered: std::mem::take(&mut push.delivered),
+            refused: std::mem::take(&mut push.refused),
+        });
         if let Some(conn) = push.conn
             && let Some(link) = self.links.get_mut(&conn)
         {
@@ -462,7 +482,7 @@ impl Pushes {
             }
         }
         tracing::debug!(owner = ?push.call.owner, ?end, "push ended");
-        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious });
+        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped });
     }
 
     /// The pushes that ended since the last call.
@@ -501,7 +521,8 @@ impl Pushes {
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
-                Stage::Sending => {}
+                //= 2.4: behind a relay, without the REPORT 000 200 delivery is not confirmed: the message waits on
+                Stage::Sending => self.hang_up(cx, key, End::Transient(None)),
             }
         }
         self.session_turn(cx, key);

@@ -162,18 +162,11 @@ impl Pushes {
 
     /// A 2xx for a call that is over: still acknowledged for 64*T1 (RFC 6026 Timer M).
     fn late_response(&mut self, cx: &mut Cx, txn: ClientKey, message: &Message) {
-        if !(200..300).contains(&message.status()) {
-            return;
-        }
-        match self.late.get(&txn) {
-            Some(Late::Ack { to_tag, ack, flow }) if message.to_tag() == Some(to_tag) => {
-                cx.sip.transmit(*flow, ack.clone());
-            }
-            Some(Late::Decline { request, flow }) => {
-                let (request, flow) = (request.clone(), *flow);
-                decline_fork(cx, request, message, &flow);
-            }
-            _ => {}
+        if let Some(late) = self.late.get(&txn)
+            && (200..300).contains(&message.status())
+            && message.to_tag() == Some(&late.to_tag)
+        {
+            cx.sip.transmit(late.flow, late.ack.clone());
         }
     }
 
@@ -308,7 +301,7 @@ impl Pushes {
         if message.cseq().1 == Method::Invite && (200..300).contains(&status) {
             if let Some(dialog) = &push.dialog {
                 let ack = invite::ack(cx, dialog, message.cseq().0, &flow);
-                let late = Late::Ack { to_tag: dialog.remote_tag().to_vec(), ack: ack.clone(), flow };
+                let late = Late { to_tag: dialog.remote_tag().to_vec(), ack: ack.clone(), flow };
                 cx.sip.transmit(flow, ack);
                 self.late.insert(txn, late);
                 self.late_order.push_back((cx.now.tick + GOODBYE, txn));
