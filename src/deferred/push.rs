@@ -157,11 +157,15 @@ pub(super) struct Link {
     pub(super) turn: usize,
 }
 
-/// What is still owed to a call that is over: the ACK for a 2xx that comes again.
+/// What is still owed to a call that is over: the ACK for a 2xx that comes again, or, where the INVITE was given up before
+/// its answer, ACK and BYE for the first.
 pub(super) struct Late {
     pub(super) to_tag: Vec<u8>,
+    /// Empty until there is a 2xx.
     pub(super) ack: Bytes,
     pub(super) flow: Flow,
+    /// The INVITE: from it and a 2xx comes the dialog to be ended.
+    pub(super) request: Bytes,
 }
 
 /// All pushes of the users at home on this core.
@@ -462,11 +466,10 @@ impl Pushes {
         }
         if let Some(txn) = push.invite {
             self.by_txn.remove(&txn);
-            if let (Some(ack), Some(dialog)) = (push.ack.take(), &push.dialog) {
-                let late = Late { to_tag: dialog.remote_tag().to_vec(), ack, flow: push.call.flow };
-                self.late.insert(txn, late);
-                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
-            }
+            let to_tag = push.dialog.as_ref().map_or_else(Vec::new, |dialog| dialog.remote_tag().to_vec());
+            let ack = push.ack.take().unwrap_or_default();
+            self.late.insert(txn, Late { to_tag, ack, flow: push.call.flow, request: push.request.clone() });
+            self.late_order.push_back((cx.now.tick + GOODBYE, txn));
         }
         self.left.push(Left {
             user: push.user,

@@ -232,7 +232,9 @@ impl Oracle {
         let Some(user) = user else { return self.violation(format!("an INVITE for {uri}")) };
         let other = self.calls.iter().find(|(id, call)| {
             // 64*T1 without an answer: the transaction has ended by itself.
-            call.user == user && call.open && id.as_slice() != call_id && now < call.tried + 32_000_000
+            // Without a SIP core an INVITE to where the user was is given up for one to where the user is.
+            let counts = call.answered || !self.flows_die;
+            counts && call.user == user && call.open && id.as_slice() != call_id && now < call.tried + 32_000_000
         });
         if let Some((id, call)) = other {
             let (id, since) = (String::from_utf8_lossy(id).into_owned(), call.tried);
