@@ -83,7 +83,7 @@ impl Pushes {
         let Some(push) = self.live.get_mut(key) else { return };
         push.stage = Stage::Ending;
         push.until = cx.now.tick + GOODBYE;
-        let flow = push.call.flow;
+        let flow = push.call.way(cx);
         let Some(dialog) = push.dialog.as_mut() else {
             self.finish(cx, key, End::GiveUp);
             return;
@@ -118,11 +118,10 @@ impl Pushes {
         }
         if let Some(txn) = push.invite {
             self.by_txn.remove(&txn);
-            if let (Some(ack), Some(dialog)) = (push.ack.take(), &push.dialog) {
-                let late = Late { to_tag: dialog.remote_tag().to_vec(), ack, flow: push.call.flow };
-                self.late.insert(txn, late);
-                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
-            }
+            let to_tag = push.dialog.as_ref().map_or_else(Vec::new, |dialog| dialog.remote_tag().to_vec());
+            let ack = push.ack.take().unwrap_or_default();
+            self.late.insert(txn, Late { to_tag, ack, flow: push.call.flow, request: push.request.clone() });
+            self.late_order.push_back((cx.now.tick + GOODBYE, txn));
         }
         self.left.push(Left {
             user: push.user,

@@ -102,6 +102,13 @@ impl Call {
         request.body(b"application/sdp", &self.sdp).finish()
     }
 
+    /// The way of the call's next request: the connection to the SIP/IP core may be another than the INVITE's, which a
+    /// long session outlives.
+    pub fn way(&mut self, cx: &mut Cx) -> Flow {
+        self.flow = cx.flow_to(Some(self.flow)).unwrap_or(self.flow);
+        self.flow
+    }
+
     /// `<sip:push-..@host>;+g.oma.sip-im;automata`.
     pub fn contact_value(&self) -> Vec<u8> {
         let mut contact = b"<".to_vec();

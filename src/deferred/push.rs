@@ -157,11 +157,15 @@ pub(super) struct Link {
     pub(super) turn: usize,
 }
 
-/// What is still owed to a call that is over: the ACK for a 2xx that comes again.
+/// What is still owed to a call that is over: the ACK for a 2xx that comes again, or, where the INVITE was given up before
+/// its answer, ACK and BYE for the first.
 pub(super) struct Late {
     pub(super) to_tag: Vec<u8>,
+    /// Empty until there is a 2xx.
     pub(super) ack: Bytes,
     pub(super) flow: Flow,
+    /// The INVITE: from it and a 2xx comes the dialog to be ended.
+    pub(super) request: Bytes,
 }
 
 /// All pushes of the users at home on this core.
