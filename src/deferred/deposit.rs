@@ -143,7 +143,6 @@ impl Deposits {
             (private, Flags::PRIVATE),
             (kept.has_dash7, Flags::DASH7),
             (report, Flags::REPORT),
-            (std::str::from_utf8(message.octets()).is_ok(), Flags::TEXT),
         ] {
             if holds {
                 flags = flags.with(flag);

@@ -298,9 +298,13 @@ impl Presences {
         };
         self.watch(cx, &ended.owner, next);
         // What came while it ran gets a push of its own: a message after the last look, or a PUBLISH from where the user is
-        // now. A refusal is newer than a PUBLISH before it.
+        // now. A refusal is newer than a PUBLISH before it, and what the client has just refused would be refused again.
+        let came_later = || {
+            let user = cx.directory.find(&ended.owner);
+            user.is_some_and(|user| users.new_messages(user).any(|new| !ended.skipped.contains(&new.place())))
+        };
         let cause = match ended.end {
-            End::Completed => Some(Cause::Arrival),
+            End::Completed => came_later().then_some(Cause::Arrival),
             End::Moved => Some(triggered.unwrap_or(Cause::Arrival)),
             End::Transient(_) => triggered,
             End::Busy | End::GiveUp | End::Glare => None,

@@ -40,8 +40,6 @@ impl Flags {
     pub const URGENT: Flags = Flags(1);
     /// The user has had it; it stays for retrieval and is not pushed.
     pub const RETAINED: Flags = Flags(2);
-    /// The whole body is UTF-8: a chunk border must not cut a character.
-    pub const TEXT: Flags = Flags(64);
     /// The sender wants to hear of a failure.
     pub const REPORT: Flags = Flags(4);
     /// The body lies in part records.

@@ -6,7 +6,6 @@ use socket2::Socket;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 /// Connections that wait to be accepted; the kernel cuts it to net.core.somaxconn (4,096 by default).
 const BACKLOG: i32 = 4096;
@@ -88,7 +87,7 @@ pub fn bind(sip: &[SipAddress], msrp: &[SocketAddr], cores: u16) -> Result<Bound
         (0..cores).map(|core| msrp.iter().map(|addr| msrp_address(*addr, core)).collect()).collect();
     let listeners = per_core.iter().flatten().map(|addr| SipAddress { transport: Transport::Tcp, addr: *addr });
     for address in sip.iter().copied().chain(listeners) {
-        probe_patiently(address).map_err(|error| fault(address, error))?;
+        probe(address).map_err(|error| fault(address, error))?;
     }
     let mut bound = Bound {
         cores: (0..cores).map(|_| CoreSockets::default()).collect(),
@@ -134,23 +133,6 @@ fn fault(address: SipAddress, error: io::Error) -> BindFault {
         Transport::Tcp => "tcp",
     };
     BindFault { transport, addr: address.addr, error }
-}
-
-/// A process that was killed leaves its sockets to the kernel's ring workers for a moment: an address may look occupied that
-/// nobody holds. A second start within this time of a `kill -9` succeeds all the same.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// [`probe`], until it succeeds or the address has been occupied for [`PATIENCE`].
-fn probe_patiently(address: SipAddress) -> io::Result<()> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match probe(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            outcome => return outcome,
-        }
-    }
 }
 
 /// Finds out whether an address is free. With SO_REUSEPORT, which our sockets need among themselves, a second daemon of the

@@ -342,7 +342,7 @@ impl Ears {
     ) -> std::io::Result<bool> {
         while self.due.front().is_some_and(|due| due.at <= Instant::now()) {
             let Some(due) = self.due.pop_front() else { break };
-            self.judge.answered(&due.tid);
+            self.judge.answered(&due.tid, 200);
             // Before the octets leave: the BYE that they allow must not overtake the note.
             if let Some(number) = due.whole {
                 ledger.acknowledged(push, number);
