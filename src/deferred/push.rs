@@ -27,6 +27,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// How long answers under way are waited for when the daemon stops: a slow round trip, and a tenth of the default `stop_timeout`.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
 /// After a CANCEL the INVITE must have ended by then (64*T1, spec 6.3), and a BYE likewise.
 pub(super) const GOODBYE: Duration = Duration::from_secs(32);
 
@@ -143,6 +146,8 @@ pub(super) struct Push {
     pub(super) end: Option<End>,
     pub(super) cautious: bool,
     armed: Option<(TimerKey, Tick)>,
+    /// SIGTERM: nothing more is begun, answers under way are waited for.
+    leaving: bool,
     pub(super) touched: bool,
 }
 
@@ -275,6 +280,7 @@ impl Pushes {
                 end: None,
                 cautious,
                 armed: None,
+                leaving: false,
                 touched: false,
             }
         });
@@ -362,6 +368,12 @@ impl Pushes {
     fn end_if_done(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
         let Some(push) = self.live.get_mut(key) else { return };
         if push.stage != Stage::Sending {
+            return;
+        }
+        if push.leaving {
+            if push.session.as_ref().is_none_or(Session::is_idle) {
+                self.hang_up(cx, key, End::Transient(None));
+            }
             return;
         }
         // Behind a relay a message is delivered when it was reported, and a REPORT may never come: not waited for without end.
@@ -530,11 +542,22 @@ impl Pushes {
         self.touch(key);
     }
 
-    /// Says good-bye to everybody (SIGTERM).
+    /// Says good-bye to everybody (SIGTERM). A session under way takes the answers that are under way along: what they
+    /// acknowledge would else be sent again after every restart.
     pub fn stop(&mut self, cx: &mut Cx) {
         let keys: Vec<Key> = self.live.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.hang_up(cx, key, End::Transient(None));
+            match self.live.get_mut(key) {
+                Some(Push { stage: Stage::Sending, session: Some(session), leaving, until, .. })
+                    if !session.is_idle() =>
+                {
+                    session.hush();
+                    *leaving = true;
+                    *until = cx.now.tick + LAST_ANSWERS;
+                    self.touch(key);
+                }
+                _ => self.hang_up(cx, key, End::Transient(None)),
+            }
         }
     }
 }
