@@ -2,7 +2,7 @@
 
 use super::cx::{Ask, Cx};
 use super::invite;
-use super::push::{End, Ended, GOODBYE, Late, Left, Pushes, Role, Stage};
+use super::push::{End, Ended, GOODBYE, LAST_ANSWERS, Late, Left, Push, Pushes, Role, Stage};
 use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::clock::Tick;
@@ -18,6 +18,12 @@ impl Pushes {
     pub(super) fn end_if_done(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
         let Some(push) = self.live.get_mut(key) else { return };
         if push.stage != Stage::Sending {
+            return;
+        }
+        if push.leaving {
+            if push.session.as_ref().is_none_or(Session::is_idle) {
+                self.hang_up(cx, key, End::Transient(None));
+            }
             return;
         }
         // Behind a relay a message is delivered when it was reported, and a REPORT may never come: not waited for without end.
@@ -145,11 +151,22 @@ impl Pushes {
         std::mem::take(&mut self.ended)
     }
 
-    /// Says good-bye to everybody (SIGTERM).
+    /// Says good-bye to everybody (SIGTERM). A session under way takes the answers that are under way along: what they
+    /// acknowledge would else be sent again after every restart.
     pub fn stop(&mut self, cx: &mut Cx) {
         let keys: Vec<Key> = self.live.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.hang_up(cx, key, End::Transient(None));
+            match self.live.get_mut(key) {
+                Some(Push { stage: Stage::Sending, session: Some(session), leaving, until, .. })
+                    if !session.is_idle() =>
+                {
+                    session.hush();
+                    *leaving = true;
+                    *until = cx.now.tick + LAST_ANSWERS;
+                    self.touch(key);
+                }
+                _ => self.hang_up(cx, key, End::Transient(None)),
+            }
         }
     }
 }

@@ -27,6 +27,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// How long answers under way are waited for when the daemon stops: a slow round trip, and a tenth of the default `stop_timeout`.
+pub(super) const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
 /// After a CANCEL the INVITE must have ended by then (64*T1, RFC 3261 9.1), and a BYE likewise.
 pub(super) const GOODBYE: Duration = Duration::from_secs(32);
 
@@ -143,6 +146,8 @@ pub(super) struct Push {
     pub(super) end: Option<End>,
     pub(super) cautious: bool,
     pub(super) armed: Option<(TimerKey, Tick)>,
+    /// SIGTERM: nothing more is begun, answers under way are waited for.
+    pub(super) leaving: bool,
     pub(super) touched: bool,
 }
 
@@ -279,6 +284,7 @@ impl Pushes {
                 end: None,
                 cautious,
                 armed: None,
+                leaving: false,
                 touched: false,
             }
         });

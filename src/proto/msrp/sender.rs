@@ -405,6 +405,15 @@ impl Sender {
         self.octets_waiting = 0;
     }
 
+    /// Takes back what is not begun. What is under way is finished, and its answers count.
+    pub(super) fn hush(&mut self) {
+        let begun = self.messages.get((self.cursor - self.base) as usize).is_some_and(|message| message.sent > 0);
+        let keep = (self.cursor - self.base) as usize + usize::from(begun);
+        let dropped: usize = self.messages.range(keep..).map(|message| message.outgoing.body.len()).sum();
+        self.messages.truncate(keep);
+        self.octets_waiting = self.octets_waiting.saturating_sub(dropped);
+    }
+
     /// True when an answer has been missing for too long.
     pub(super) fn is_timed_out(&mut self, now: Tick) -> bool {
         self.look_for_lag(now);

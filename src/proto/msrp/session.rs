@@ -136,6 +136,8 @@ pub struct Session {
     bound: bool,
     paused: bool,
     closing: bool,
+    /// Nothing more is begun.
+    hushed: bool,
     over: bool,
     counters: SessionCounters,
 }
@@ -157,6 +159,7 @@ impl Session {
             bound: false,
             paused: false,
             closing: false,
+            hushed: false,
             over: false,
             counters: SessionCounters::default(),
         }
@@ -182,14 +185,14 @@ impl Session {
     pub fn offer(&mut self, outgoing: Outgoing) {
         if self.max_size.is_some_and(|most| outgoing.body.len() as u64 > most) {
             self.sender.rejected.push((outgoing.token, 413));
-        } else if !self.over && !self.closing {
+        } else if !self.over && !self.closing && !self.hushed {
             self.sender.offer(outgoing);
         }
     }
 
     /// How many more messages it can use now.
     pub fn wants(&self) -> usize {
-        if self.over || self.closing || self.paused { 0 } else { self.sender.wants() }
+        if self.over || self.closing || self.paused || self.hushed { 0 } else { self.sender.wants() }
     }
 
     /// True when nothing is queued, nothing unanswered and no response owed. Messages that wait only for REPORTs from
@@ -397,6 +400,12 @@ impl Session {
             self.binding_due = false;
             self.sender.abort();
         }
+    }
+
+    /// Sends nothing more that is not begun; the answers to what is under way count. Idle when they are there.
+    pub fn hush(&mut self) {
+        self.hushed = true;
+        self.sender.hush();
     }
 
     /// Looks at the time.
