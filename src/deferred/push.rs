@@ -11,6 +11,7 @@ use super::users::Users;
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
 use crate::base::net::{ConnId, Flow};
+use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::proto::msrp::session::{Session, SessionEvent};
 use crate::proto::sip::dialog::Dialog;
@@ -22,7 +23,7 @@ use crate::store::record::{Locator, Place};
 use crate::store::stamp::Stamp;
 use crate::wire::sip::names::Method;
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -117,14 +118,14 @@ pub(super) struct Push {
     /// The highest stamp taken so far: above it nothing needs looking up.
     pub(super) reached: Stamp,
     /// Loaded, queued or sent, and not answered, by place.
-    pub(super) in_flight: HashMap<Place, Locator>,
+    pub(super) in_flight: SpreadMap<Place, Locator>,
     /// Not for this session: refused, too large, damaged.
-    pub(super) skipped: HashSet<Place>,
+    pub(super) skipped: SpreadSet<Place>,
     pub(super) loading: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Place>,
     /// Tombstones that are not durable yet.
-    pub(super) retiring: HashSet<Place>,
+    pub(super) retiring: SpreadSet<Place>,
     pub(super) end: Option<End>,
     pub(super) cautious: bool,
     armed: Option<(TimerKey, Tick)>,
@@ -153,12 +154,12 @@ pub(super) struct Late {
 pub struct Pushes {
     pub(super) live: Arena<Push>,
     pub(super) media: Media,
-    pub(super) by_user: HashMap<UserId, Key>,
-    pub(super) by_txn: HashMap<ClientKey, (Key, Role)>,
-    pub(super) by_session: HashMap<Bytes, Key>,
-    pub(super) by_tid: HashMap<[u8; 16], Key>,
-    pub(super) links: HashMap<ConnId, Link>,
-    pub(super) late: HashMap<ClientKey, Late>,
+    pub(super) by_user: SpreadMap<UserId, Key>,
+    pub(super) by_txn: SpreadMap<ClientKey, (Key, Role)>,
+    pub(super) by_session: SpreadMap<Bytes, Key>,
+    pub(super) by_tid: SpreadMap<[u8; 16], Key>,
+    pub(super) links: SpreadMap<ConnId, Link>,
+    pub(super) late: SpreadMap<ClientKey, Late>,
     pub(super) late_order: VecDeque<(Tick, ClientKey)>,
     pub(super) ended: Vec<Ended>,
     /// Users whose push is over, with what was answered and not yet written off.
@@ -173,12 +174,12 @@ impl Pushes {
         Pushes {
             live: Arena::new(),
             media,
-            by_user: HashMap::new(),
-            by_txn: HashMap::new(),
-            by_session: HashMap::new(),
-            by_tid: HashMap::new(),
-            links: HashMap::new(),
-            late: HashMap::new(),
+            by_user: SpreadMap::default(),
+            by_txn: SpreadMap::default(),
+            by_session: SpreadMap::default(),
+            by_tid: SpreadMap::default(),
+            links: SpreadMap::default(),
+            late: SpreadMap::default(),
             late_order: VecDeque::new(),
             ended: Vec::new(),
             left: Vec::new(),
@@ -251,11 +252,11 @@ impl Pushes {
                 conn: None,
                 cursor: Stamp(0),
                 reached: Stamp(0),
-                in_flight: HashMap::new(),
-                skipped: HashSet::new(),
+                in_flight: SpreadMap::default(),
+                skipped: SpreadSet::default(),
                 loading: false,
                 delivered: Vec::new(),
-                retiring: HashSet::new(),
+                retiring: SpreadSet::default(),
                 end: None,
                 cautious,
                 armed: None,
