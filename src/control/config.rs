@@ -68,10 +68,11 @@ impl Config {
         let (server, hostname, domains) = read_server(root.table("server"));
         let (sip, sip_places) = read_sip(root.table("sip"));
         let (msrp, msrp_places) = read_msrp(root.table("msrp"));
-        let http = read_http(root.table("http"));
+        let (http, http_place) = read_http(root.table("http"));
         let policy = read_policy(root.table("policy"), &hostname, &domains);
         let limits = read_limits(root.table("limits"));
         check_ports(&root, &server, &sip_places, &msrp_places);
+        check_http(&root, &server, &http_place, &sip_places, &msrp_places);
         root.end();
         let problems = findings.into_problems();
         if problems.is_empty() { Ok(Config { server, sip, msrp, http, policy, limits }) } else { Err(problems) }
@@ -190,15 +191,15 @@ fn read_msrp(mut table: Table<'_, '_>) -> (MsrpSetup, Vec<Found<SocketAddr>>) {
     (msrp, listen)
 }
 
-fn read_http(mut table: Table<'_, '_>) -> Http {
+fn read_http(mut table: Table<'_, '_>) -> (Http, Found<Option<SocketAddr>>) {
     let address = |text: &str| if text.is_empty() { Ok(None) } else { units::socket_address(text).map(Some) };
-    let listen = match table.text("listen", address) {
-        Some(found) => found.value,
-        None => Some(SocketAddr::from(([127, 0, 0, 1], 8080))),
-    };
+    // Not `text_or`: the empty string is a choice here, not the default.
+    let listen = table
+        .text("listen", address)
+        .unwrap_or_else(|| Found { value: Some(SocketAddr::from(([127, 0, 0, 1], 8080))), at: table.place("listen") });
     let trusted = values(table.list("trusted", LOOPBACK, units::network));
     table.end();
-    Http { listen, trusted }
+    (Http { listen: listen.value, trusted }, listen)
 }
 
 fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> Policy {
@@ -265,8 +266,9 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
 
 fn read_expiry(mut table: Table<'_, '_>, policy: &mut Policy) {
     policy.expire_max = table.text_or("max", policy.expire_max, positive).value;
-    let pager = table.text_or("default_pager", policy.expire_pager, positive);
-    let large = table.text_or("default_large", policy.expire_large, positive);
+    // A maximum below our defaults brings them down with it; one below what the operator wrote is a mistake.
+    let pager = table.text_or("default_pager", policy.expire_pager.min(policy.expire_max), positive);
+    let large = table.text_or("default_large", policy.expire_large.min(policy.expire_max), positive);
     for (key, found) in [("default_pager", &pager), ("default_large", &large)] {
         if found.value > policy.expire_max {
             table.note(&found.at, format!("policy.expire.{key} is above policy.expire.max"));
@@ -326,15 +328,8 @@ fn read_limits(mut table: Table<'_, '_>) -> Limits {
 
 /// Ports that overlap: core k listens for MSRP on port + k, and may meet another entry or SIP over TCP there.
 fn check_ports(root: &Table<'_, '_>, server: &Server, sip: &[Found<SipAddress>], msrp: &[Found<SocketAddr>]) {
-    let cores = match server.cores {
-        0 => crate::uring::host::default_cores(),
-        cores => usize::from(cores),
-    };
+    let cores = threads(server);
     let last = |addr: SocketAddr| usize::from(addr.port()) + cores - 1;
-    let meet = |a: SocketAddr, b: SocketAddr| {
-        let any = |addr: SocketAddr| addr.ip().is_unspecified();
-        a.is_ipv4() == b.is_ipv4() && (a.ip() == b.ip() || any(a) || any(b))
-    };
     for (number, found) in msrp.iter().enumerate() {
         let addr = found.value;
         if addr.port() == 0 {
@@ -364,6 +359,47 @@ fn check_ports(root: &Table<'_, '_>, server: &Server, sip: &[Found<SipAddress>],
             }
         }
     }
+}
+
+/// HTTP on a port that is SIP's over TCP or a core's for MSRP.
+fn check_http(
+    root: &Table<'_, '_>,
+    server: &Server,
+    http: &Found<Option<SocketAddr>>,
+    sip: &[Found<SipAddress>],
+    msrp: &[Found<SocketAddr>],
+) {
+    let Some(addr) = http.value.filter(|addr| addr.port() != 0) else { return };
+    let tcp = sip.iter().map(|found| found.value).filter(|sip| sip.transport == Transport::Tcp);
+    if tcp.into_iter().any(|sip| sip.addr.port() == addr.port() && meet(sip.addr, addr)) {
+        root.note(&http.at, format!("http.listen: {addr} is an address of sip.listen"));
+    }
+    let cores = threads(server);
+    let is_taken = |first: SocketAddr| {
+        let range = usize::from(first.port())..usize::from(first.port()) + cores;
+        first.port() != 0 && meet(first, addr) && range.contains(&usize::from(addr.port()))
+    };
+    if let Some(found) = msrp.iter().find(|found| is_taken(found.value)) {
+        let first = found.value;
+        root.note(
+            &http.at,
+            format!("http.listen: {addr} overlaps msrp.listen's {first}: each of {cores} cores takes the next port"),
+        );
+    }
+}
+
+/// How many threads there will be.
+fn threads(server: &Server) -> usize {
+    match server.cores {
+        0 => crate::uring::host::default_cores(),
+        cores => usize::from(cores),
+    }
+}
+
+/// True when one socket's address keeps another from the same port.
+fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+    let any = |addr: SocketAddr| addr.ip().is_unspecified();
+    a.is_ipv4() == b.is_ipv4() && (a.ip() == b.ip() || any(a) || any(b))
 }
 
 #[cfg(test)]

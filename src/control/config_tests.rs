@@ -93,6 +93,8 @@ fn only_names_have_no_default() {
     assert_eq!((config.msrp.chunk_max, config.msrp.window_octets), (8192, 1 << 20));
     assert_eq!(config.http.listen, Some("127.0.0.1:8080".parse().unwrap()));
     assert_eq!(config.limits, Limits::default());
+    let off = format!("{LEAST}[http]\nlisten = \"\"\n");
+    assert_eq!(Config::parse(&off).map(|config| config.http.listen), Ok(None));
     assert_eq!(format!("{:?}", config.policy), format!("{:?}", Policy::new("im.example.org", &["example.org"])));
 }
 
@@ -174,6 +176,8 @@ const BAD: &[(&str, &[(usize, &str)])] = &[
     ("cores = 2\n[msrp]\nlisten = [\"127.0.0.1:2855\", \"127.0.0.1:2856\"]", &[(6, "overlap")]),
     ("cores = 2\n[msrp]\nlisten = [\"0.0.0.0:5059\"]", &[(6, "overlaps sip.listen")]),
     ("[http]\nlisten = \"8080\"", &[(5, "is not an address")]),
+    ("[http]\nlisten = \"127.0.0.1:5060\"", &[(5, "is an address of sip.listen")]),
+    ("cores = 3\n[http]\nlisten = \"0.0.0.0:2857\"", &[(6, "overlaps msrp.listen's 127.0.0.1:2855")]),
     ("[policy]\nafter_push = \"burn\"\nexpired = 3", &[(5, "\"delete\", \"retain\""), (6, "deliver_marked")]),
     ("[policy]\nmin_se = \"60s\"", &[(5, "RFC 4028")]),
     ("[policy]\nsession_expires = \"90s\"\nmin_se = \"100s\"", &[(5, "below policy.min_se")]),

@@ -7,9 +7,12 @@
 //! Crash-only: nothing has to be done at the end. `Stop` is a courtesy to peers, and after `stop_timeout` the process leaves
 //! whoever has not finished.
 
+use super::admin::{self, Admin};
 use super::birth::{self, BirthFault};
 use super::config::Config;
+use super::health::Health;
 use crate::base::net::CoreId;
+use crate::engine::meter::Meter;
 use crate::uring::check::{self, KernelFault};
 use crate::uring::clock::Clock;
 use crate::uring::data_dir::{DataDir, DirFault};
@@ -95,12 +98,17 @@ fn live(config: &Config) -> Result<(), RunFault> {
     let signals = Signals::hold().map_err(|error| RunFault::Host("hold signals back", error))?;
     check::kernel().map_err(RunFault::Kernel)?;
     let files = host::raise_descriptors();
-    let data = Arc::new(DataDir::open(&config.server.data_dir).map_err(RunFault::DataDir)?);
+    let occupied = |fault: &DirFault| matches!(fault, DirFault::Occupied { .. });
+    let data = Arc::new(once_free(|| DataDir::open(&config.server.data_dir), occupied).map_err(RunFault::DataDir)?);
     let cores = match config.server.cores {
         0 => u16::try_from(host::default_cores()).unwrap_or(u16::MAX),
         cores => cores,
     };
-    let bound = listen::bind(&config.sip.listen, &config.msrp.listen, cores).map_err(RunFault::Bind)?;
+    let occupied = |fault: &BindFault| fault.error.kind() == io::ErrorKind::AddrInUse;
+    let bound =
+        once_free(|| listen::bind(&config.sip.listen, &config.msrp.listen, cores), occupied).map_err(RunFault::Bind)?;
+    let http = config.http.listen.map(|at| once_free(|| admin::Bound::bind(at), occupied));
+    let http = http.transpose().map_err(RunFault::Bind)?;
     let mut setups = Vec::new();
     for (core, msrp) in bound.msrp.iter().enumerate() {
         let mut seed = [0; 32];
@@ -114,17 +122,29 @@ fn live(config: &Config) -> Result<(), RunFault> {
     let (events, news) = mpsc::channel();
     let mail = Mail::new(cores, config.limits.letters, config.limits.transactions);
     let tuning = Tuning { unsent_octets: config.limits.send_octets };
+    let meters: Vec<Arc<Meter>> = minds.iter().map(|_| Meter::new()).collect();
+    let health = Health::new(meters.clone());
+    let http_addr = http.as_ref().map(admin::Bound::addr);
+    if let Some(http) = http {
+        // After recovery, for no TCP port accepts before ("ready"); before the cores, for what goes wrong here must not end a
+        // daemon that has taken messages in.
+        let admin = Admin::new(health.clone(), clock, mail.clone(), cores, &config.policy.hostname);
+        let listening = http.listen().map_err(RunFault::Bind)?;
+        admin.start(listening).map_err(|error| RunFault::Host("start the thread for HTTP", error))?;
+    }
     let cpus = host::processors();
-    for (number, (mind, sockets)) in minds.into_iter().zip(bound.cores).enumerate() {
+    for (number, ((mind, sockets), meter)) in minds.into_iter().zip(bound.cores).zip(meters).enumerate() {
         let core = CoreId(u16::try_from(number).unwrap_or(u16::MAX));
         // With more threads than processors the scheduler knows better than a pin.
         let cpu = cpus.get(number).copied().filter(|_| usize::from(cores) <= cpus.len());
         let (mail, data) = (mail.clone(), data.clone());
+        let mind = move || mind().metered(meter);
         let spec = CoreSpec { core, cpu, clock, mail, sockets, data, tuning, mind };
         thread::spawn(spec, events.clone()).map_err(|error| RunFault::Core(core, error))?;
     }
     drop(events);
     await_cores(&news, cores)?;
+    health.ready(clock.now().tick);
     let addresses = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let sip = bound.sip.iter().map(|to| format!("{:?}:{}", to.transport, to.addr).to_lowercase()).collect::<Vec<_>>();
     let msrp = bound.msrp.iter().map(|list| addresses(list)).collect::<Vec<_>>();
@@ -133,12 +153,14 @@ fn live(config: &Config) -> Result<(), RunFault> {
         files,
         sip = %sip.join(" "),
         msrp = %msrp.join(" "),
+        http = %http_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string()),
         data_dir = %data.path().display(),
         after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "ready"
     );
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     let signal = signals.wait().map_err(|error| RunFault::Host("wait for a signal", error))?;
+    health.stopping();
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     tracing::info!(signal, timeout_s = config.server.stop_timeout.as_secs_f64(), "stopping");
     mail.stop_all();
@@ -149,6 +171,24 @@ fn live(config: &Config) -> Result<(), RunFault> {
         tracing::info!(cores = left, "stopped; some sessions did not end in time");
     }
     Ok(())
+}
+
+/// How long something occupied may still become free. The kernel takes a killed process's ring apart after the process is gone,
+/// and its sockets live until then: milliseconds, with many operations under way tens of them. Who restarts us at once should
+/// not be told that we are still running.
+const RELEASE: Duration = Duration::from_secs(1);
+
+/// Tries until it succeeds, fails for another reason, or was occupied for [`RELEASE`].
+fn once_free<T, E>(mut attempt: impl FnMut() -> Result<T, E>, occupied: impl Fn(&E) -> bool) -> Result<T, E> {
+    let until = Instant::now() + RELEASE;
+    loop {
+        match attempt() {
+            Err(fault) if occupied(&fault) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Waits until every core listens.

@@ -1,8 +1,12 @@
 //! Not on the data path: what the operator says, what the daemon says back, and its life from start to end.
 
+pub mod admin;
 pub mod birth;
 pub mod config;
 pub mod daemon;
+pub mod health;
 pub mod log;
+pub mod metrics;
+pub mod page;
 pub mod table;
 pub mod units;

@@ -60,23 +60,25 @@ pub enum Ask {
         /// The response.
         octets: Bytes,
     },
-    /// Connect for a push session or to the SIP/IP core.
-    Dial {
-        /// The name of the connection.
-        conn: ConnId,
-        /// Where to.
-        to: SocketAddr,
-        /// Our end, where the peer checks it.
-        bind: Option<SocketAddr>,
-        /// True for MSRP.
-        msrp: bool,
-    },
     /// A session has something to send on this connection.
     Pump(ConnId),
     /// No session uses this connection any more.
     Hangup(ConnId),
     /// Something waits for another core in shared memory.
     Ring(CoreId),
+}
+
+/// A connection to be opened, for a push session or to the SIP/IP core.
+#[derive(Clone, Copy, Debug)]
+pub struct Dial {
+    /// Its name from now on.
+    pub conn: ConnId,
+    /// Where to.
+    pub to: SocketAddr,
+    /// Our end, where the peer checks it.
+    pub bind: Option<SocketAddr>,
+    /// True for MSRP.
+    pub msrp: bool,
 }
 
 /// What happens when a record is durable, in the order in which the records were appended.
@@ -217,6 +219,8 @@ pub struct Cx {
     pub timers: Timers<Timer>,
     /// What leaves the core.
     pub asks: VecDeque<Ask>,
+    /// Connections to be opened before anything is sent.
+    pub dials: VecDeque<Dial>,
     /// What waits for its record to be durable.
     pub commits: VecDeque<(Seq, Commit)>,
     /// Counters.
@@ -280,7 +284,7 @@ impl Cx {
     pub fn dial(&mut self, to: SocketAddr, bind: Option<SocketAddr>, msrp: bool) -> ConnId {
         self.dialled += 1;
         let conn = ConnId(self.dialled * 2 + 1);
-        self.asks.push_back(Ask::Dial { conn, to, bind, msrp });
+        self.dials.push_back(Dial { conn, to, bind, msrp });
         conn
     }
 
@@ -304,6 +308,11 @@ impl Cx {
             return Some(Flow::Stream { core: self.core, conn, peer });
         }
         users_own
+    }
+
+    /// True where requests for users go to the SIP/IP core, whatever way they came themselves.
+    pub fn has_proxy(&self) -> bool {
+        self.addresses.proxy_udp.is_some() || self.addresses.proxy_tcp.is_some()
     }
 
     /// Sets a timer `after` from now.

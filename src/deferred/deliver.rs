@@ -2,6 +2,7 @@
 
 use super::cx::{Ask, Cx};
 use super::push::{End, Link, Pushes, Stage};
+use super::refusals::Refusal;
 use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::clock::Now;
@@ -54,6 +55,7 @@ impl Pushes {
     /// The client answered: set the session up, and connect if that is ours to do (spec 6.2).
     pub(super) fn begin_session(&mut self, cx: &mut Cx, key: Key, answer: Answer) {
         let Some(push) = self.live.get_mut(key) else { return };
+        push.stage = Stage::Waiting;
         if !answer.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
             // Until other payloads exist (spec 6, 415/488) there is nothing this client could take.
             self.hang_up(cx, key, End::GiveUp);
@@ -81,7 +83,6 @@ impl Pushes {
         push.until = cx.now.tick + self.media.bind_timeout;
         match answer.connect_to {
             None => {
-                push.stage = Stage::Waiting;
                 // A client may connect and bind before its 200 has come to us by another way.
                 if push.conn.is_some() {
                     if let Some(session) = &mut push.session {
@@ -290,7 +291,11 @@ impl Pushes {
                     SessionEvent::Refused { token, status } => {
                         let place = Place::from_u64(token);
                         push.in_flight.remove(&place);
+                        // Not again in this session: what came after it is not held up, and the next client may take it.
                         push.skipped.insert(place);
+                        if matches!(status, 400 | 423) {
+                            push.refused.push((place, Refusal::Unintelligible));
+                        }
                         tracing::info!(owner = ?push.call.owner, status, "the client refused a message; it stays");
                     }
                     SessionEvent::Failed(failure) => {
@@ -363,6 +368,7 @@ impl Pushes {
                     tracing::error!(owner = ?push.call.owner, ?place, damage = ?other.err(), "a stored message is damaged");
                     push.in_flight.remove(&place);
                     push.skipped.insert(place);
+                    push.refused.push((place, Refusal::Damaged));
                     continue;
                 }
             };
@@ -373,7 +379,8 @@ impl Pushes {
                     content_type: record.page.slice(record.body_type.range()),
                     body: record.body,
                     has_dash7: loaded.locator.flags().has(Flags::DASH7),
-                    text: false,
+                    // Most bodies are; in others a border moves by three octets at most, which does no harm.
+                    text: true,
                     page: record.page,
                 });
             }
@@ -381,11 +388,17 @@ impl Pushes {
         self.touch(key);
     }
 
-    /// Appends one tombstone record for everything that was answered since the last.
+    /// Appends one tombstone record for everything that was answered since the last; counts what was refused.
     pub(super) fn write_off(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
         if let Some(push) = self.live.get_mut(key) {
             push.retiring.extend(push.delivered.iter().copied());
             users.write_off(cx, push.user, std::mem::take(&mut push.delivered));
+            for (place, refusal) in push.refused.drain(..) {
+                if users.refused(place, refusal) {
+                    tracing::warn!(owner = ?push.call.owner, ?place, ?refusal,
+                        "a message is not pushed any more until the next start; its user can retrieve or delete it");
+                }
+            }
         }
     }
 

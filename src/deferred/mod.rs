@@ -5,7 +5,7 @@
 //! | [`deposit`], [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
 //! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE and what its answers mean |
-//! | [`deliver`] | 12.2.2.5 Pushing Deferred Messages |
+//! | [`deliver`], [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
 pub mod cx;
@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod policy;
 pub mod presence;
 pub mod push;
+pub mod refusals;
 pub mod respond;
 pub mod signal;
 pub mod users;

@@ -75,6 +75,8 @@ struct Presence {
     /// Failures in a row.
     failures: usize,
     last_attempt: Option<Tick>,
+    /// A PUBLISH came while a push was running.
+    triggered: Option<Cause>,
     cautious: bool,
     timer: Option<(TimerKey, Tick)>,
 }
@@ -206,7 +208,17 @@ impl Presences {
     pub fn evaluate(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, owner: &Address, cause: Cause) {
         let Some(user) = self.users.get_mut(owner) else { return };
         let Some(id) = cx.directory.find(owner) else { return };
-        if pushes.is_running(id) || !users.has_new(id) {
+        if pushes.is_running(id) {
+            if matches!(cause, Cause::Fresh | Cause::Refresh) {
+                // Somebody is there now, whatever becomes of the push that runs.
+                user.triggered = Some(cause);
+                if let Some(flow) = user.flow {
+                    pushes.moved(cx, id, flow);
+                }
+            }
+            return;
+        }
+        if !users.has_new(id) {
             return;
         }
         let now = cx.now;
@@ -254,6 +266,7 @@ impl Presences {
     pub fn ended(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, ended: Ended) {
         let Some(user) = self.users.get_mut(&ended.owner) else { return };
         user.cautious = ended.cautious;
+        let triggered = user.triggered.take();
         let now = cx.now.tick;
         match ended.end {
             End::Completed => {
@@ -274,15 +287,30 @@ impl Presences {
                 user.hold = Hold::Until { at: now + wait, busy: false };
                 user.last_attempt = None;
             }
+            End::Moved => {
+                user.hold = Hold::Nothing;
+                user.last_attempt = None;
+            }
         }
         let next = match user.hold {
             Hold::Until { at, .. } => Some(at),
             _ => None,
         };
         self.watch(cx, &ended.owner, next);
-        if ended.end == End::Completed {
-            // What came after the last look is pushed by a push of its own (spec 18b-5).
-            self.evaluate(cx, users, pushes, &ended.owner, Cause::Arrival);
+        // What came while it ran gets a push of its own: a message after the last look, or a PUBLISH from where the user is
+        // now. A refusal is newer than a PUBLISH before it, and what the client has just refused would be refused again.
+        let came_later = || {
+            let user = cx.directory.find(&ended.owner);
+            user.is_some_and(|user| users.new_messages(user).any(|new| !ended.skipped.contains(&new.place())))
+        };
+        let cause = match ended.end {
+            End::Completed => came_later().then_some(Cause::Arrival),
+            End::Moved => Some(triggered.unwrap_or(Cause::Arrival)),
+            End::Transient(_) => triggered,
+            End::Busy | End::GiveUp | End::Glare => None,
+        };
+        if let Some(cause) = cause {
+            self.evaluate(cx, users, pushes, &ended.owner, cause);
         }
     }
 
@@ -363,6 +391,7 @@ impl Presence {
             hold: Hold::Nothing,
             failures: 0,
             last_attempt: None,
+            triggered: None,
             cautious: false,
             timer: None,
         }

@@ -7,6 +7,7 @@ use super::cx::{Ask, Cx, Timer};
 use super::identity::Address;
 use super::invite::{self, Call};
 use super::policy::Media;
+use super::refusals::Refusal;
 use super::users::Users;
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
@@ -68,6 +69,8 @@ pub enum End {
     GiveUp,
     /// Two requests crossed: try again in a moment.
     Glare,
+    /// The client came back by another way while the INVITE went out by the old one: again, at once.
+    Moved,
 }
 
 /// A push that is over.
@@ -79,6 +82,16 @@ pub struct Ended {
     pub end: End,
     /// The client lost or delayed answers: its next session goes one at a time (spec 21.4).
     pub cautious: bool,
+    /// Messages it did not take: they wait for the next trigger, and are no reason for a push of their own.
+    pub skipped: SpreadSet<Place>,
+}
+
+/// What a push that is over leaves to its user's list.
+pub(super) struct Left {
+    user: UserId,
+    /// Answered 200, tombstone not yet appended.
+    delivered: Vec<Place>,
+    refused: Vec<(Place, Refusal)>,
 }
 
 /// Which transaction of a push a response belongs to.
@@ -121,6 +134,8 @@ pub(super) struct Push {
     pub(super) in_flight: SpreadMap<Place, Locator>,
     /// Not for this session: refused, too large, damaged.
     pub(super) skipped: SpreadSet<Place>,
+    /// Of those, the ones to be counted against the message.
+    pub(super) refused: Vec<(Place, Refusal)>,
     pub(super) loading: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Place>,
@@ -162,8 +177,8 @@ pub struct Pushes {
     pub(super) late: SpreadMap<ClientKey, Late>,
     pub(super) late_order: VecDeque<(Tick, ClientKey)>,
     pub(super) ended: Vec<Ended>,
-    /// Users whose push is over, with what was answered and not yet written off.
-    pub(super) left: Vec<(UserId, Vec<Place>)>,
+    /// Of pushes that are over.
+    pub(super) left: Vec<Left>,
     pub(super) touched: Vec<Key>,
     pub(super) events: Vec<SessionEvent>,
 }
@@ -254,6 +269,7 @@ impl Pushes {
                 reached: Stamp(0),
                 in_flight: SpreadMap::default(),
                 skipped: SpreadSet::default(),
+                refused: Vec::new(),
                 loading: false,
                 delivered: Vec::new(),
                 retiring: SpreadSet::default(),
@@ -323,7 +339,10 @@ impl Pushes {
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
-        for (user, delivered) in std::mem::take(&mut self.left) {
+        for Left { user, delivered, refused } in std::mem::take(&mut self.left) {
+            for (place, refusal) in refused {
+                users.refused(place, refusal);
+            }
             users.write_off(cx, user, delivered);
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
@@ -342,9 +361,16 @@ impl Pushes {
     ///
     //= 12.2.2.5: after sending all the deferred messages, the IM Server shall send a SIP BYE
     fn end_if_done(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
-        let Some(push) = self.live.get(key) else { return };
-        let quiet = push.stage == Stage::Sending
-            && !push.loading
+        let Some(push) = self.live.get_mut(key) else { return };
+        if push.stage != Stage::Sending {
+            return;
+        }
+        // Behind a relay a message is delivered when it was reported, and a REPORT may never come: not waited for without end.
+        let unreported = push.session.as_ref().is_some_and(|session| session.is_idle() && session.unreported() > 0);
+        if unreported != (push.until != Tick::NEVER) {
+            push.until = if unreported { cx.now.tick + cx.policy.report_wait } else { Tick::NEVER };
+        }
+        let quiet = !push.loading
             && push.in_flight.is_empty()
             && push.delivered.is_empty()
             && push.retiring.is_empty()
@@ -385,6 +411,16 @@ impl Pushes {
             cx.asks.push_back(Ask::Pump(conn));
         }
         self.bye(cx, key);
+    }
+
+    /// The user published over `flow`. An INVITE that still rings elsewhere is cancelled, so that the next goes where the user
+    /// is; it begins when this one is over, for there are never two.
+    pub fn moved(&mut self, cx: &mut Cx, user: UserId, flow: Flow) {
+        let Some(&key) = self.by_user.get(&user) else { return };
+        let Some(push) = self.live.get(key) else { return };
+        if push.stage == Stage::Inviting && push.call.flow != flow && !cx.has_proxy() {
+            self.hang_up(cx, key, End::Moved);
+        }
     }
 
     /// Sends the BYE of an established dialog.
@@ -433,7 +469,11 @@ impl Pushes {
                 self.late_order.push_back((cx.now.tick + GOODBYE, txn));
             }
         }
-        self.left.push((push.user, std::mem::take(&mut push.delivered)));
+        self.left.push(Left {
+            user: push.user,
+            delivered: std::mem::take(&mut push.delivered),
+            refused: std::mem::take(&mut push.refused),
+        });
         if let Some(conn) = push.conn
             && let Some(link) = self.links.get_mut(&conn)
         {
@@ -443,7 +483,7 @@ impl Pushes {
             }
         }
         tracing::debug!(owner = ?push.call.owner, ?end, "push ended");
-        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious });
+        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped });
     }
 
     /// The pushes that ended since the last call.
@@ -482,7 +522,8 @@ impl Pushes {
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
-                Stage::Sending => {}
+                //= 2.4: behind a relay, without the REPORT 000 200 delivery is not confirmed: the message waits on
+                Stage::Sending => self.hang_up(cx, key, End::Transient(None)),
             }
         }
         self.session_turn(cx, key);

@@ -166,8 +166,7 @@ impl Pushes {
             && (200..300).contains(&message.status())
             && message.to_tag() == Some(&late.to_tag)
         {
-            let (flow, ack): (Flow, Bytes) = (late.flow, late.ack.clone());
-            cx.sip.transmit(flow, ack);
+            cx.sip.transmit(late.flow, late.ack.clone());
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::cx::{Commit, Cx, Timer};
 use super::policy::Expired;
+use super::refusals::{Refusal, Refusals};
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
@@ -31,6 +32,8 @@ pub struct Users {
     seen: Seen,
     /// Written off, and the tombstone not durable yet: in the list still, and for nobody any more.
     retiring: SpreadSet<Place>,
+    /// Refused by clients, and how often.
+    refusals: Refusals,
     /// Tombstones that the log refused for the moment.
     unwritten: Vec<(UserId, Vec<Place>)>,
     ready: Vec<UserId>,
@@ -44,6 +47,7 @@ impl Users {
             waiting: SpreadMap::default(),
             seen: Seen::new(dedupe_entries),
             retiring: SpreadSet::default(),
+            refusals: Refusals::default(),
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
@@ -157,7 +161,14 @@ impl Users {
     }
 
     fn is_new(&self, locator: &Locator) -> bool {
-        !locator.flags().has(Flags::RETAINED) && (self.retiring.is_empty() || !self.retiring.contains(&locator.place()))
+        !locator.flags().has(Flags::RETAINED)
+            && (self.retiring.is_empty() || !self.retiring.contains(&locator.place()))
+            && !self.refusals.is_poison(locator.place())
+    }
+
+    /// A client refused a message, or the store could not give it. True when it is not pushed any more.
+    pub fn refused(&mut self, place: Place, refusal: Refusal) -> bool {
+        self.refusals.count(place, refusal)
     }
 
     /// Delivered, deleted or expired: one tombstone record for all of `places`. From now on nobody is sent them again; they
@@ -199,6 +210,7 @@ impl Users {
     pub fn retire(&mut self, cx: &mut Cx, user: UserId, places: &[Place]) {
         for place in places {
             self.retiring.remove(place);
+            self.refusals.forget(*place);
         }
         let Some(waiting) = self.waiting.get_mut(&user) else { return };
         let (mut messages, mut octets) = (0u32, 0u64);

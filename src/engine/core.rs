@@ -13,12 +13,13 @@ use super::conns::{Conn, Conns, Cutter, Written};
 use super::effect::Effect;
 use super::input::{Input, Service};
 use super::letters::Letter;
+use super::meter::Publisher;
 use super::setup::{Birth, Setup, Transport};
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
 use crate::base::net::{ConnId, CoreId, Flow, SocketId};
 use crate::base::timers::Timers;
-use crate::deferred::cx::{Addresses, Ask, Commit, Counts, Cx, Reply, Timer};
+use crate::deferred::cx::{Addresses, Ask, Commit, Counts, Cx, Dial, Reply, Timer};
 use crate::deferred::deposit::Deposits;
 use crate::deferred::identity::Address;
 use crate::deferred::policy::Media;
@@ -58,6 +59,7 @@ pub struct Core {
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
     pub(super) cores: u16,
+    pub(super) meter: Option<Publisher>,
     setup: Setup,
     conns: Conns,
     sweeping: bool,
@@ -83,6 +85,7 @@ impl Core {
             stamps: birth.stamps,
             timers: Timers::new(),
             asks: VecDeque::new(),
+            dials: VecDeque::new(),
             disk: Vec::new(),
             commits: VecDeque::new(),
             counts: Counts::default(),
@@ -110,6 +113,7 @@ impl Core {
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
             cores: setup.cores,
+            meter: None,
             conns: Conns::new(&setup.limits),
             setup,
             sweeping: false,
@@ -145,7 +149,9 @@ impl Core {
             Input::Datagram { socket, peer, octets } => self.datagram(socket, peer, octets),
             Input::Connected { conn, .. } => {
                 self.conns.connected(conn);
-                self.pushes.connected(&mut self.cx, conn);
+                if self.conns.table.get(&conn).is_some_and(Conn::is_msrp) {
+                    self.pushes.connected(&mut self.cx, conn);
+                }
                 self.conns.read_on(conn, &mut self.effects);
                 self.pump(conn);
             }
@@ -210,6 +216,7 @@ impl Core {
             self.stopped = true;
             self.effects.push_back(Effect::Stopped);
         }
+        self.publish();
     }
 
     /// The next thing to do; call until `None` after each `turn`.
@@ -287,16 +294,19 @@ impl Core {
         if conn.is_closing() {
             return;
         }
+        let before = conn.buffer.len();
         let keep = match conn.cutter {
             Cutter::Sip(_) => self.consume_sip(id),
             Cutter::Msrp(_) => self.consume_msrp(id),
         };
         if !keep {
             self.hang_up(id, false);
-        } else if let Some(conn) = self.conns.table.get_mut(&id) {
-            let unfinished = !conn.buffer.is_empty();
-            let now = self.cx.now.tick;
-            conn.waiting_since = unfinished.then(|| conn.waiting_since.unwrap_or(now));
+        } else if let Some(conn) = self.conns.table.get_mut(&id).filter(|conn| !conn.is_msrp()) {
+            // The patience is with one message: whoever has finished the last one has all of it for the next. An MSRP
+            // connection's is with the first session, and its sessions have times of their own.
+            let (rest, now) = (conn.buffer.len(), self.cx.now.tick);
+            let since = conn.waiting_since.filter(|_| rest >= before).unwrap_or(now);
+            conn.waiting_since = (rest > 0).then_some(since);
         }
     }
 
@@ -428,6 +438,7 @@ impl Core {
                 Upward::Cancel { .. } | Upward::Ack { .. } | Upward::Ended { .. } => {}
             }
         }
+        self.dial();
         while let Some(transmit) = self.cx.sip.poll_transmit() {
             self.transmit(transmit.flow, transmit.octets);
         }
@@ -441,17 +452,7 @@ impl Core {
             }
             Flow::Stream { core, conn, .. } if core == self.cx.core => match self.conns.write(conn, octets) {
                 Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
-                Written::Gone => {
-                    // The connection may be one that this turn is about to open.
-                    let asked = self
-                        .cx
-                        .asks
-                        .iter()
-                        .any(|ask| matches!(ask, Ask::Dial { conn: dialled, .. } if *dialled == conn));
-                    if !asked {
-                        self.cx.sip.flow_failed(self.cx.now.tick, conn);
-                    }
-                }
+                Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, conn),
                 Written::Overflow => {
                     self.cx.counts.overloads += 1;
                     self.hang_up(conn, true);
@@ -460,6 +461,16 @@ impl Core {
             Flow::Stream { core, conn, .. } => {
                 self.effects.push_back(Effect::Letter { to: core, letter: Letter::Write { conn, octets } });
             }
+        }
+    }
+
+    /// Opens the connections that were asked for: before anything is sent on them.
+    fn dial(&mut self) {
+        while let Some(Dial { conn, to, bind, msrp }) = self.cx.dials.pop_front() {
+            let service = if msrp { Service::Msrp } else { Service::Sip };
+            self.conns.dial(conn, service, to);
+            self.sweep_later();
+            self.effects.push_back(Effect::Connect { conn, to, bind });
         }
     }
 
@@ -472,12 +483,6 @@ impl Core {
                 Ask::Respond { reply, status, octets } => {
                     let letter = Letter::Respond { txn: reply.txn, status, octets };
                     self.effects.push_back(Effect::Letter { to: reply.core, letter });
-                }
-                Ask::Dial { conn, to, bind, msrp } => {
-                    let service = if msrp { Service::Msrp } else { Service::Sip };
-                    self.conns.dial(conn, service, to);
-                    self.sweep_later();
-                    self.effects.push_back(Effect::Connect { conn, to, bind });
                 }
                 Ask::Pump(conn) => self.pump(conn),
                 Ask::Hangup(conn) => self.conns.hang_up(self.cx.now, conn),

@@ -4,6 +4,7 @@ pub mod core;
 pub mod effect;
 pub mod input;
 pub mod letters;
+pub mod meter;
 pub mod setup;
 
 mod conns;

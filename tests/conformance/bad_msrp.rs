@@ -203,5 +203,6 @@ fn rubbish_in_a_session_ends_that_session_only() {
     let mut bob = scene.bob();
     bob.publish_presence(true);
     assert_eq!(bob.take_push(1).len(), 1);
+    drop(bob);
     push_still_works(&mut scene);
 }

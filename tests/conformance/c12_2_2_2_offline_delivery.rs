@@ -171,7 +171,7 @@ fn ack_and_bye_follow_the_record_route() {
         let (call, msrp) = (bob.expect_invite(), bob.msrp(Setup::Active));
         let ack = call.answer(&msrp, Setup::Active);
         assert_eq!(ack.header("Route"), Some(core.record_route().as_str()));
-        assert_eq!(uri_of(ack.uri()), uri_of(&bob.contact));
+        assert_eq!(ack.uri(), uri_of(&bob.contact));
         let pushed = msrp.expect_messages(1);
         let bye = call.expect_bye();
         assert_eq!(bye.header("Route"), Some(core.record_route().as_str()));

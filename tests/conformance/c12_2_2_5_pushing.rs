@@ -264,25 +264,49 @@ fn a_413_stops_one_message_only() {
 //= 7.6: 400 counts an attempt; after three the message is left out of pushes
 #[test]
 fn a_400_is_tried_again_and_then_left_alone() {
-    let scene = Scene::new(DEFERD);
-    let poison = scene.alice().message(BOB, "poison");
-    let is_poison = move |frame: &Frame| {
-        deferd_kit::sip::find(frame.content.as_deref().unwrap_or_default(), poison.call_id().as_bytes()).is_some()
-    };
-    let mut bob = scene.bob();
-    let mut pushes = 0;
-    bob.publish_presence(true);
-    while let Some(call) = bob.invite_within(Duration::from_millis(700)) {
-        pushes += 1;
-        assert!(pushes <= 3, "a message refused three times is pushed again");
-        let (msrp, is_poison) = (bob.msrp(Setup::Active), is_poison.clone());
-        msrp.set_policy(move |_, frame| vec![Reply::Status(if is_poison(frame) { 400 } else { 200 })]);
-        call.answer(&msrp, Setup::Active);
-        call.expect_bye();
+    for status in [400, 423] {
+        let scene = Scene::new(DEFERD);
+        let alice = scene.alice();
+        let (poison, good) = (alice.message(BOB, "poison"), alice.message(BOB, "good"));
+        let is_poison = move |frame: &Frame| {
+            deferd_kit::sip::find(frame.content.as_deref().unwrap_or_default(), poison.call_id().as_bytes()).is_some()
+        };
+        let mut bob = scene.bob();
+        for attempt in 1..=3 {
+            bob.publish_presence(true);
+            let call = bob.expect_invite();
+            let (msrp, is_poison) = (bob.msrp(Setup::Active), is_poison.clone());
+            msrp.set_policy(move |_, frame| vec![Reply::Status(if is_poison(frame) { status } else { 200 })]);
+            call.answer(&msrp, Setup::Active);
+            call.expect_bye();
+            let pushed = msrp.messages();
+            let tries = msrp.frames().iter().filter(|frame| frame.content.is_some()).count();
+            assert_eq!((pushed.len(), tries), if attempt == 1 { (2, 2) } else { (1, 1) }, "{status}, push {attempt}");
+            if attempt == 1 {
+                scene.same(&pushed[1..], std::slice::from_ref(&good));
+            }
+            assert!(
+                bob.invite_within(Duration::from_millis(300)).is_none(),
+                "{status}: a refusal is no reason for another push"
+            );
+        }
         bob.publish_presence(true);
+        assert!(bob.invite_within(Duration::from_millis(500)).is_none(), "{status}: pushed a fourth time");
+        scene.nothing_waits(&mut bob);
     }
-    assert!(pushes >= 1);
-    scene.nothing_waits(&mut bob);
+}
+
+/// A regression: the refused message was a reason for the next push, and that for the next, one every push_min_interval.
+#[test]
+fn a_413_is_no_reason_for_another_push() {
+    let scene = Scene::new(DEFERD);
+    let deposit = scene.alice().message(BOB, "unwanted");
+    let mut bob = scene.bob();
+    let (call, msrp) = begin(&mut bob, |_, _| vec![Reply::Status(413)]);
+    msrp.expect_sends(1);
+    call.expect_bye();
+    assert!(bob.invite_within(Duration::from_millis(700)).is_none(), "pushed again though nothing has changed");
+    scene.push_brings(&mut bob, &[deposit]);
 }
 
 #[test]
@@ -396,6 +420,25 @@ fn a_path_of_two_uris_is_used_literally() {
     msrp.write(report.as_bytes());
     call.expect_bye();
     scene.same(&pushed, &deposits);
+}
+
+//= 2.4: behind a relay delivery is confirmed by REPORTs; report_wait bounds the wait for them
+#[test]
+fn a_relay_that_never_reports_holds_no_session_open() {
+    let scene = Scene::with(DaemonOptions::new(DEFERD).line("policy", "report_wait = \"1s\""));
+    let deposits = deposits(&scene, 2);
+    let mut bob = scene.bob();
+    bob.publish_presence(true);
+    let call = bob.expect_invite();
+    let msrp = bob.msrp(Setup::Passive);
+    let relay = msrp.path().replace(";tcp", "relay;tcp");
+    let msrp = msrp.behind_relay(&relay);
+    call.send(&call.accept_with(&Answer::new(msrp.path(), Setup::Passive).write()));
+    call.expect_ack();
+    msrp.expect_messages(2);
+    call.expect_bye();
+    bob.publish_presence(true);
+    scene.same(&bob.take_push(2), &deposits);
 }
 
 //= 2.4: retained messages are not pushed again

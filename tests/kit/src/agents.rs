@@ -124,7 +124,13 @@ impl Client {
             Transport::Udp => SipPeer::udp(log, user, "deferd", to.ip()),
             Transport::Tcp => SipPeer::tcp(log, user, "deferd", to),
         };
-        let parameter = if transport == Transport::Tcp { ";transport=tcp" } else { "" };
+        Client::over(log, peer, aor, to)
+    }
+
+    /// A client on a socket that is there already.
+    pub fn over(log: &Log, peer: SipPeer, aor: &str, to: SocketAddr) -> Client {
+        let user = user_of(aor);
+        let parameter = if peer.transport() == Transport::Tcp { ";transport=tcp" } else { "" };
         let contact = format!("<sip:{user}@{}{parameter}>;{IM_TAG}", peer.local());
         let inbox = peer.inbox.clone();
         Client { peer, inbox, aor: aor.into(), contact, to, log: log.clone(), tags: Vec::new() }

@@ -212,7 +212,7 @@ impl Recording {
                     judges
                         .iter_mut()
                         .filter(|(port, _)| *port != source)
-                        .for_each(|(_, judge)| judge.answered(&frame.tid));
+                        .for_each(|(_, judge)| judge.answered(&frame.tid, frame.status()));
                     continue;
                 }
                 match judges.entry(*source).or_default().hear(frame) {

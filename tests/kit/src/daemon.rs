@@ -5,7 +5,10 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::{linux::net::SocketAddrExt, unix::net::UnixListener},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{UnixDatagram, UnixListener},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -93,8 +96,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon and waits until it is ready: its first TCP port accepts. One that ends before fails the test with
-    /// what it said.
+    /// Starts a daemon and waits until it is ready: it says so to the service manager, and its TCP port accepts. One that ends
+    /// before fails the test with what it said.
     #[track_caller]
     pub fn start(options: DaemonOptions) -> Daemon {
         let home = std::env::temp_dir().join(format!("deferd-kit-{}", unique()));
@@ -183,9 +186,15 @@ impl Daemon {
     #[track_caller]
     fn launch(&mut self) {
         fs::write(self.config(), self.toml()).expect("a configuration file");
+        // A port that accepts may be a dead predecessor's, whose ring the kernel has not taken apart yet.
+        let news = self.home.join("notify.sock");
+        fs::remove_file(&news).ok();
+        let manager = UnixDatagram::bind(&news).expect("a socket in a directory of ours");
+        manager.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout can be set");
         let mut child = Command::new(&self.options.binary)
             .args(["run", "--config"])
             .arg(self.config())
+            .env("NOTIFY_SOCKET", &news)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -203,13 +212,15 @@ impl Daemon {
         }
         self.child = Some(child);
         let deadline = Instant::now() + WAIT;
-        // There is no event for "a port accepts" that does not trust the daemon's own word: knock every 5 ms.
-        while TcpStream::connect(self.sip()).is_err() {
+        let mut word = [0; 512];
+        while !manager.recv(&mut word).is_ok_and(|len| word[..len].starts_with(b"READY=1")) {
             if let Some(status) = self.exited() {
                 panic!("deferd ended with {status} before it was ready; its stderr:\n{}", self.last_words());
             }
             assert!(Instant::now() < deadline, "deferd is not ready after {WAIT:?}; its stderr:\n{}", self.stderr());
-            thread::park_timeout(Duration::from_millis(5));
+        }
+        if let Err(error) = TcpStream::connect(self.sip()) {
+            panic!("deferd is ready and does not accept: {error}; its stderr:\n{}", self.stderr());
         }
     }
 
@@ -239,6 +250,15 @@ impl Daemon {
         if let Some(mut child) = self.child.take() {
             child.kill().ok();
             child.wait().ok();
+            self.wait_until_gone();
+        }
+    }
+
+    /// The kernel takes a ring down after its process: until then dead listeners still take connections in.
+    fn wait_until_gone(&self) {
+        let deadline = Instant::now() + WAIT;
+        while TcpStream::connect_timeout(&self.sip(), WAIT).is_ok() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

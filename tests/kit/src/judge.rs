@@ -26,13 +26,16 @@ struct Open {
     message: MsrpMessage,
     repeated: Vec<Option<String>>,
     total: Option<u64>,
+    /// The receiver said 413 to a chunk of it.
+    unwanted: bool,
 }
 
 /// Judges everything one side says on one connection.
 #[derive(Default)]
 pub struct Judge {
     open: HashMap<String, Open>,
-    outstanding: HashSet<String>,
+    /// Transaction identifiers, and the Message-ID of each.
+    outstanding: HashMap<String, String>,
     done: HashSet<String>,
 }
 
@@ -42,18 +45,27 @@ impl Judge {
         Judge::default()
     }
 
-    /// The other side answered this transaction: its identifier may come again.
-    pub fn answered(&mut self, tid: &str) {
-        self.outstanding.remove(tid);
+    /// The other side answered this transaction: its identifier may come again. A 413 ends the message whose chunk it was,
+    /// if that is under way: "MUST NOT send any further chunks with the same Message-ID" (RFC 4975 10.5), not even one with
+    /// `#`. Every other message that is begun is ended by a chunk with `$` or `#`.
+    pub fn answered(&mut self, tid: &str, status: u16) {
+        let message_id = self.outstanding.remove(tid);
+        if status == 413
+            && let Some(open) =
+                self.open.values_mut().find(|open| message_id.as_ref() == Some(&open.message.message_id))
+        {
+            open.unwanted = true;
+        }
     }
 
     /// One more frame of this side; a message when it is complete.
     pub fn hear(&mut self, frame: &Frame) -> Result<Option<MsrpMessage>, Violation> {
         let fault = |rule, found: String| broken(frame.at, rule, found.as_bytes());
         let Kind::Request(method) = &frame.kind else { return Ok(None) };
+        let message_id = frame.header("Message-ID").unwrap_or_default().to_string();
         if method != "REPORT"
             && frame.header("Failure-Report") != Some("no")
-            && !self.outstanding.insert(frame.tid.clone())
+            && self.outstanding.insert(frame.tid.clone(), message_id.clone()).is_some()
         {
             return fault("a transaction identifier is unique among those outstanding", frame.tid.clone());
         }
@@ -61,6 +73,9 @@ impl Judge {
             return Ok(None);
         }
         let (to_path, from_path) = (frame.headers[0].1.clone(), frame.headers[1].1.clone());
+        if self.open.get(&from_path).is_some_and(|open| open.unwanted && open.message.message_id != message_id) {
+            self.open.remove(&from_path);
+        }
         let Some(content) = &frame.content else {
             if self.open.contains_key(&from_path) && frame.flag != '#' {
                 return fault("a session never puts one message into another", frame.tid.clone());
@@ -69,7 +84,6 @@ impl Judge {
             return Ok(None);
         };
         let Some(range) = frame.range() else { return fault("a SEND of ours has a Byte-Range", frame.tid.clone()) };
-        let message_id = frame.header("Message-ID").unwrap_or_default().to_string();
         let repeated = ["Success-Report", "Failure-Report", "Content-Type"]
             .map(|name| frame.header(name).map(str::to_string))
             .to_vec();
@@ -94,7 +108,7 @@ impl Judge {
                     to_path,
                     from_path: from_path.clone(),
                 };
-                Open { message, repeated: repeated.clone(), total: range.total }
+                Open { message, repeated: repeated.clone(), total: range.total, unwanted: false }
             }
         };
         if open.repeated != repeated || open.total != range.total {
@@ -124,9 +138,9 @@ impl Judge {
         }
     }
 
-    /// Whether a message was begun and not ended.
+    /// Whether a message was begun and not ended, by either side.
     pub fn is_open(&self) -> bool {
-        !self.open.is_empty()
+        self.open.values().any(|open| !open.unwanted)
     }
 }
 
@@ -138,18 +152,44 @@ mod tests {
     const A: &str = "msrp://a.example.com:2855/s1;tcp";
     const B: &str = "msrp://[::1]:7777/s2;tcp";
 
+    fn chunk(tid: &str, id: &str, start: usize, len: usize, flag: char) -> Vec<u8> {
+        let body = "x".repeat(len);
+        format!("MSRP {tid} SEND\r\nTo-Path: {B}\r\nFrom-Path: {A}\r\nMessage-ID: {id}\r\nByte-Range: {start}-*/5000\r\nContent-Type: text/plain\r\n\r\n{body}\r\n-------{tid}{flag}\r\n").into_bytes()
+    }
+
+    #[test]
+    fn a_message_ends_with_a_flag_or_with_a_413() {
+        let stream = [chunk("aaaa1", "first", 1, 2048, '+'), chunk("aaaa2", "second", 1, 5000, '$')].concat();
+        let frames = read_all(&stream).unwrap();
+        for (status, fine) in [(413, true), (400, false), (200, false)] {
+            let mut judge = Judge::new();
+            judge.hear(&frames[0]).unwrap();
+            judge.answered("aaaa1", status);
+            assert_eq!(judge.is_open(), !fine);
+            let heard = judge.hear(&frames[1]).map(|message| message.map(|message| message.message_id));
+            match heard {
+                Ok(id) => assert!(fine && id.as_deref() == Some("second"), "{status}"),
+                Err(violation) => {
+                    assert!(!fine);
+                    assert_eq!(violation.rule, "a session never puts one message into another");
+                }
+            }
+        }
+        let ended = [chunk("aaaa1", "first", 1, 2048, '+'), chunk("aaaa3", "first", 2049, 0, '#')].concat();
+        let mut judge = Judge::new();
+        read_all(&ended).unwrap().iter().for_each(|frame| assert_eq!(judge.hear(frame).unwrap(), None));
+        assert!(!judge.is_open());
+        assert!(judge.hear(&frames[1]).unwrap().is_some());
+    }
+
     #[test]
     fn chunks_become_one_message_and_a_gap_is_seen() {
-        let chunk = |tid: &str, start: usize, len: usize, flag: char| {
-            let body = "x".repeat(len);
-            format!("MSRP {tid} SEND\r\nTo-Path: {B}\r\nFrom-Path: {A}\r\nMessage-ID: 87652491\r\nByte-Range: {start}-*/5000\r\nContent-Type: text/plain\r\n\r\n{body}\r\n-------{tid}{flag}\r\n").into_bytes()
-        };
-        let stream = [chunk("aaaa1", 1, 2048, '+'), chunk("aaaa2", 2049, 2952, '$')].concat();
+        let stream = [chunk("aaaa1", "87652491", 1, 2048, '+'), chunk("aaaa2", "87652491", 2049, 2952, '$')].concat();
         let mut judge = Judge::new();
         let heard: Vec<_> = read_all(&stream).unwrap().iter().map(|frame| judge.hear(frame).unwrap()).collect();
         assert_eq!(heard[0], None);
         assert_eq!(heard[1].as_ref().map(|message| (message.body.len(), message.chunks)), Some((5000, 2)));
-        let gap = [chunk("aaaa1", 1, 2048, '+'), chunk("aaaa2", 2050, 2951, '$')].concat();
+        let gap = [chunk("aaaa1", "87652491", 1, 2048, '+'), chunk("aaaa2", "87652491", 2050, 2951, '$')].concat();
         let (mut judge, frames) = (Judge::new(), read_all(&gap).unwrap());
         judge.hear(&frames[0]).unwrap();
         assert_eq!(judge.hear(&frames[1]).unwrap_err().rule, "chunks follow one another without gap or overlap");

@@ -15,19 +15,26 @@
 //! | [`payload`] | the pushed body, part by part |
 //! | [`capture`] | loopback traffic as tshark sees it |
 //! | [`scene`] | the usual cast: a daemon, alice who sends, bob who is offline |
+//! | [`load`], [`phone`] | senders and users who outlive the daemon's deaths |
+//! | [`ledger`] | what they were promised and got, judged |
+//! | [`chance`] | dice that fall the same way again |
 //! | [`log`] | who sent what to whom, and when |
 #![warn(missing_docs, unreachable_pub)]
 
 pub mod agents;
 pub mod call;
 pub mod capture;
+pub mod chance;
 pub mod daemon;
 pub mod judge;
+pub mod ledger;
+pub mod load;
 pub mod log;
 pub mod msrp;
 pub mod msrp_client;
 pub mod payload;
 pub mod peer;
+pub mod phone;
 pub mod scene;
 pub mod sdp;
 pub mod sip;

@@ -353,8 +353,12 @@ fn take(frame: &Frame, stream: &TcpStream, shared: &Arc<Shared>, log: &Log, who:
         state.policy = policy;
         replies
     };
-    if replies.iter().any(|reply| matches!(reply, Reply::Status(_) | Reply::After(..) | Reply::StopReading)) {
-        state.judge.answered(&frame.tid);
+    for reply in &replies {
+        match reply {
+            Reply::Status(status) | Reply::After(_, status) => state.judge.answered(&frame.tid, *status),
+            Reply::StopReading => state.judge.answered(&frame.tid, 200),
+            Reply::Raw(_) | Reply::Silence | Reply::Cut => {}
+        }
     }
     drop(state);
     let answer = |status: u16| msrp::response(frame, status, if status == 200 { "OK" } else { "" });

@@ -308,15 +308,19 @@ impl SipPeer {
     /// A stream to `to`, from the same kind of loopback address.
     #[track_caller]
     pub fn tcp(log: &Log, who: &str, other: &str, to: SocketAddr) -> SipPeer {
-        let stream = match TcpStream::connect_timeout(&to, WAIT) {
-            Ok(stream) => stream,
+        match SipPeer::try_tcp(log, who, other, to) {
+            Ok(peer) => peer,
             Err(error) => log.fail(format!("{who} cannot connect to {to}: {error}")),
-        };
-        let local = stream.local_addr().expect("a connected socket has an address");
-        let mut peer = SipPeer::new(log, who, other, Transport::Tcp, local);
+        }
+    }
+
+    /// The same where nobody may be listening.
+    pub fn try_tcp(log: &Log, who: &str, other: &str, to: SocketAddr) -> std::io::Result<SipPeer> {
+        let stream = TcpStream::connect_timeout(&to, WAIT)?;
+        let mut peer = SipPeer::new(log, who, other, Transport::Tcp, stream.local_addr()?);
         let link = serve(Arc::new(stream), to, &peer.inbox, log, &peer.names, &peer.streams);
         peer.link = Some(link);
-        peer
+        Ok(peer)
     }
 
     /// Listens for streams on a free port of `ip`.

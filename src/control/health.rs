@@ -1,0 +1,148 @@
+//! Is the daemon alive, and is it ready? One answer for probes, metrics and the page.
+//!
+//! Knows the meters of all cores, the clock and the daemon's phase. Knows no HTTP.
+//!
+//! ```text
+//!   starting ──ready──▶ ready ──SIGTERM──▶ stopping
+//! ```
+//! A core is *silent* when its last turn is longer ago than [`PATIENCE`]. A core without work sleeps and would be silent with
+//! good reason, so somebody has to ring it now and then: [`BEAT`] says how often, `admin` does it.
+
+use crate::base::clock::Tick;
+use crate::base::net::CoreId;
+use crate::engine::meter::{Meter, Reading};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How often each core is rung. An empty turn is about a microsecond: a second of rest costs nothing.
+pub const BEAT: Duration = Duration::from_secs(1);
+
+/// A core that has not turned for this long does not work: five beats, and 5,000 of the longest turns.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where the daemon is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// What is stored is being read, or cores are being started.
+    Starting,
+    /// Every listener accepts and every log has recovered.
+    Ready,
+    /// SIGTERM has come: sessions say good-bye.
+    Stopping,
+}
+
+impl Phase {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Ready => "ready",
+            Phase::Stopping => "stopping",
+        }
+    }
+}
+
+/// One core that does not turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Silent {
+    /// Which.
+    pub core: CoreId,
+    /// For how long.
+    pub since: Duration,
+}
+
+/// What everybody who asks about the daemon looks at.
+#[derive(Debug)]
+pub struct Health {
+    meters: Vec<Arc<Meter>>,
+    phase: AtomicU8,
+    /// Cores are expected to turn from then on.
+    ready_at: AtomicU64,
+}
+
+impl Health {
+    /// The daemon starts; one meter per core, in their order.
+    pub fn new(meters: Vec<Arc<Meter>>) -> Arc<Health> {
+        Arc::new(Health {
+            meters,
+            phase: AtomicU8::new(Phase::Starting as u8),
+            ready_at: AtomicU64::new(Tick::NEVER.0),
+        })
+    }
+
+    /// All cores listen.
+    pub fn ready(&self, now: Tick) {
+        self.ready_at.store(now.0, Ordering::Relaxed);
+        self.phase.store(Phase::Ready as u8, Ordering::Release);
+    }
+
+    /// SIGTERM has come; cores end one by one from now on.
+    pub fn stopping(&self) {
+        self.phase.store(Phase::Stopping as u8, Ordering::Release);
+    }
+
+    /// Where the daemon is in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            phase if phase == Phase::Ready as u8 => Phase::Ready,
+            phase if phase == Phase::Stopping as u8 => Phase::Stopping,
+            _ => Phase::Starting,
+        }
+    }
+
+    /// Every core's numbers, in the order of cores.
+    pub fn readings(&self) -> Vec<Reading> {
+        self.meters.iter().map(|meter| meter.reading()).collect()
+    }
+
+    /// How long ago each core turned, in the order of cores; zero before the daemon is ready.
+    pub fn rests(&self, now: Tick) -> Vec<Duration> {
+        let ready_at = Tick(self.ready_at.load(Ordering::Relaxed));
+        self.meters.iter().map(|meter| now - meter.turned().max(ready_at)).collect()
+    }
+
+    /// Cores that do not work. None while starting, for they are not there yet, and while stopping, for they may have ended.
+    pub fn silent(&self, now: Tick) -> Vec<Silent> {
+        if self.phase() != Phase::Ready {
+            return Vec::new();
+        }
+        let rests = (0..).map(CoreId).zip(self.rests(now));
+        rests.filter(|(_, since)| *since > PATIENCE).map(|(core, since)| Silent { core, since }).collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::engine::meter::Publisher;
+
+    fn second(count: u64) -> Tick {
+        Tick(count * 1_000_000)
+    }
+
+    #[test]
+    fn a_core_that_does_not_turn_for_five_seconds_is_silent() {
+        let meters = vec![Meter::new(), Meter::new()];
+        let mut works = Publisher::new(meters[0].clone());
+        let health = Health::new(meters);
+        health.ready(second(100));
+        works.publish(second(106), &Reading::default());
+        assert_eq!(health.silent(second(105)), []);
+        assert_eq!(health.silent(second(106)), [Silent { core: CoreId(1), since: Duration::from_secs(6) }]);
+        assert_eq!(health.rests(second(107)), [Duration::from_secs(1), Duration::from_secs(7)]);
+    }
+
+    #[test]
+    fn nobody_is_silent_before_ready_or_after_the_end() {
+        let health = Health::new(vec![Meter::new()]);
+        assert_eq!(health.phase(), Phase::Starting);
+        assert_eq!(health.silent(second(1_000)), []);
+        assert_eq!(health.rests(second(1_000)), [Duration::ZERO]);
+        health.ready(second(1_000));
+        assert_eq!((health.phase(), health.silent(second(2_000)).len()), (Phase::Ready, 1));
+        health.stopping();
+        assert_eq!((health.phase(), health.silent(second(2_000)).len()), (Phase::Stopping, 0));
+    }
+}

@@ -1,0 +1,186 @@
+//! A disk that is full, read-only, gone or rotten (the fault model's disk table).
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use deferd_kit::{
+    daemon::{Daemon, DaemonOptions},
+    scene::{BOB, Scene},
+    sip::{SipMessage, find},
+    unique,
+};
+
+use crate::DEFERD;
+
+/// A small file system in memory; None, with a printed reason, for whoever may not mount one.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(options: &str) -> Option<Tmpfs> {
+        let at = std::env::temp_dir().join(format!("deferd-disk-{}", unique()));
+        fs::create_dir_all(&at).expect("a temporary directory");
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).output();
+        match done {
+            Ok(output) if output.status.success() => Some(Tmpfs(at)),
+            other => {
+                println!("skipped: no tmpfs can be mounted here: {other:?}");
+                fs::remove_dir(&at).ok();
+                None
+            }
+        }
+    }
+
+    fn remount(&self, options: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
+        assert!(done.is_ok_and(|status| status.success()), "remount,{options}");
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        // Lazily: the daemon may still be going when a test fails.
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+fn at(directory: &Path) -> DaemonOptions {
+    let mut options = DaemonOptions::new(DEFERD).line("limits", "segment_octets = \"1MiB\"");
+    options.data_dir = Some(directory.to_path_buf());
+    options
+}
+
+#[test]
+fn a_full_disk_refuses_with_503_and_still_delivers() {
+    let Some(disk) = Tmpfs::mount("size=8m") else { return };
+    let mut scene = Scene::with(at(&disk.0));
+    let alice = scene.alice_tcp();
+    let mut deposited = Vec::new();
+    let refusal = loop {
+        assert!(deposited.len() < 1_000, "8 MiB hold no 1,000 messages of 20 KB");
+        let exchange = alice.exchange(alice.text(BOB, &"x".repeat(20_000)));
+        match exchange.response.code() {
+            202 => deposited.push(exchange.request),
+            _ => break exchange.response,
+        }
+    };
+    assert_eq!(refusal.code(), 503, "{refusal:?}");
+    let after: u64 =
+        refusal.header("Retry-After").and_then(|value| value.parse().ok()).expect("Retry-After in seconds");
+    assert!(after > 0);
+    assert!(deposited.len() >= 50, "1 MB is not 8 MiB: {} messages", deposited.len());
+    let mut bob = scene.bob();
+    scene.push_brings(&mut bob, &deposited);
+    // What was delivered stays deleted, full disk or not.
+    scene.assert_alive();
+    scene.kill9();
+    scene.restart(1);
+    let mut bob = scene.bob();
+    bob.publish_presence(true);
+    assert!(
+        bob.invite_within(std::time::Duration::from_millis(800)).is_none(),
+        "delivered and deleted, and pushed again"
+    );
+    drop(scene);
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_refuses_with_503_and_still_delivers() {
+    let Some(disk) = Tmpfs::mount("size=16m") else { return };
+    let mut scene = Scene::with(at(&disk.0));
+    let alice = scene.alice_tcp();
+    let deposited: Vec<SipMessage> = (0..10).map(|number| alice.message(BOB, &format!("number {number}"))).collect();
+    scene.kill9();
+    disk.remount("ro");
+    // It cannot keep anything: a start is refused in plain words, or deposits are.
+    let text = fs::read_to_string(scene.config()).expect("the kit wrote it");
+    assert!(text.contains(&disk.0.display().to_string()));
+    let output = Command::new("timeout")
+        .args(["10", DEFERD, "run", "--config"])
+        .arg(scene.config())
+        .output()
+        .expect("coreutils has timeout");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {said}", output.status);
+    assert!(said.contains(&disk.0.display().to_string()) || said.contains("data_dir"), "{said}");
+    disk.remount("rw");
+    scene.restart(1);
+    let mut bob = scene.bob();
+    scene.push_brings(&mut bob, &deposited);
+}
+
+#[test]
+fn a_data_directory_that_vanished_is_made_anew() {
+    let mut scene = Scene::with(at(&std::env::temp_dir().join(format!("deferd-gone-{}", unique()))));
+    scene.alice().message(BOB, "written in water");
+    scene.kill9();
+    let directory = scene.data_dir().to_path_buf();
+    fs::remove_dir_all(&directory).expect("it was there");
+    scene.restart(1);
+    let deposit = scene.alice().message(BOB, "here again");
+    scene.push_brings(&mut scene.bob(), &[deposit]);
+    drop(scene);
+    fs::remove_dir_all(&directory).ok();
+}
+
+#[test]
+fn a_data_directory_that_is_a_file_is_refused_in_plain_words() {
+    let mut daemon = Daemon::start(DaemonOptions::new(DEFERD));
+    daemon.kill9();
+    let directory = daemon.data_dir().to_path_buf();
+    fs::remove_dir_all(&directory).expect("it was there");
+    fs::write(&directory, "a file").expect("its parent is there");
+    let output = Command::new("timeout")
+        .args(["10", DEFERD, "run", "--config"])
+        .arg(daemon.config())
+        .output()
+        .expect("coreutils has timeout");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {said}", output.status);
+    assert!(said.contains(&directory.display().to_string()) && said.contains("data_dir"), "{said}");
+}
+
+/// Every file below a directory.
+fn files(below: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(below).expect("a directory").flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            _ => found.push(entry.path()),
+        }
+    }
+    found
+}
+
+#[test]
+fn a_rotten_record_is_reported_and_its_neighbours_are_delivered() {
+    for (victim, restarts) in [(14, 1), (0, 2), (14, 3)] {
+        let mut scene = Scene::new(DEFERD);
+        let alice = scene.alice_tcp();
+        let mut deposited: Vec<SipMessage> =
+            (0..30).map(|number| alice.message(BOB, &format!("message number {number:03} of thirty"))).collect();
+        assert_eq!(scene.terminate(), 0);
+        let needle = format!("message number {victim:03} of thirty");
+        let mut flipped = 0;
+        for path in files(scene.data_dir()) {
+            let mut octets = fs::read(&path).expect("a file of ours");
+            if let Some(place) = find(&octets, needle.as_bytes()) {
+                octets[place + 5] ^= 0x20;
+                fs::write(&path, octets).expect("a file of ours");
+                flipped += 1;
+            }
+        }
+        assert_eq!(flipped, 1, "the body stands in one file, as it came");
+        for _ in 0..restarts {
+            scene.restart(1);
+        }
+        assert!(scene.stderr().contains("damage"), "said on stderr:\n{}", scene.stderr());
+        deposited.remove(victim);
+        let mut bob = scene.bob();
+        scene.push_brings(&mut bob, &deposited);
+        scene.nothing_waits(&mut bob);
+    }
+}

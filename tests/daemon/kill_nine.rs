@@ -1,0 +1,83 @@
+//! `kill -9` under load, again and again, with another number of cores each time.
+//!
+//! Promises 1, 2, 3 and 7 of the fault model, over sockets and a disk: what the ledger of the kit judges.
+
+use std::time::Duration;
+
+use deferd_kit::{
+    chance::Chance,
+    daemon::{Daemon, DaemonOptions},
+    ledger::Ledger,
+    load::{Load, LoadOptions},
+    peer::Transport,
+    phone::{Mood, Phone, Weather},
+};
+
+use crate::DEFERD;
+
+/// Lives of the daemon; more with `DEFERD_ROUNDS`.
+const ROUNDS: usize = 20;
+
+/// Messages that may be sent in one life: about as many as a small machine stores and delivers in a quarter of a second, so that
+/// most kills hit both.
+const PER_ROUND: u64 = 100;
+
+/// Small segments are passed often; short patience lets a silent client's push end before the next kill.
+pub(crate) fn hardy(cores: usize) -> DaemonOptions {
+    let mut options = DaemonOptions::new(DEFERD)
+        .line("policy", "push_min_interval = \"0s\"")
+        .line("msrp", "tx_timeout = \"2s\"")
+        .line("msrp", "bind_timeout = \"2s\"")
+        .line("limits", "segment_octets = \"1MiB\"");
+    options.cores = cores;
+    options
+}
+
+/// Everybody comes online and takes what waits; then the ledger judges.
+pub(crate) fn drained(ledger: &Ledger, weather: &Weather, phones: Vec<Phone>, daemon: &mut Daemon, seed: u64) {
+    weather.turn(Mood::Steady);
+    let quiet = ledger.wait(Duration::from_secs(40), |sums| sums.waiting == 0 && sums.alive == 0);
+    weather.turn(Mood::Off);
+    phones.into_iter().for_each(Phone::join);
+    daemon.assert_alive();
+    match ledger.judge() {
+        Ok(sums) => println!("{sums}"),
+        Err(why) => panic!("DEFERD_SEED={seed:#x}: {why}\nall quiet: {quiet}\nstderr:\n{}", daemon.stderr()),
+    }
+}
+
+#[test]
+fn what_was_accepted_survives_every_kill_and_comes_once() {
+    let seed = Chance::seed("DEFERD_SEED");
+    let rounds = std::env::var("DEFERD_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS).max(1);
+    println!("DEFERD_SEED={seed:#x} DEFERD_ROUNDS={rounds}");
+    let mut chance = Chance::new(seed);
+    let (ledger, weather) = (Ledger::new(), Weather::new(Mood::Wild));
+    let mut daemon = Daemon::start(hardy(1));
+    let users: Vec<String> = ["bob", "carol", "dave", "erin", "frank"].map(|u| format!("sip:{u}@example.org")).into();
+    let phones: Vec<Phone> = users
+        .iter()
+        .zip([Transport::Tcp, Transport::Udp].into_iter().cycle())
+        .map(|(user, transport)| Phone::start(&ledger, &weather, transport, user, daemon.sip(), chance.fork()))
+        .collect();
+    let options =
+        LoadOptions { to: daemon.sip(), users: users.clone(), tcp: 3, udp: 2, pipelined: 8, body_max: 12_288 };
+    let load = Load::start(&ledger, &options, &mut chance);
+    for round in 0..rounds {
+        let before = ledger.sums().accepted;
+        load.grant(PER_ROUND);
+        let enough = before + 1 + chance.below(PER_ROUND) as usize / 2;
+        let alive = ledger.wait(Duration::from_secs(20), |sums| sums.accepted >= enough);
+        std::thread::sleep(chance.millis(120));
+        if !alive {
+            break;
+        }
+        daemon.assert_alive();
+        ledger.death(|| daemon.kill9());
+        daemon.restart([2, 3, 1][round % 3]);
+    }
+    load.finish();
+    drained(&ledger, &weather, phones, &mut daemon, seed);
+    let sums = ledger.sums();
+    assert!(sums.confirmed > 0 && sums.ended > 0, "nothing happened: {sums}");
+}

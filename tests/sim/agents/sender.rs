@@ -1,0 +1,124 @@
+//! Senders: every message is unlike every other, some come twice, some are in a hurry to die.
+
+use super::core::{SipCore, Who};
+use super::user;
+use crate::ground::{Ground, Person};
+use crate::oracle::Message;
+use deferd::wire::sip::names::{Method, Name};
+
+/// All senders.
+#[derive(Debug)]
+pub(crate) struct Senders {
+    sent: u32,
+    texts: Vec<Text>,
+}
+
+#[derive(Debug)]
+struct Text {
+    user: usize,
+    sender: usize,
+    body: Vec<u8>,
+    expires: Option<u32>,
+    tries: u32,
+    /// 202, or an answer that ends the matter.
+    settled: bool,
+}
+
+/// What every body may hold that a careless server would take for its own.
+const TRAPS: [&str; 4] =
+    ["\r\n-------ffffffffffffffff0000$\r\n", "--dmf-0123456789abcdef", "\r\n\r\nMSRP aaaa SEND\r\n", "\r\n-------$"];
+
+impl Senders {
+    /// The plan's senders.
+    pub(crate) fn new(g: &mut Ground) -> Senders {
+        for sender in 0..g.plan.senders {
+            let delay = g.between(0, 1_000_000);
+            g.person(delay, Person::Send(sender));
+        }
+        Senders { sent: 0, texts: Vec::new() }
+    }
+
+    /// True once every message of the plan has been sent and has an answer.
+    pub(crate) fn is_done(&self, g: &Ground) -> bool {
+        self.sent >= g.plan.messages && self.texts.iter().all(|text| text.settled)
+    }
+
+    /// A sender's time has come.
+    pub(crate) fn send(&mut self, g: &mut Ground, sip: &mut SipCore, sender: usize) {
+        if self.sent >= g.plan.messages {
+            return;
+        }
+        let number = self.sent;
+        self.sent += 1;
+        let user = g.between(0, g.plan.users as u64 - 1) as usize;
+        let sizes = [0, 7, 300, 767, 768, 1_300, 2_048, 2_049, 5_000, 20_000];
+        let size = sizes[g.between(0, sizes.len() as u64 - 1) as usize];
+        let mut body = format!("{number} to {user}: ").into_bytes();
+        while body.len() < size {
+            body.extend_from_slice(&g.dice.hex::<16>());
+            if g.between(0, 30) == 0 {
+                body.extend_from_slice(TRAPS[g.between(0, 3) as usize].as_bytes());
+            }
+        }
+        body.truncate(size);
+        let mortal = g.chance(g.plan.mortal);
+        let expires = mortal.then(|| g.between(1, 40) as u32);
+        let mut message = Message::new(number, user, body.clone());
+        message.expires_us = expires.map(|seconds| g.wall() + u64::from(seconds) * 1_000_000);
+        g.oracle.sent(g.now, message);
+        self.texts.push(Text { user, sender, body, expires, tries: 0, settled: false });
+        self.transmit(g, sip, number);
+        if g.chance(g.plan.twins) {
+            let delay = g.between(0, 3_000_000);
+            g.person(delay, Person::Again { message: number });
+        }
+        // So that all are sent in three quarters of the time.
+        let mean = g.plan.busy_us * 3 / 4 * g.plan.senders as u64 / u64::from(g.plan.messages);
+        let delay = if g.between(0, 3) == 0 { 0 } else { g.between(0, mean * 8 / 3) };
+        g.person(delay, Person::Send(sender));
+    }
+
+    /// The same message once more, as another transaction.
+    pub(crate) fn again(&mut self, g: &mut Ground, sip: &mut SipCore, number: u32) {
+        g.oracle.sent_again(number);
+        self.transmit(g, sip, number);
+    }
+
+    fn transmit(&mut self, g: &mut Ground, sip: &mut SipCore, number: u32) {
+        let Some(text) = self.texts.get_mut(number as usize) else { return };
+        text.tries += 1;
+        let (sender, user) = (text.sender, user::address(text.user));
+        let from = format!("<sip:s{sender}@example.com>;tag=s{sender}");
+        let asserted = format!("<sip:s{sender}@example.com>");
+        let large = text.body.len() > 1_000;
+        let (body, expires) = (&text.body, text.expires);
+        sip.send(g, Who::Sender { message: number }, large, Method::Message, &user, |request| {
+            let mut request = request
+                .line(Name::MaxForwards, b"70")
+                .line(Name::From, from.as_bytes())
+                .line(Name::To, format!("<{user}>").as_bytes())
+                .line(Name::PAssertedIdentity, asserted.as_bytes())
+                .line(Name::CallId, format!("m{number:06}@sim").as_bytes())
+                .line(Name::CSeq, b"1 MESSAGE");
+            if let Some(expires) = expires {
+                request = request.line(Name::Expires, expires.to_string().as_bytes());
+            }
+            request.body(b"text/plain", body)
+        });
+    }
+
+    /// The answer to a message: whoever was refused tries again after a while, as people do.
+    pub(crate) fn answered(&mut self, g: &mut Ground, _sip: &mut SipCore, number: u32, status: u16) {
+        let Some(text) = self.texts.get_mut(number as usize) else { return };
+        if status == 202 || status == 480 {
+            text.settled = true;
+        } else if !text.settled && (g.calm || text.tries < 4) && matches!(status, 408 | 503) {
+            let delay = g.between(500_000, 10_000_000);
+            g.person(delay, Person::Again { message: number });
+        } else if matches!(status, 408 | 503) {
+            text.settled = true;
+        } else {
+            panic!("message {number} was answered {status}");
+        }
+    }
+}

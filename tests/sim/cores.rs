@@ -1,0 +1,429 @@
+//! The daemon's cores in one thread: what `uring::thread` and `control::birth` do with the kernel, done here with values.
+
+use crate::disk::{Disk, Name};
+use crate::ground::{Event, Ground};
+use crate::plan::Proxy;
+use crate::trace::first_line;
+use deferd::base::limits::Limits;
+use deferd::base::net::CoreId;
+use deferd::deferred::policy::Policy;
+use deferd::engine::core::Core;
+use deferd::engine::effect::Effect;
+use deferd::engine::input::{Input, Service};
+use deferd::engine::letters::Letter;
+use deferd::engine::setup::{Birth, MsrpSetup, Setup, SipAddress, SipSetup, Transport};
+use deferd::store::directory::Directory;
+use deferd::store::disk::{DiskFault, DiskOp, SegmentNo};
+use deferd::store::log::{Log, LogSetup};
+use deferd::store::manifest::RESERVATION;
+use deferd::store::recovery::{self, Files, Recovered};
+use deferd::store::stamp::Stamps;
+use memchr::memmem;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Of every simulated data directory.
+const KEY: [u8; 16] = *b"the sim's secret";
+
+const MSRP_PORT: u16 = 2_855;
+
+struct Seat {
+    core: Core,
+    /// A turn is on the heap.
+    turning: bool,
+    wake: Option<u64>,
+    requests: VecDeque<Letter>,
+    replies: VecDeque<Letter>,
+    stopped: bool,
+}
+
+/// The cores of one life.
+pub(crate) struct Cores {
+    seats: Vec<Seat>,
+    /// Effects carried out, in all lives.
+    pub(crate) effects: u64,
+    crash_wanted: bool,
+}
+
+struct Durable<'a>(&'a Disk);
+
+impl Files for Durable<'_> {
+    fn list(&self) -> Result<Vec<(CoreId, SegmentNo, u64)>, DiskFault> {
+        Ok(self.0.durable().map(|((log, segment), octets)| (log, segment, octets.len() as u64)).collect())
+    }
+
+    fn read_at(&self, log: CoreId, segment: SegmentNo, at: u64, buffer: &mut [u8]) -> Result<usize, DiskFault> {
+        let name: Name = (log, segment);
+        let found = self.0.durable().find(|(known, _)| *known == name).map(|(_, octets)| octets);
+        let rest = found.ok_or(DiskFault::Missing)?.get(at as usize..).unwrap_or_default();
+        let len = rest.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn sync(&self, _log: CoreId, _segment: SegmentNo) -> Result<(), DiskFault> {
+        Ok(())
+    }
+}
+
+impl Cores {
+    /// None is up yet.
+    pub(crate) fn new() -> Cores {
+        Cores { seats: Vec::new(), effects: 0, crash_wanted: false }
+    }
+
+    /// Recovery, and a core for every seat.
+    pub(crate) fn start(&mut self, g: &mut Ground, disk: &mut Disk) {
+        let cores = g.plan.cores.max(1);
+        g.born = g.now;
+        let now = g.clocks();
+        let setups: Vec<Setup> = (0..cores).map(|core| setup(g, core, cores)).collect();
+        let directory = Arc::new(Directory::new(setups[0].limits.users, cores, KEY));
+        let mut recovered = match recovery::recover(&Durable(disk), &directory, cores) {
+            Ok(recovered) => recovered,
+            Err(fault) => return g.oracle.violation(format!("recovery: {fault:?}")),
+        };
+        judge(g, disk, &recovered);
+        let reserved_from = disk.reserved_to;
+        disk.reserved_to = recovered.next_segment.max(reserved_from).saturating_add(RESERVATION);
+        let segments = recovered.segments(reserved_from, disk.reserved_to, KEY);
+        let homes: Vec<_> = recovered.homes.drain(..).collect();
+        for ((setup, home), resume) in setups.into_iter().zip(homes).zip(recovered.logs.drain(..)) {
+            let log = LogSetup {
+                core: setup.core,
+                segment_octets: setup.limits.segment_octets,
+                commit_octets: setup.limits.commit_octets,
+            };
+            let core = setup.core;
+            let birth = Birth {
+                log: Log::new(log, resume, segments.clone()),
+                nodes: directory.nodes(core).expect("asked for once"),
+                directory: directory.clone(),
+                segments: segments.clone(),
+                stamps: Stamps::new(core, recovered.highest_stamp, now),
+                home,
+            };
+            self.seats.push(Seat {
+                core: Core::new(setup, birth, now),
+                turning: true,
+                wake: None,
+                requests: VecDeque::new(),
+                replies: VecDeque::new(),
+                stopped: false,
+            });
+            g.soon(Event::Turn { life: g.life, core });
+        }
+    }
+
+    /// True between a start and the next crash.
+    pub(crate) fn are_up(&self) -> bool {
+        !self.seats.is_empty()
+    }
+
+    /// They are gone, with all they held in memory.
+    pub(crate) fn die(&mut self) {
+        self.seats.clear();
+        self.crash_wanted = false;
+    }
+
+    /// The plan wants the daemon to die now, or it has said good-bye.
+    pub(crate) fn wants_crash(&self, _g: &Ground) -> bool {
+        self.crash_wanted || self.are_up() && self.seats.iter().all(|seat| seat.stopped)
+    }
+
+    /// SIGTERM. Ten seconds later patience is over.
+    pub(crate) fn stop(&mut self, g: &mut Ground) {
+        g.say(format_args!("told to stop"));
+        for core in 0..self.seats.len() {
+            g.input(CoreId(core as u16), Input::Stop);
+        }
+        g.later(10_000_000, Event::Crash);
+    }
+
+    /// Which core's listener a connection to `to` reaches.
+    pub(crate) fn listener(&self, g: &mut Ground, to: SocketAddr) -> Option<CoreId> {
+        let core = match to.port().checked_sub(MSRP_PORT) {
+            Some(core) if core < 64 => core,
+            _ if self.are_up() => g.between(0, self.seats.len() as u64 - 1) as u16,
+            _ => return None,
+        };
+        self.seats.get(usize::from(core)).filter(|seat| !seat.stopped).map(|_| CoreId(core))
+    }
+
+    /// Which core the kernel gives datagrams from `from` to: always the same one.
+    pub(crate) fn datagram_core(&self, from: SocketAddr) -> Option<CoreId> {
+        self.are_up().then(|| CoreId((usize::from(from.port()) % self.seats.len()) as u16))
+    }
+
+    /// A core hears of something; its turn follows, soon.
+    pub(crate) fn input(&mut self, g: &mut Ground, core: CoreId, input: Input) {
+        overhear(g, core, &input);
+        let now = g.clocks();
+        let Some(seat) = self.seats.get_mut(core.index()).filter(|seat| !seat.stopped) else { return };
+        seat.core.handle(now, input);
+        turn_soon(g, seat, core, 30);
+    }
+
+    /// A core's deadline has come, unless it has another one by now.
+    pub(crate) fn wake(&mut self, g: &mut Ground, disk: &mut Disk, core: CoreId, at: u64) {
+        let Some(seat) = self.seats.get_mut(core.index()) else { return };
+        if seat.wake == Some(at) {
+            seat.wake = None;
+            if !seat.turning {
+                self.turn(g, disk, core);
+            }
+        }
+    }
+
+    /// A core takes its turn: letters, timers, effects.
+    pub(crate) fn turn(&mut self, g: &mut Ground, disk: &mut Disk, core: CoreId) {
+        let now = g.clocks();
+        let Some(seat) = self.seats.get_mut(core.index()).filter(|seat| !seat.stopped) else { return };
+        seat.turning = false;
+        while let Some(letter) = seat.replies.pop_front().or_else(|| seat.requests.pop_front()) {
+            seat.core.handle(now, Input::Letter(letter));
+        }
+        seat.core.turn(now);
+        loop {
+            let Some(seat) = self.seats.get_mut(core.index()) else { break };
+            let Some(effect) = seat.core.effect() else { break };
+            self.effects += 1;
+            self.carry_out(g, disk, core, effect);
+            if g.plan.crash_at_effect == Some(self.effects) {
+                self.crash_wanted = true;
+                return;
+            }
+        }
+        let Some(seat) = self.seats.get_mut(core.index()) else { return };
+        if seat.core.has_mail() {
+            turn_soon(g, seat, core, 5);
+        }
+        if let Some(deadline) = seat.core.deadline().filter(|deadline| deadline.0 < u64::MAX / 2) {
+            let at = (deadline.0 + g.born).max(g.now + 1);
+            if seat.wake.is_none_or(|armed| at < armed) {
+                seat.wake = Some(at);
+                g.at(at, Event::Wake { life: g.life, core, at });
+            }
+        }
+        let (pushes, damaged) = (seat.core.pushes(), seat.core.counts().damaged);
+        if pushes > g.plan.users {
+            g.oracle.violation(format!("{pushes} pushes for {} users", g.plan.users));
+        }
+        if damaged > 0 && g.plan.eio == 0 {
+            g.oracle.violation(format!("core {} found a record damaged on a sound disk", core.0));
+        }
+    }
+
+    fn carry_out(&mut self, g: &mut Ground, disk: &mut Disk, core: CoreId, effect: Effect) {
+        match effect {
+            Effect::Receive { conn, buffer } => g.lend(core, conn, buffer),
+            Effect::Send { conn, gather } => {
+                let octets = gather.to_vec();
+                g.say(format_args!("core {} sends {} on {}: {}", core.0, octets.len(), conn.0, first_line(&octets)));
+                g.trace.octets(&octets);
+                match g.net.service(core, conn) {
+                    Some(Service::Sip) => g.oracle.sip_stream(g.now, core, conn, &octets),
+                    Some(Service::Msrp) => g.oracle.msrp_down(g.now, core, conn, &octets),
+                    None => g.oracle.violation(format!("a send on connection {}, which never was", conn.0)),
+                }
+                g.send(core, conn, gather);
+            }
+            Effect::SendDatagram { to, octets, .. } => {
+                g.say(format_args!("core {} sends to {to}: {}", core.0, first_line(&octets)));
+                g.trace.octets(&octets);
+                g.oracle.sip_down(g.now, None, &octets);
+                g.datagram_down(to, &octets);
+            }
+            Effect::Connect { conn, to, .. } => {
+                g.say(format_args!("core {} connects {} to {to}", core.0, conn.0));
+                g.dial(core, conn, to);
+            }
+            Effect::Close { conn, reset } => {
+                g.say(format_args!("core {} closes {}, reset {reset}", core.0, conn.0));
+                g.oracle.conn_over(core, conn);
+                g.close(core, conn, reset);
+            }
+            Effect::Disk(op) => {
+                let eio = g.chance(g.plan.eio);
+                let (low, high) = if g.calm { (100, 2_000) } else { g.plan.disk_us };
+                let delay = if g.chance(g.plan.stall) { 300_000 } else { g.between(low, high) };
+                g.say(format_args!("core {} asks the disk: {}", core.0, in_words(&op)));
+                if eio && !matches!(op, DiskOp::Read { .. }) {
+                    g.oracle.disk_hurt = true;
+                }
+                let number = disk.begin(core, op, eio);
+                g.later(delay, Event::Disk { life: g.life, number });
+            }
+            Effect::Letter { to, letter } => self.post(g, core, to, letter),
+            Effect::Ring { core: other } => {
+                if let Some(seat) = self.seats.get_mut(other.index()) {
+                    turn_soon(g, seat, other, 30);
+                }
+            }
+            Effect::Stopped => {
+                g.say(format_args!("core {} has said good-bye", core.0));
+                if let Some(seat) = self.seats.get_mut(core.index()) {
+                    seat.stopped = true;
+                }
+            }
+        }
+    }
+
+    fn post(&mut self, g: &mut Ground, from: CoreId, to: CoreId, letter: Letter) {
+        g.say(format_args!("core {} writes to core {}", from.0, to.0));
+        let room = g.plan.letters;
+        let Some(seat) = self.seats.get_mut(to.index()) else {
+            return g.input(from, Input::Undelivered(letter));
+        };
+        if !letter.is_request() {
+            seat.replies.push_back(letter);
+        } else if seat.requests.len() < room {
+            seat.requests.push_back(letter);
+        } else {
+            return g.input(from, Input::Undelivered(letter));
+        }
+        turn_soon(g, seat, to, 30);
+    }
+
+    /// True when nobody is being pushed to.
+    pub(crate) fn are_idle(&self) -> bool {
+        self.seats.iter().all(|seat| seat.core.pushes() == 0)
+    }
+
+    /// What the tables still hold.
+    pub(crate) fn left(&self) -> String {
+        let mut left = Vec::new();
+        for (core, seat) in self.seats.iter().enumerate() {
+            let counts = [
+                (seat.core.pushes(), "pushes"),
+                (seat.core.connections(), "connections"),
+                (seat.core.users(), "users"),
+            ];
+            for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
+                left.push(format!("{count} {what} on core {core}"));
+            }
+        }
+        left.join(", ")
+    }
+}
+
+fn turn_soon(g: &mut Ground, seat: &mut Seat, core: CoreId, within: u64) {
+    if !seat.turning {
+        seat.turning = true;
+        let (delay, life) = (g.between(0, within), g.life);
+        g.later(delay, Event::Turn { life, core });
+    }
+}
+
+/// The oracle hears what a core hears.
+fn overhear(g: &mut Ground, core: CoreId, input: &Input) {
+    match input {
+        Input::Datagram { octets, .. } => g.oracle.sip_up(octets),
+        Input::Received { conn, buffer, outcome: Ok(count) } if *count > 0 => {
+            let new = &buffer[buffer.len() - count..];
+            g.say(format_args!("core {} hears {count} on {}", core.0, conn.0));
+            g.trace.octets(new);
+            match g.net.service(core, *conn) {
+                Some(Service::Sip) => g.oracle.sip_up_stream(core, *conn, new),
+                Some(Service::Msrp) => g.oracle.msrp_up(g.now, core, *conn, new),
+                None => {}
+            }
+        }
+        Input::Received { conn, .. } | Input::Sent { conn, outcome: Err(_), .. } | Input::Closed { conn } => {
+            g.oracle.conn_over(core, *conn);
+        }
+        _ => {}
+    }
+}
+
+/// What recovery found must agree with what was promised.
+fn judge(g: &mut Ground, disk: &Disk, recovered: &Recovered) {
+    let mut alive = BTreeMap::new();
+    for (_, queue) in recovered.homes.iter().flat_map(|home| &home.users) {
+        for locator in queue.iter() {
+            let place = locator.place();
+            let at = place.octets() as usize;
+            let record =
+                disk.segment(place.segment).and_then(|segment| segment.get(at..at + locator.octets() as usize));
+            let Some(record) = record else {
+                return g.oracle.violation(format!("recovery points at {place:?}, where nothing is"));
+            };
+            let mark = b"\r\nCall-ID: m";
+            let name = memmem::find(record, mark).and_then(|at| record.get(at + mark.len()..at + mark.len() + 6));
+            let number = name.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
+            match number {
+                Some(number) if alive.insert(number, record).is_none() => {}
+                Some(number) => g.oracle.violation(format!("recovery finds message {number} twice")),
+                None => g.oracle.violation(format!("recovery finds a record at {place:?} that is no message of ours")),
+            }
+        }
+    }
+    let report = &recovered.report;
+    let (messages, torn) = (report.messages, report.torn.len());
+    let numbers: Vec<u32> = alive.keys().copied().collect();
+    g.say(format_args!("recovered {messages} messages {numbers:?}, {torn} torn tails"));
+    if report.damaged > 0 {
+        let damage = report.damage.clone();
+        g.oracle.violation(format!("recovery finds damage on a sound disk: {damage:?}"));
+    }
+    let now = g.now;
+    g.oracle.recovered(now, &alive);
+}
+
+fn in_words(op: &DiskOp) -> String {
+    match op {
+        DiskOp::Prepare { segment, octets, .. } => format!("prepare {} of {octets}", segment.0),
+        DiskOp::Commit { segment, at, gather, .. } => {
+            format!("commit {} octets to {} at {at}", gather.len(), segment.0)
+        }
+        DiskOp::Read { segment, at, len, .. } => format!("read {len} octets of {} at {at}", segment.0),
+        DiskOp::Remove { segment, .. } => format!("remove {}", segment.0),
+    }
+}
+
+fn setup(g: &mut Ground, core: u16, cores: u16) -> Setup {
+    let mut seed = [0; 32];
+    g.dice.fill(&mut seed);
+    let ip = Ipv4Addr::new(10, 0, 0, 1);
+    let sip = SocketAddr::from((ip, 5060));
+    let listen = [Transport::Udp, Transport::Tcp].map(|transport| SipAddress { transport, addr: sip });
+    let outbound_proxy = match g.plan.proxy {
+        Proxy::None => None,
+        Proxy::Udp => Some(SipAddress { transport: Transport::Udp, addr: crate::agents::core::home() }),
+        Proxy::Tcp => Some(SipAddress { transport: Transport::Tcp, addr: crate::agents::core::home() }),
+    };
+    let mut policy = Policy::new("im.example.com", &["example.com"]);
+    policy.quota_messages = g.plan.quota_messages;
+    let networks = || vec!["10.0.0.0/8".parse().expect("a network")];
+    Setup {
+        core: CoreId(core),
+        cores,
+        sip: SipSetup { listen: listen.to_vec(), advertise: None, outbound_proxy, trusted: networks() },
+        msrp: MsrpSetup {
+            listen: vec![SocketAddr::from((ip, MSRP_PORT + core))],
+            advertise: None,
+            connect_allow: networks(),
+            bind_source: true,
+            chunk_max: g.plan.chunk_max,
+            window_messages: g.plan.window_messages,
+            window_octets: 1 << 20,
+            bind_timeout: Duration::from_secs(30),
+            tx_timeout: Duration::from_secs(30),
+        },
+        policy,
+        limits: Limits {
+            users: 64,
+            connections: 1_024,
+            transactions: 4_096,
+            sessions: 64,
+            dedupe_entries: 4_096,
+            letters: g.plan.letters,
+            segment_octets: g.plan.segment_octets,
+            commit_octets: 256 * 1024,
+            ..Limits::default()
+        },
+        seed,
+    }
+}

@@ -1,0 +1,216 @@
+//! A disk with two images of every file: what a read sees now, and what a crash leaves.
+//!
+//! A commit is seen at once and durable when it completes. A crash keeps, of every write under way, any choice of its
+//! 512-octet sectors: old or new, never a mixture (the fault model's tear unit).
+
+use deferd::base::dice::Dice;
+use deferd::base::net::CoreId;
+use deferd::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use std::collections::BTreeMap;
+
+/// What tears.
+const SECTOR: usize = 512;
+
+/// Which file.
+pub(crate) type Name = (CoreId, SegmentNo);
+
+#[derive(Clone, Debug, Default)]
+struct File {
+    live: Vec<u8>,
+    /// `None`: its directory entry is not durable.
+    durable: Option<Vec<u8>>,
+}
+
+/// An operation under way.
+#[derive(Debug)]
+struct UnderWay {
+    core: CoreId,
+    op: DiskOp,
+    fault: Option<DiskFault>,
+}
+
+/// What an operation that ended did to the durable image.
+pub(crate) struct Ended {
+    pub(crate) core: CoreId,
+    pub(crate) done: DiskDone,
+    /// Octets that are durable now, and their place.
+    pub(crate) written: Option<Vec<u8>>,
+}
+
+/// All files of the data directory.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    files: BTreeMap<Name, File>,
+    under_way: BTreeMap<u64, UnderWay>,
+    next: u64,
+    /// Segment numbers below this may have been used; the manifest's word.
+    pub(crate) reserved_to: u32,
+    /// No room for new segments.
+    pub(crate) full: bool,
+    /// A log was told of a fault: it may refuse everything until the next start.
+    pub(crate) hurt: bool,
+}
+
+impl Disk {
+    /// Begins an operation; [`Disk::end`] with the number it returns ends it. `eio`: it will fail.
+    pub(crate) fn begin(&mut self, core: CoreId, op: DiskOp, eio: bool) -> u64 {
+        let mut fault = eio.then_some(DiskFault::Errno(5));
+        match &op {
+            DiskOp::Prepare { log, segment, octets, header, .. } => {
+                if self.full {
+                    fault = Some(DiskFault::Full);
+                } else if self.files.contains_key(&(*log, *segment)) {
+                    panic!("segment {segment:?} of {log:?} is prepared a second time");
+                }
+                if fault.is_none() {
+                    let mut live = vec![0; *octets as usize];
+                    live[..header.len()].copy_from_slice(header);
+                    self.files.insert((*log, *segment), File { live, durable: None });
+                }
+            }
+            DiskOp::Commit { log, segment, at, gather, .. } => {
+                let twice = self.under_way.values().any(|other| match &other.op {
+                    DiskOp::Commit { log: other, .. } => other == log,
+                    _ => false,
+                });
+                assert!(!twice, "a second commit of {log:?} while one is under way");
+                assert_eq!(*log, core, "a core writes only its own log");
+                let octets = gather.to_vec();
+                match self.files.get_mut(&(*log, *segment)) {
+                    Some(file) if *at as usize + octets.len() <= file.live.len() => {
+                        file.live[*at as usize..*at as usize + octets.len()].copy_from_slice(&octets);
+                    }
+                    Some(file) => {
+                        panic!("a commit of {} octets at {at} leaves a segment of {}", octets.len(), file.live.len());
+                    }
+                    None => panic!("a commit into {segment:?} of {log:?}, which was not prepared"),
+                }
+            }
+            DiskOp::Read { .. } | DiskOp::Remove { .. } => {}
+        }
+        if fault.is_some() && !matches!(op, DiskOp::Read { .. }) {
+            self.hurt = true;
+        }
+        self.next += 1;
+        self.under_way.insert(self.next, UnderWay { core, op, fault });
+        self.next
+    }
+
+    /// Ends an operation.
+    pub(crate) fn end(&mut self, number: u64, dice: &mut Dice) -> Option<Ended> {
+        let UnderWay { core, op, fault } = self.under_way.remove(&number)?;
+        let outcome = fault.map_or(Ok(()), Err);
+        let mut written = None;
+        let done = match op {
+            DiskOp::Prepare { ticket, log, segment, .. } => {
+                if outcome.is_ok()
+                    && let Some(file) = self.files.get_mut(&(log, segment))
+                {
+                    file.durable = Some(file.live.clone());
+                }
+                DiskDone::Prepared { ticket, outcome }
+            }
+            DiskOp::Commit { ticket, log, segment, at, gather } => {
+                let octets = gather.to_vec();
+                if let Some(durable) = self.files.get_mut(&(log, segment)).and_then(|file| file.durable.as_mut()) {
+                    match outcome {
+                        Ok(()) => durable[at as usize..at as usize + octets.len()].copy_from_slice(&octets),
+                        // A failed sync says nothing about what reached the disk.
+                        Err(_) => tear(durable, at as usize, &octets, dice),
+                    }
+                }
+                written = outcome.is_ok().then_some(octets);
+                DiskDone::Committed { ticket, gather, outcome }
+            }
+            DiskOp::Read { ticket, log, segment, at, len, mut buffer } => {
+                let outcome = match (outcome, self.files.get(&(log, segment))) {
+                    (Err(fault), _) => Err(fault),
+                    (Ok(()), None) => Err(DiskFault::Missing),
+                    (Ok(()), Some(file)) => {
+                        let from = (at as usize).min(file.live.len());
+                        let to = (from + len as usize).min(file.live.len());
+                        buffer.extend_from_slice(&file.live[from..to]);
+                        Ok(())
+                    }
+                };
+                DiskDone::Read { ticket, buffer, outcome }
+            }
+            DiskOp::Remove { ticket, log, segment } => {
+                if outcome.is_ok() {
+                    self.files.remove(&(log, segment));
+                }
+                DiskDone::Removed { ticket, outcome }
+            }
+        };
+        Some(Ended { core, done, written })
+    }
+
+    /// The machine dies: what was under way is torn, what is left is what a start finds.
+    pub(crate) fn crash(&mut self, dice: &mut Dice) {
+        for (_, UnderWay { op, .. }) in std::mem::take(&mut self.under_way) {
+            match op {
+                DiskOp::Commit { log, segment, at, gather, .. } => {
+                    if let Some(durable) = self.files.get_mut(&(log, segment)).and_then(|file| file.durable.as_mut()) {
+                        tear(durable, at as usize, &gather.to_vec(), dice);
+                    }
+                }
+                DiskOp::Prepare { log, segment, .. } => {
+                    // No entry, an entry with some of its zeros, or all of it but for the answer.
+                    if let Some(file) = self.files.get_mut(&(log, segment)) {
+                        let len = match dice.between(0, 2) {
+                            0 => None,
+                            1 => Some(dice.between(0, file.live.len() as u64) as usize / SECTOR * SECTOR),
+                            _ => Some(file.live.len()),
+                        };
+                        file.durable = len.map(|len| {
+                            let mut durable = vec![0; len];
+                            let live: Vec<u8> = file.live[..len].to_vec();
+                            tear(&mut durable, 0, &live, dice);
+                            durable
+                        });
+                    }
+                }
+                DiskOp::Remove { log, segment, .. } => {
+                    if dice.between(0, 1) == 0 {
+                        self.files.remove(&(log, segment));
+                    }
+                }
+                DiskOp::Read { .. } => {}
+            }
+        }
+        self.files.retain(|_, file| match file.durable.take() {
+            Some(durable) => {
+                file.live.clone_from(&durable);
+                file.durable = Some(durable);
+                true
+            }
+            None => false,
+        });
+        self.hurt = false;
+    }
+
+    /// All files by name, with their octets as a start finds them.
+    pub(crate) fn durable(&self) -> impl Iterator<Item = (Name, &[u8])> {
+        self.files.iter().filter_map(|(&name, file)| Some((name, file.durable.as_deref()?)))
+    }
+
+    /// One segment as a start finds it, whichever log it is in.
+    pub(crate) fn segment(&self, segment: SegmentNo) -> Option<&[u8]> {
+        self.files.iter().find(|((_, number), _)| *number == segment).and_then(|(_, file)| file.durable.as_deref())
+    }
+}
+
+/// Writes any choice of the sectors of `octets` at `at`.
+fn tear(image: &mut [u8], at: usize, octets: &[u8], dice: &mut Dice) {
+    // Nothing, everything, or some of it, equally often: all three are worth meeting.
+    let luck = dice.between(0, 2);
+    let end = (at + octets.len()).min(image.len());
+    let mut from = at;
+    while from < end {
+        let to = ((from / SECTOR + 1) * SECTOR).min(end);
+        if luck == 1 || luck == 2 && dice.between(0, 1) == 0 {
+            image[from..to].copy_from_slice(&octets[from - at..to - at]);
+        }
+        from = to;
+    }
+}

@@ -1,0 +1,21 @@
+//! The simulator: the daemon's real cores on a network, a disk, clocks and crashes that all come from one seed (design 7).
+//!
+//! ```text
+//!   people ──▶ network ──▶ cores ──▶ disk          one thread, one heap of events ordered by (time, dice)
+//!      ▲          │          │         │
+//!      └──────────┴── oracle ┴─────────┘           looks on, after every event
+//! ```
+//! `SIM_SEED=0x1f cargo test --test sim every_seed` replays one seed with its trace; see `sweep.rs` and `walk.rs`.
+
+mod agents;
+mod cores;
+mod disk;
+mod ground;
+mod msrp;
+mod net;
+mod oracle;
+mod plan;
+mod sweep;
+mod trace;
+mod walk;
+mod world;

@@ -1,0 +1,42 @@
+//! The walk of a few messages, with the daemon dying after its first effect, its second, its third, and so on to the last.
+
+use crate::plan::{Plan, Proxy};
+use crate::world::World;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+fn walk(messages: u32, cores: u16, proxy: Proxy) {
+    let mut died_at = 0;
+    loop {
+        died_at += 1;
+        let plan = Plan::of_walk(messages, cores, proxy, Some(died_at));
+        let name = format!("{messages} messages, {cores} cores, {proxy:?}, dead after effect {died_at}");
+        let loud =
+            std::env::var("SIM_WALK").is_ok_and(|asked| asked == format!("{messages}.{cores}.{proxy:?}.{died_at}"));
+        let report = catch_unwind(AssertUnwindSafe(|| World::new(plan, died_at, loud).run()));
+        let report =
+            report.unwrap_or_else(|_| panic!("{name}: panicked (SIM_WALK={messages}.{cores}.{proxy:?}.{died_at})"));
+        if let Err(what) = &report.verdict {
+            panic!("{name}: {what} (SIM_WALK={messages}.{cores}.{proxy:?}.{died_at})");
+        }
+        assert_eq!(report.figures, (messages as usize, messages as usize, messages as usize), "{name}");
+        if report.effects < died_at {
+            break;
+        }
+    }
+    assert!(died_at > 20, "a walk has more effects than {died_at}");
+}
+
+#[test]
+fn one_message_survives_a_crash_after_every_effect_on_one_core() {
+    walk(1, 1, Proxy::Udp);
+}
+
+#[test]
+fn three_messages_survive_a_crash_after_every_effect_on_two_cores() {
+    walk(3, 2, Proxy::Tcp);
+}
+
+#[test]
+fn five_messages_survive_a_crash_after_every_effect_without_a_proxy() {
+    walk(5, 3, Proxy::None);
+}

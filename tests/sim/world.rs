@@ -1,0 +1,196 @@
+//! One run: people, network, disk and cores on one heap of events, from a plan to a verdict.
+
+use crate::agents::People;
+use crate::agents::core::SipCore;
+use crate::cores::Cores;
+use crate::disk::Disk;
+use crate::ground::{Event, Ground};
+use crate::net::{News, Owner};
+use crate::plan::Plan;
+use crate::trace::first_line;
+use bytes::Bytes;
+use deferd::base::net::SocketId;
+use deferd::engine::input::{Input, Service};
+
+/// After the last fault everything must have arrived within this. The longest wait that the daemon may choose is Retry-After or
+/// the third backoff, ten minutes; a person publishes every half a minute.
+const CONVERGE_US: u64 = 1_800_000_000;
+
+/// Then everything is quiet: transactions end after 64*T1, connections five seconds after their last session.
+const QUIET_US: u64 = 120_000_000;
+
+/// A simulation.
+pub(crate) struct World {
+    pub(crate) g: Ground,
+    pub(crate) people: People,
+    pub(crate) cores: Cores,
+    pub(crate) disk: Disk,
+    calm_at: u64,
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// What was wrong.
+    pub(crate) verdict: Result<(), String>,
+    /// Hash and number of lines of the trace.
+    pub(crate) sum: (u64, u64),
+    /// Effects the daemon had.
+    pub(crate) effects: u64,
+    /// Messages sent, accepted, delivered.
+    pub(crate) figures: (usize, usize, usize),
+}
+
+impl World {
+    /// A world before its first event.
+    pub(crate) fn new(plan: Plan, seed: u64, loud: bool) -> World {
+        let mut g = Ground::new(plan, seed, loud);
+        let plan = format!("{:?}", g.plan);
+        g.say(format_args!("seed {seed:#x}: {plan}"));
+        let people = People::new(&mut g);
+        let calm_at = g.now + g.plan.busy_us;
+        g.at(calm_at, Event::Calm);
+        for crash in g.plan.crashes.clone() {
+            let polite = g.chance(g.plan.polite);
+            g.at(crash, if polite { Event::Stop } else { Event::Crash });
+        }
+        if g.plan.full > 0 {
+            let (from, to) = (g.between(0, g.plan.busy_us), g.between(0, g.plan.busy_us));
+            g.at(from.min(to), Event::Full(true));
+            g.at(from.max(to), Event::Full(false));
+        }
+        let cores = Cores::new();
+        g.soon(Event::Start);
+        World { g, people, cores, disk: Disk::default(), calm_at }
+    }
+
+    /// Runs to the end, or to the first thing that is wrong.
+    pub(crate) fn run(mut self) -> Report {
+        let verdict = self.live();
+        let figures = self.g.oracle.figures();
+        let (sum, effects) = (self.g.trace.sum(), self.cores.effects);
+        Report { verdict, sum, effects, figures }
+    }
+
+    fn live(&mut self) -> Result<(), String> {
+        self.until(self.calm_at)?;
+        let deadline = self.calm_at + CONVERGE_US;
+        while !self.is_settled() && self.g.now < deadline {
+            self.until(self.g.now + 1_000_000)?;
+        }
+        self.g.oracle.finished();
+        self.g.oracle.verdict()?;
+        // Whoever still says BYE in the first pause opens a connection for it.
+        for _ in 0..2 {
+            self.people.sip.leave(&mut self.g);
+            self.until(self.g.now + QUIET_US)?;
+        }
+        let left = self.cores.left();
+        if left.is_empty() { Ok(()) } else { Err(format!("when all is quiet there is still: {left}")) }
+    }
+
+    fn is_settled(&self) -> bool {
+        let users = self.people.users.len();
+        self.cores.are_up()
+            && self.people.senders.is_done(&self.g)
+            && (0..users).all(|user| !self.g.oracle.waits_for(user, self.g.wall()))
+            && self.cores.are_idle()
+    }
+
+    fn until(&mut self, until: u64) -> Result<(), String> {
+        while let Some(event) = self.g.next(until) {
+            self.step(event);
+            self.g.oracle.verdict()?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, event: Event) {
+        let g = &mut self.g;
+        g.oracle.wall(g.wall());
+        match event {
+            Event::Input { life, core, input } if life == g.life => self.cores.input(g, core, *input),
+            Event::Turn { life, core } if life == g.life => self.cores.turn(g, &mut self.disk, core),
+            Event::Wake { life, core, at } if life == g.life => self.cores.wake(g, &mut self.disk, core, at),
+            Event::Disk { life, number } if life == g.life => {
+                let Some(ended) = self.disk.end(number, &mut g.dice) else { return };
+                if let Some(octets) = ended.written {
+                    g.oracle.durable(&octets);
+                }
+                self.cores.input(g, ended.core, Input::Disk(ended.done));
+            }
+            Event::Dialled { life, core, conn, to, lost } if life == g.life => {
+                let owner = self.people.listener(to).filter(|_| !lost);
+                g.dialled(core, conn, to, owner);
+            }
+            Event::Input { .. }
+            | Event::Turn { .. }
+            | Event::Wake { .. }
+            | Event::Disk { .. }
+            | Event::Dialled { .. } => {}
+            Event::Flow { stream, way } => g.flowed(stream, way),
+            Event::Knock { owner, from, to } => {
+                let service = if owner == Owner::Sip { Service::Sip } else { Service::Msrp };
+                match self.cores.listener(g, to) {
+                    Some(core) => _ = g.accept(core, service, owner, from, to),
+                    None => g.soon(Event::News { owner, stream: usize::MAX, news: News::Refused(from) }),
+                }
+            }
+            Event::News { owner, stream, news } => self.people.news(g, owner, stream, news),
+            Event::DatagramDown { to, octets } => {
+                if SipCore::is_datagram(to) {
+                    self.people.datagram(g, to, octets);
+                }
+            }
+            Event::DatagramUp { from, octets } => {
+                g.say(format_args!("datagram from {from}: {}", first_line(&octets)));
+                if let Some(core) = self.cores.datagram_core(from) {
+                    let octets = Bytes::from(octets);
+                    self.cores.input(g, core, Input::Datagram { socket: SocketId(0), peer: from, octets });
+                }
+            }
+            Event::Person(person) => self.people.act(g, person),
+            Event::Stop => self.cores.stop(g),
+            Event::Crash => self.crash(),
+            Event::Start => self.cores.start(g, &mut self.disk),
+            Event::Full(full) => {
+                g.say(format_args!("disk full: {full}"));
+                self.disk.full = full && !g.calm;
+                g.oracle.disk_hurt |= full;
+            }
+            Event::Calm => {
+                g.say(format_args!("calm"));
+                g.calm = true;
+                self.disk.full = false;
+                if self.disk.hurt && self.cores.are_up() {
+                    self.crash();
+                }
+            }
+        }
+        if self.cores.wants_crash(&self.g) {
+            self.crash();
+        }
+    }
+
+    /// The daemon dies, the disk keeps what it keeps, and after a while it comes up again.
+    fn crash(&mut self) {
+        if !self.cores.are_up() {
+            return;
+        }
+        let g = &mut self.g;
+        g.say(format_args!("crash after {} effects", self.cores.effects));
+        self.cores.die();
+        g.life += 1;
+        g.cut_off();
+        g.oracle.died();
+        self.disk.crash(&mut g.dice);
+        let delay = g.between(1_000, 4_000_000);
+        if g.plan.reshape {
+            g.plan.cores = g.between(1, 4) as u16;
+        }
+        if g.plan.clock_back_us > 0 && g.between(0, 1) == 0 {
+            g.clock_back += g.between(0, g.plan.clock_back_us);
+        }
+        g.later(delay, Event::Start);
+    }
+}
