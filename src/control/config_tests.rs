@@ -181,7 +181,7 @@ const BAD: &[(&str, &[(usize, &str)])] = &[
     ("[policy]\nafter_push = \"burn\"\nexpired = 3", &[(5, "\"delete\", \"retain\""), (6, "deliver_marked")]),
     ("[policy]\nmin_se = \"60s\"", &[(5, "RFC 4028")]),
     ("[policy]\nsession_expires = \"90s\"\nmin_se = \"100s\"", &[(5, "below policy.min_se")]),
-    ("[policy.expire]\nmax = \"1d\"", &[(4, "default_pager is above"), (4, "default_large is above")]),
+    ("[policy.expire]\nmax = \"1d\"\ndefault_large = \"2d\"", &[(6, "default_large is above")]),
     ("[policy.expire]\ndefault_pager = \"31d\"", &[(5, "default_pager is above")]),
     ("[policy.quota]\noctets = \"1MiB\"", &[(5, "could never be stored")]),
     ("[policy.publish]\nmin_expires = \"2h\"", &[(4, "rising order")]),

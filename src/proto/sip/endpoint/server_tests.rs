@@ -41,11 +41,11 @@ fn over_a_stream_nothing_is_kept_once_a_message_is_answered() {
 
 #[test]
 fn a_request_that_comes_by_two_ways_is_answered_482_the_second_time() {
-    let (mut side, first) = (Side::new(), request("MESSAGE", "z9hG4bKm1", ""));
+    let (mut side, first) = (Side::new(), request("PUBLISH", "z9hG4bKm1", ""));
     side.receive(&first, udp(PEER));
     side.asked();
     // The uppercase letter is another branch of the same call.
-    let second = request("MESSAGE", "z9hG4bKm1X", "");
+    let second = request("PUBLISH", "z9hG4bKm1X", "");
     side.receive(&second, udp("192.0.2.8:5060"));
     side.receive(&second, udp("192.0.2.8:5060"));
     assert!(side.told().is_empty());
