@@ -35,8 +35,15 @@ impl Core {
                 }
                 Err(fault) => {
                     //= RFC 3261 18.3: on a stream only Content-Length says where a message ends; without it nothing can be found again
-                    self.cx.counts.sip_faults += 1;
                     tracing::debug!(%peer, ?fault, "not SIP: the connection is closed");
+                    match cut.head().filter(|head| *head <= buffer.len()) {
+                        // The head can be read: its sender is told what is wrong. Without its body it parses to a fault.
+                        Some(head) => {
+                            let octets = buffer.split_to(head).freeze();
+                            self.parse(octets, Flow::Stream { core: self.cx.core, conn: id, peer }, false);
+                        }
+                        None => self.cx.counts.sip_faults += 1,
+                    }
                     return false;
                 }
             }
