@@ -37,6 +37,14 @@ pub struct Limits {
     pub backlog_octets: usize,
 }
 
+impl Limits {
+    /// For octets that were held to the bounds when they came, and are read once more.
+    pub fn unbounded() -> Limits {
+        let most = usize::MAX;
+        Limits { sip_head_octets: most, sip_headers: most, sip_body_octets: most, ..Limits::default() }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
