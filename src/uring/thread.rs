@@ -319,8 +319,8 @@ impl Ground {
                 }
             }
             Effect::Stopped => {
-                // Said here, not when the runtime is gone: its end waits for accepts and receives that nobody can take back
-                // (design 5).
+                // Said here, not when the runtime is gone: its end waits for accepts and receives that nobody can take
+                // back.
                 let _ = self.events.send(CoreEvent::Ended(self.core));
                 self.mail.good_bye();
             }

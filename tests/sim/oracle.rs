@@ -420,7 +420,7 @@ impl Oracle {
         let _ = self.up.entry((core, conn)).or_default().feed(octets, &mut frames);
         for frame in frames {
             if let Some(status) = frame.status() {
-                self.answered(now, &frame.header("From-Path").to_owned(), &frame.tid, status);
+                self.answered(now, frame.header("From-Path"), &frame.tid, status);
             }
         }
     }
