@@ -1,4 +1,4 @@
-//! The SIP requests of a push: what the clause asks of its INVITE, header by header (12.2.2.2-1; spec 6).
+//! The SIP requests of a push: what the clause asks of its INVITE, header by header (12.2.2.2-1).
 
 use super::cx::Cx;
 use super::identity::{Address, CONTACT_PREFIX};

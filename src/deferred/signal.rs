@@ -1,4 +1,4 @@
-//! The SIP side of a push: what the answers to its INVITE mean, and what the client asks within the dialog (spec 6, 7.7).
+//! The SIP side of a push: what the answers to its INVITE mean, and what the client asks within the dialog.
 
 use super::cx::{Cx, Reply};
 use super::invite;
@@ -176,7 +176,7 @@ impl Pushes {
 
     /// A request within the dialog of a push.
     ///
-    //= spec 16: in-dialog requests are matched by their dialog; no identity check applies to them
+    //= RFC 3261 12.2.2: a request within a dialog is matched by its dialog; who may speak in it was settled when it began
     pub fn within(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
         let known = self.live.get_mut(key).and_then(|push| {
             let dialog = push.dialog.as_mut()?;
@@ -214,7 +214,7 @@ impl Pushes {
         }
     }
 
-    /// Re-INVITE and UPDATE: refresh, hold and resume (spec 7.7).
+    /// Re-INVITE and UPDATE: refresh, hold and resume (RFC 3261 14.2).
     fn offered_again(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
         let peer = flow.peer();
         let Some(push) = self.live.get_mut(key) else { return };
@@ -319,7 +319,7 @@ impl Pushes {
                     *timer = SessionTimer::uac(cx.now.tick, &timer.refresh(), message);
                 }
             }
-            //= spec 7.7: session refresh failure 408/481: BYE
+            //= RFC 3261 12.2.1.2: a 481 or a 408 within a dialog: the UAC SHOULD terminate the dialog
             408 | 481 => self.hang_up(cx, key, End::Transient(None)),
             // Anything else leaves the session as it is until it expires (RFC 4028 10).
             _ => {

@@ -13,6 +13,7 @@ use std::{
 use deferd_kit::{
     daemon::{Daemon, DaemonOptions},
     msrp_client::Reply,
+    peer::Transport,
     scene::{BOB, Scene},
     sdp::Setup,
     sip::SipMessage,
@@ -82,6 +83,33 @@ fn a_client_that_says_nothing_holds_up_no_stop() {
     scene.restart(1);
     let mut bob = scene.bob();
     scene.push_brings(&mut bob, &deposited);
+}
+
+#[test]
+fn sigterm_says_bye_to_the_clients_of_every_core() {
+    let mut options = DaemonOptions::new(DEFERD);
+    options.cores = 4;
+    let mut scene = Scene::with(options);
+    let alice = scene.alice_tcp();
+    let users: Vec<String> = (0..12).map(|number| format!("sip:user{number}@example.org")).collect();
+    let mut calls = Vec::new();
+    for (number, user) in users.iter().enumerate() {
+        alice.message(user, "hello");
+        let transport = if number % 2 == 0 { Transport::Tcp } else { Transport::Udp };
+        // A connection or port each: which core gets it is the kernel's choice, and seldom the user's home.
+        let mut client = scene.client(transport, user, scene.sip());
+        client.publish_presence(true);
+        let (call, msrp) = (client.expect_invite(), client.msrp(Setup::Active));
+        msrp.set_policy(|_, _| vec![Reply::Silence]);
+        call.answer(&msrp, Setup::Active);
+        msrp.expect_sends(1);
+        calls.push((client, call, msrp));
+    }
+    let begun = Instant::now();
+    scene.signal_term();
+    calls.iter().for_each(|(_, call, _)| drop(call.expect_bye()));
+    assert_eq!(scene.terminate(), 0, "{}", scene.stderr());
+    assert!(begun.elapsed() < Duration::from_secs(4), "stop_timeout is not needed: {:?}", begun.elapsed());
 }
 
 /// Runs a daemon that should not start; its exit code and what it said.

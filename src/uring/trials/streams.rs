@@ -192,7 +192,7 @@ fn a_connection_can_be_opened_from_a_bound_port_and_a_refusal_is_final() {
     });
     mind.effects.clear();
     let running = start(vec![mind]);
-    // The SIP listener's own port, as MSRP does with its own (spec 21.2).
+    // The SIP listener's own port, as MSRP does with its own (`manual::peers`).
     let bind = running.sip[1].to_string();
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(bind.as_bytes(), running.sip[0]).unwrap();
     let (mut stream, seen) = peer.accept().unwrap();
