@@ -333,6 +333,8 @@ fn overhear(g: &mut Ground, core: CoreId, input: &Input) {
         Input::Received { conn, .. } | Input::Sent { conn, outcome: Err(_), .. } | Input::Closed { conn } => {
             g.oracle.conn_over(core, *conn);
         }
+        Input::ConnectFailed { .. } => g.oracle.unreachable(),
+        Input::Stop => g.oracle.stopping(),
         _ => {}
     }
 }
