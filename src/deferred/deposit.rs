@@ -172,7 +172,7 @@ impl Deposits {
         let (locator, seq) = match appended {
             Ok(appended) => appended,
             Err(refused) => {
-                cx.directory.release(user, 1, octets);
+                cx.directory.give_up(user, octets);
                 return Err(match refused {
                     Refused::TooLarge => Refusal::of(413),
                     Refused::Full => {
@@ -218,7 +218,7 @@ impl Deposits {
     /// The disk failed: no 202, and nobody sees the message. It may survive all the same (spec 3.1).
     pub fn failed(&mut self, cx: &mut Cx, lost: Deposited) {
         cx.counts.refused += 1;
-        cx.directory.release(lost.user, 1, lost.octets);
+        cx.directory.give_up(lost.user, lost.octets);
         cx.respond(lost.reply, 503, lost.refused);
         if let Some(Recent::Pending(others)) = self.recent.remove(&lost.fingerprint) {
             for (reply, _, refused) in others {
