@@ -1,7 +1,7 @@
 //! The daemon's life, from configuration to exit code.
 //!
 //! ```text
-//!   kernel? ─▶ lock data_dir ─▶ bind (probe) ─▶ recover ─▶ cores ─▶ listening ─▶ READY ─▶ SIGTERM ─▶ Stop ─▶ ended
+//!   kernel? ─▶ lock data_dir ─▶ bind (probe) ─▶ recover ─▶ cores ─▶ listen ─▶ open, READY ─▶ SIGTERM ─▶ Stop ─▶ ended
 //!     1             2               2             1          1                              at most stop_timeout   0
 //! ```
 //! Crash-only: nothing has to be done at the end. `Stop` is a courtesy to peers, and after `stop_timeout` the process leaves
@@ -62,7 +62,7 @@ impl fmt::Display for RunFault {
             RunFault::DataDir(fault) => fault.fmt(f),
             RunFault::Bind(fault) => fault.fmt(f),
             RunFault::Recovery(fault) => fault.fmt(f),
-            RunFault::Core(core, error) => write!(f, "core {} cannot start: {error}", core.0),
+            RunFault::Core(core, error) => write!(f, "core {} cannot start: {}", core.0, check::told(error)),
             RunFault::Host(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -125,13 +125,7 @@ fn live(config: &Config) -> Result<(), RunFault> {
     let meters: Vec<Arc<Meter>> = minds.iter().map(|_| Meter::new()).collect();
     let health = Health::new(meters.clone());
     let http_addr = http.as_ref().map(admin::Bound::addr);
-    if let Some(http) = http {
-        // After recovery, for no TCP port accepts before ("ready"); before the cores, for what goes wrong here must not end a
-        // daemon that has taken messages in.
-        let admin = Admin::new(health.clone(), clock, mail.clone(), cores, &config.policy.hostname);
-        let listening = http.listen().map_err(RunFault::Bind)?;
-        admin.start(listening).map_err(|error| RunFault::Host("start the thread for HTTP", error))?;
-    }
+    let gates = listen::Gates::of(&bound).map_err(|error| RunFault::Host("hold the listening sockets", error))?;
     let cpus = host::processors();
     for (number, ((mind, sockets), meter)) in minds.into_iter().zip(bound.cores).zip(meters).enumerate() {
         let core = CoreId(u16::try_from(number).unwrap_or(u16::MAX));
@@ -144,6 +138,16 @@ fn live(config: &Config) -> Result<(), RunFault> {
     }
     drop(events);
     await_cores(&news, cores)?;
+    // Every core is there and none has begun: what goes wrong from here to `open_all` ends a daemon that has taken nothing in, and
+    // the first connection to whatever port is one to a daemon that is whole.
+    gates.open_msrp().map_err(|error| RunFault::Host("listen for MSRP", error))?;
+    if let Some(http) = http {
+        let admin = Admin::new(health.clone(), clock, mail.clone(), cores, &config.policy.hostname);
+        let listening = http.listen().map_err(RunFault::Bind)?;
+        admin.start(listening).map_err(|error| RunFault::Host("start the thread for HTTP", error))?;
+    }
+    gates.open_sip().map_err(|error| RunFault::Host("listen for SIP", error))?;
+    mail.open_all();
     health.ready(clock.now().tick);
     let addresses = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let sip = bound.sip.iter().map(|to| format!("{:?}:{}", to.transport, to.addr).to_lowercase()).collect::<Vec<_>>();
@@ -191,7 +195,7 @@ fn once_free<T, E>(mut attempt: impl FnMut() -> Result<T, E>, occupied: impl Fn(
     }
 }
 
-/// Waits until every core listens.
+/// Waits until every core is there.
 fn await_cores(news: &Receiver<CoreEvent>, cores: u16) -> Result<(), RunFault> {
     for _ in 0..cores {
         match news.recv() {
