@@ -83,7 +83,7 @@ impl fmt::Display for BirthFault {
 
 impl Files for DataDir {
     fn list(&self) -> Result<Vec<(CoreId, SegmentNo, u64)>, DiskFault> {
-        self.segments().map_err(|error| disk::fault(&error))
+        self.sync_names().and_then(|()| self.segments()).map_err(|error| disk::fault(&error))
     }
 
     fn read_at(&self, log: CoreId, segment: SegmentNo, at: u64, buffer: &mut [u8]) -> Result<usize, DiskFault> {
@@ -122,6 +122,7 @@ pub fn recover(
     write_manifest(data, key, reserved_to)?;
     let segments = recovered.segments(reserved_from, reserved_to, key);
     tell(&recovered.report, begun.elapsed());
+    clear_away(data, &recovered.report);
     reserve_ahead(data.clone(), segments.clone(), key);
 
     let homes = recovered.homes.drain(..);
@@ -176,6 +177,16 @@ fn tell(report: &RecoveryReport, took: Duration) {
     }
     if report.damaged > report.damage.len() as u64 {
         tracing::error!(damaged = report.damaged, "more damage was found than is listed: replace the disk");
+    }
+}
+
+/// Removes files of segments whose making a crash has ended: nothing was ever written into them, and their numbers never come again.
+fn clear_away(data: &DataDir, report: &RecoveryReport) {
+    for &(log, segment) in &report.unfinished {
+        match data.remove_segment(log, segment) {
+            Ok(()) => tracing::debug!(log = log.0, segment = segment.0, "a segment that was never finished is removed"),
+            Err(error) => tracing::warn!(%error, log = log.0, segment = segment.0, "an unfinished segment stays"),
+        }
     }
 }
 

@@ -317,7 +317,8 @@ fn read_limits(mut table: Table<'_, '_>) -> Limits {
     limits.commit_octets = size("commit_octets", limits.commit_octets, 1 << 16, 1 << 32);
     limits.send_octets = size("send_octets", limits.send_octets, 1 << 12, 1 << 30);
     limits.backlog_octets = size("backlog_octets", limits.backlog_octets, 1 << 12, 1 << 30);
-    let segment = table.size("segment_octets", limits.segment_octets, 1 << 20..=1 << 34);
+    // Recovery reads a segment whole: 1 GiB is the longest.
+    let segment = table.size("segment_octets", limits.segment_octets, 1 << 20..=1 << 30);
     if !segment.value.is_multiple_of(4096) {
         table.note(&segment.at, "limits.segment_octets is a multiple of 4096");
     }

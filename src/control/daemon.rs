@@ -110,12 +110,15 @@ fn live(config: &Config) -> Result<(), RunFault> {
     let http = config.http.listen.map(|at| once_free(|| admin::Bound::bind(at), occupied));
     let http = http.transpose().map_err(RunFault::Bind)?;
     let mut setups = Vec::new();
+    let connections = connections(config.limits.connections, files, cores);
     for (core, msrp) in bound.msrp.iter().enumerate() {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| RunFault::Host("draw random numbers", io::Error::other(error.to_string())))?;
         let core = CoreId(u16::try_from(core).unwrap_or(u16::MAX));
-        setups.push(config.setup(core, cores, &bound.sip, msrp, seed));
+        let mut setup = config.setup(core, cores, &bound.sip, msrp, seed);
+        setup.limits.connections = connections;
+        setups.push(setup);
     }
     let clock = Clock::start();
     let minds = birth::recover(&data, setups, clock.now()).map_err(RunFault::Recovery)?;
@@ -163,7 +166,15 @@ fn live(config: &Config) -> Result<(), RunFault> {
         "ready"
     );
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
-    let signal = signals.wait().map_err(|error| RunFault::Host("wait for a signal", error))?;
+    let signal = loop {
+        match signals.wait().map_err(|error| RunFault::Host("wait for a signal", error))? {
+            // A terminal that closes, or an operator who expects a reload: no reason to end.
+            host::SIGHUP => {
+                tracing::warn!("SIGHUP: the configuration is read at the start only; restart to apply a new one")
+            }
+            signal => break signal,
+        }
+    };
     health.stopping();
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     tracing::info!(signal, timeout_s = config.server.stop_timeout.as_secs_f64(), "stopping");
@@ -195,6 +206,27 @@ fn once_free<T, E>(mut attempt: impl FnMut() -> Result<T, E>, occupied: impl Fn(
     }
 }
 
+/// Connections that a core may have: `limits.connections`, or what the limit of open files leaves it. An eighth of them is for segments,
+/// 64 are for what else a core and the process hold open. Beyond it connections are refused, which clients understand, instead of
+/// left in the kernel's queue, and the log never lacks a descriptor.
+fn connections(configured: usize, files: u64, cores: u16) -> usize {
+    if files == 0 {
+        // Unknown: then running out is waited out.
+        return configured;
+    }
+    let each = usize::try_from(files / u64::from(cores.max(1))).unwrap_or(usize::MAX);
+    let most = each.saturating_sub(each / 8).saturating_sub(64).max(16);
+    if most < configured {
+        tracing::warn!(
+            files,
+            connections = most,
+            configured,
+            "the limit of open files leaves each core fewer connections than limits.connections; raise LimitNOFILE"
+        );
+    }
+    most.min(configured)
+}
+
 /// Waits until every core is there.
 fn await_cores(news: &Receiver<CoreEvent>, cores: u16) -> Result<(), RunFault> {
     for _ in 0..cores {
@@ -222,4 +254,18 @@ fn await_end(news: &Receiver<CoreEvent>, cores: u16, timeout: Duration) -> u16 {
         }
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_never_take_the_descriptors_that_the_log_needs() {
+        assert_eq!(connections(65_536, 1 << 20, 2), 65_536);
+        assert_eq!(connections(65_536, 1_024, 2), 512 - 64 - 64);
+        assert_eq!(connections(10, 1_024, 2), 10);
+        assert_eq!(connections(65_536, 256, 64), 16);
+        assert_eq!(connections(65_536, 0, 2), 65_536);
+    }
 }
