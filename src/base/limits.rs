@@ -32,10 +32,18 @@ pub struct Limits {
     /// Octets queued for a log that is committing. Full: 503.
     pub commit_octets: usize,
     /// Octets that one connection may have given to the socket and not yet written: what an abort or a response waits
-    /// behind (spec 7.8).
+    /// behind.
     pub send_octets: usize,
     /// SIP octets that wait for one connection that does not drain. Full: it is closed.
     pub backlog_octets: usize,
+}
+
+impl Limits {
+    /// For octets that were held to the bounds when they came, and are read once more.
+    pub fn unbounded() -> Limits {
+        let most = usize::MAX;
+        Limits { sip_head_octets: most, sip_headers: most, sip_body_octets: most, ..Limits::default() }
+    }
 }
 
 impl Default for Limits {

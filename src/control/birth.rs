@@ -208,3 +208,27 @@ fn reserve_ahead(data: Arc<DataDir>, segments: Arc<Segments>, key: [u8; 16]) {
         tracing::error!(%error, "no thread for the manifest: deposits end when the reserved segments are full");
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::control::config::Config;
+
+    #[test]
+    fn what_a_crash_left_unfinished_is_removed_at_the_next_start() {
+        let place = tempfile::tempdir().unwrap();
+        let data = Arc::new(DataDir::open(place.path()).unwrap());
+        let config = Config::parse("[server]\nhostname = \"a.b\"\ndomains = [\"b\"]\n").unwrap();
+        let now = crate::uring::clock::Clock::start().now();
+        let start =
+            || recover(&data, vec![config.setup(CoreId(0), 1, &[], &[], [0; 32])], now).map(|minds| minds.len());
+        assert_eq!(start().unwrap(), 1);
+        let (log, segment) = (CoreId(0), SegmentNo(7));
+        // Allocated, and killed before the first octet was written.
+        drop(data.prepare_segment(log, segment, 1 << 20, &[]).unwrap());
+        assert_eq!(data.segments().unwrap().len(), 1);
+        assert_eq!(start().unwrap(), 1);
+        assert!(data.segments().unwrap().is_empty());
+    }
+}

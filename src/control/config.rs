@@ -78,6 +78,23 @@ impl Config {
         if problems.is_empty() { Ok(Config { server, sip, msrp, http, policy, limits }) } else { Err(problems) }
     }
 
+    /// Keys with a value that this version reads and does not act on yet: nobody shall believe what is not so.
+    pub fn unheeded(&self) -> Vec<&'static str> {
+        let (policy, least) = (&self.policy, Policy::new("", &[]));
+        let loopback: Vec<IpNet> = LOOPBACK.iter().filter_map(|text| units::network(text).ok()).collect();
+        let keys = [
+            ("server.control_socket", self.server.control_socket != self.server.data_dir.join("control.sock")),
+            ("http.trusted", self.http.trusted != loopback),
+            ("policy.after_push", policy.after_push != least.after_push),
+            ("policy.retrieved", policy.retrieved != least.retrieved),
+            ("policy.expired", policy.expired == Expired::DeliverMarked || policy.expired == Expired::Keep),
+            ("policy.bin_retention", policy.bin_retention != least.bin_retention),
+            ("policy.expire.default_large", policy.expire_large != least.expire_large.min(policy.expire_max)),
+            ("policy.quota.policy", policy.over_quota != least.over_quota),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     /// What core `core` of `cores` is told, with the addresses that were really bound.
     pub fn setup(&self, core: CoreId, cores: u16, sip: &[SipAddress], msrp: &[SocketAddr], seed: [u8; 32]) -> Setup {
         Setup {

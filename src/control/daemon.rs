@@ -95,6 +95,9 @@ fn abort_on_panic() {
 
 fn live(config: &Config) -> Result<(), RunFault> {
     let started = Instant::now();
+    for key in config.unheeded() {
+        tracing::warn!(key, "this version does not act on this key yet: its default holds");
+    }
     let signals = Signals::hold().map_err(|error| RunFault::Host("hold signals back", error))?;
     check::kernel().map_err(RunFault::Kernel)?;
     let files = host::raise_descriptors();

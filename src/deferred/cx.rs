@@ -99,15 +99,24 @@ pub enum Commit {
     Note,
 }
 
+/// Who waits for a deposit to be durable.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Whose transaction.
+    pub reply: Reply,
+    /// The 202.
+    pub accepted: Bytes,
+    /// The request: a 503 is written from it if the disk fails.
+    pub request: Bytes,
+    /// Where it came from.
+    pub peer: SocketAddr,
+}
+
 /// A message on its way to being durable.
 #[derive(Debug)]
 pub struct Deposited {
     /// Who is answered.
-    pub reply: Reply,
-    /// With what.
-    pub accepted: Bytes,
-    /// With what if the disk fails.
-    pub refused: Bytes,
+    pub waiting: Waiting,
     /// Whose message.
     pub user: UserId,
     /// Where it lies.
@@ -129,7 +138,7 @@ pub struct Published {
     pub refused: Bytes,
     /// Whose publication.
     pub owner: Address,
-    /// It carried a document: a fresh trigger even for a user who declined (spec 6.3 BACKOFF).
+    /// It carried a document: a fresh trigger even for a user who declined.
     pub fresh: bool,
     /// False for a removal and a document that says "closed": nothing is pushed for it.
     pub triggers: bool,

@@ -2,7 +2,7 @@
 
 use super::cx::{Ask, Cx};
 use super::invite;
-use super::push::{End, Ended, GOODBYE, Late, Left, Pushes, Role, Stage};
+use super::push::{End, Ended, GOODBYE, LAST_ANSWERS, Late, Left, Push, Pushes, Role, Stage};
 use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::clock::Tick;
@@ -18,6 +18,12 @@ impl Pushes {
     pub(super) fn end_if_done(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
         let Some(push) = self.live.get_mut(key) else { return };
         if push.stage != Stage::Sending {
+            return;
+        }
+        if push.leaving {
+            if push.session.as_ref().is_none_or(Session::is_idle) {
+                self.hang_up(cx, key, End::Transient(None));
+            }
             return;
         }
         // Behind a relay a message is delivered when it was reported, and a REPORT may never come: not waited for without end.
@@ -83,7 +89,7 @@ impl Pushes {
         let Some(push) = self.live.get_mut(key) else { return };
         push.stage = Stage::Ending;
         push.until = cx.now.tick + GOODBYE;
-        let flow = push.call.flow;
+        let flow = push.call.way(cx);
         let Some(dialog) = push.dialog.as_mut() else {
             self.finish(cx, key, End::GiveUp);
             return;
@@ -98,7 +104,7 @@ impl Pushes {
         }
     }
 
-    /// The push is over; what was not confirmed simply waits on (spec 6.3 CLOSED).
+    /// The push is over; what was not confirmed simply waits on.
     pub(super) fn finish(&mut self, cx: &mut Cx, key: Key, end: End) {
         let Some(mut push) = self.live.remove(key) else { return };
         let end = push.end.unwrap_or(end);
@@ -118,11 +124,10 @@ impl Pushes {
         }
         if let Some(txn) = push.invite {
             self.by_txn.remove(&txn);
-            if let (Some(ack), Some(dialog)) = (push.ack.take(), &push.dialog) {
-                let late = Late { to_tag: dialog.remote_tag().to_vec(), ack, flow: push.call.flow };
-                self.late.insert(txn, late);
-                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
-            }
+            let to_tag = push.dialog.as_ref().map_or_else(Vec::new, |dialog| dialog.remote_tag().to_vec());
+            let ack = push.ack.take().unwrap_or_default();
+            self.late.insert(txn, Late { to_tag, ack, flow: push.call.flow, request: push.request.clone() });
+            self.late_order.push_back((cx.now.tick + GOODBYE, txn));
         }
         self.left.push(Left {
             user: push.user,
@@ -146,11 +151,22 @@ impl Pushes {
         std::mem::take(&mut self.ended)
     }
 
-    /// Says good-bye to everybody (SIGTERM).
+    /// Says good-bye to everybody (SIGTERM). A session under way takes the answers that are under way along: what they
+    /// acknowledge would else be sent again after every restart.
     pub fn stop(&mut self, cx: &mut Cx) {
         let keys: Vec<Key> = self.live.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.hang_up(cx, key, End::Transient(None));
+            match self.live.get_mut(key) {
+                Some(Push { stage: Stage::Sending, session: Some(session), leaving, until, .. })
+                    if !session.is_idle() =>
+                {
+                    session.hush();
+                    *leaving = true;
+                    *until = cx.now.tick + LAST_ANSWERS;
+                    self.touch(key);
+                }
+                _ => self.hang_up(cx, key, End::Transient(None)),
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Triggers: who is there, who wants deliveries, and when the next push may begin (12.2.2.2; spec 4, 5.3, 5.4).
+//! Triggers: who is there, who wants deliveries, and when the next push may begin (12.2.2.2).
 //!
 //! A PUBLISH of presence or of the IM service settings is kept as RFC 3903 says, is durable before it is answered, and is then
 //! a reason to look whether messages wait.
@@ -44,7 +44,7 @@ pub enum Cause {
     Fresh,
     /// A PUBLISH that only refreshes.
     Refresh,
-    /// A message came for someone who is online (spec 3.3d).
+    /// A message came for someone who is online.
     Arrival,
     /// The time set for the next attempt has come.
     Time,
@@ -69,7 +69,7 @@ struct Presence {
     publications: Publications,
     /// Where the last PUBLISH came from.
     flow: Option<Flow>,
-    /// The last wish about deliveries, and when it was published (spec 4.2, settings memory).
+    /// The last wish about deliveries, and when it was published.
     wish: Option<(bool, Wall)>,
     hold: Hold,
     /// Failures in a row.
@@ -130,7 +130,7 @@ impl Presences {
         let Some(event) = event else {
             return Err(Refusal::of(489).with(Name::AllowEvents, allow_events(&cx.policy)));
         };
-        //= spec 4.2: the publisher must be the owner: else 403
+        //= RFC 3903 6: the publisher is authorised: only the owner publishes, else 403
         if *by != owner {
             return Err(Refusal::of(403));
         }
@@ -170,7 +170,7 @@ impl Presences {
         })?;
 
         let peer = flow.peer();
-        //= spec 4.1: 200 OK + Expires + SIP-ETag; no Contact, no Record-Route, no body
+        //= RFC 3903 6-6: the 200 MUST contain an Expires header field and a SIP-ETag
         let accepted = respond::begin(cx, message, 200, peer)
             .line(Name::Expires, change.expires_s().to_string().as_bytes())
             .line(Name::SipETag, &change.tag())
@@ -239,7 +239,7 @@ impl Presences {
             user.failures = 0;
             user.hold = Hold::Nothing;
         }
-        //= spec 4.3: at most one attempt per push_min_interval per user
+        // At most one attempt per `push_min_interval`: every PUBLISH is a trigger, and a client that refreshes wildly is no reason to ring.
         if let Some(last) = user.last_attempt {
             let next = last + cx.policy.push_min_interval;
             if next > now.tick {
@@ -398,7 +398,7 @@ impl Presence {
     }
 
     /// True when a client of this user is known to be there: any presence that says open; without any presence, any
-    /// settings that live (spec 3, 5.3).
+    /// settings that live.
     fn is_online(&self, now: Wall) -> bool {
         let mut live = self.publications.iter().filter(|publication| publication.expires > now).peekable();
         let mut any_presence = false;
@@ -413,7 +413,7 @@ impl Presence {
         any_settings && !any_presence
     }
 
-    //= spec 4.3: the last modified settings publication decides, then the last known value, then the default
+    //= 12.2.2.2-1: shall check the settings: the last modified publication, then the last known wish, then the default
     fn wants_delivery(&self, policy: &Policy, now: Wall) -> bool {
         match self.publications.effective(SETTINGS, now).map(|publication| publication.value) {
             Some(YES) => return true,

@@ -1,4 +1,4 @@
-//! The push: every message that waits for a user, over one MSRP session (12.2.2.2, 12.2.2.5; spec 6.3).
+//! The push: every message that waits for a user, over one MSRP session (12.2.2.2, 12.2.2.5).
 //!
 //! This file holds the life of a push: how it begins, what it waits for, and when it is over. Its SIP side is in
 //! [`super::signal`], its MSRP side in [`super::deliver`], its end in `goodbye`.
@@ -12,6 +12,7 @@ use super::users::Users;
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
 use crate::base::net::{ConnId, Flow};
+use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::proto::msrp::session::{Session, SessionEvent};
 use crate::proto::sip::dialog::Dialog;
@@ -23,11 +24,14 @@ use crate::store::record::{Locator, Place};
 use crate::store::stamp::Stamp;
 use crate::wire::sip::names::Method;
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// After a CANCEL the INVITE must have ended by then (64*T1, spec 6.3), and a BYE likewise.
+/// How long answers under way are waited for when the daemon stops: a slow round trip, and a tenth of the default `stop_timeout`.
+pub(super) const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// After a CANCEL the INVITE must have ended by then (64*T1, RFC 3261 9.1), and a BYE likewise.
 pub(super) const GOODBYE: Duration = Duration::from_secs(32);
 
 /// Where a push stands. Its messages leave the queue only by tombstones; whatever happens here, they are safe.
@@ -79,10 +83,10 @@ pub struct Ended {
     pub owner: Address,
     /// How.
     pub end: End,
-    /// The client lost or delayed answers: its next session goes one at a time (spec 21.4).
+    /// The client lost or delayed answers: its next session goes one at a time.
     pub cautious: bool,
     /// Messages it did not take: they wait for the next trigger, and are no reason for a push of their own.
-    pub skipped: HashSet<Place>,
+    pub skipped: SpreadSet<Place>,
 }
 
 /// What a push that is over leaves to its user's list.
@@ -130,19 +134,21 @@ pub(super) struct Push {
     /// The highest stamp taken so far: above it nothing needs looking up.
     pub(super) reached: Stamp,
     /// Loaded, queued or sent, and not answered, by place.
-    pub(super) in_flight: HashMap<Place, Locator>,
+    pub(super) in_flight: SpreadMap<Place, Locator>,
     /// Not for this session: refused, too large, damaged.
-    pub(super) skipped: HashSet<Place>,
+    pub(super) skipped: SpreadSet<Place>,
     /// Of those, the ones to be counted against the message.
     pub(super) refused: Vec<(Place, Refusal)>,
     pub(super) loading: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Place>,
     /// Tombstones that are not durable yet.
-    pub(super) retiring: HashSet<Place>,
+    pub(super) retiring: SpreadSet<Place>,
     pub(super) end: Option<End>,
     pub(super) cautious: bool,
     pub(super) armed: Option<(TimerKey, Tick)>,
+    /// SIGTERM: nothing more is begun, answers under way are waited for.
+    pub(super) leaving: bool,
     pub(super) touched: bool,
 }
 
@@ -157,23 +163,27 @@ pub(super) struct Link {
     pub(super) turn: usize,
 }
 
-/// What is still owed to a call that is over: the ACK for a 2xx that comes again.
+/// What is still owed to a call that is over: the ACK for a 2xx that comes again, or, where the INVITE was given up before
+/// its answer, ACK and BYE for the first.
 pub(super) struct Late {
     pub(super) to_tag: Vec<u8>,
+    /// Empty until there is a 2xx.
     pub(super) ack: Bytes,
     pub(super) flow: Flow,
+    /// The INVITE: from it and a 2xx comes the dialog to be ended.
+    pub(super) request: Bytes,
 }
 
 /// All pushes of the users at home on this core.
 pub struct Pushes {
     pub(super) live: Arena<Push>,
     pub(super) media: Media,
-    pub(super) by_user: HashMap<UserId, Key>,
-    pub(super) by_txn: HashMap<ClientKey, (Key, Role)>,
-    pub(super) by_session: HashMap<Bytes, Key>,
-    pub(super) by_tid: HashMap<[u8; 16], Key>,
-    pub(super) links: HashMap<ConnId, Link>,
-    pub(super) late: HashMap<ClientKey, Late>,
+    pub(super) by_user: SpreadMap<UserId, Key>,
+    pub(super) by_txn: SpreadMap<ClientKey, (Key, Role)>,
+    pub(super) by_session: SpreadMap<Bytes, Key>,
+    pub(super) by_tid: SpreadMap<[u8; 16], Key>,
+    pub(super) links: SpreadMap<ConnId, Link>,
+    pub(super) late: SpreadMap<ClientKey, Late>,
     pub(super) late_order: VecDeque<(Tick, ClientKey)>,
     pub(super) ended: Vec<Ended>,
     /// Of pushes that are over.
@@ -188,12 +198,12 @@ impl Pushes {
         Pushes {
             live: Arena::new(),
             media,
-            by_user: HashMap::new(),
-            by_txn: HashMap::new(),
-            by_session: HashMap::new(),
-            by_tid: HashMap::new(),
-            links: HashMap::new(),
-            late: HashMap::new(),
+            by_user: SpreadMap::default(),
+            by_txn: SpreadMap::default(),
+            by_session: SpreadMap::default(),
+            by_tid: SpreadMap::default(),
+            links: SpreadMap::default(),
+            late: SpreadMap::default(),
             late_order: VecDeque::new(),
             ended: Vec::new(),
             left: Vec::new(),
@@ -266,15 +276,16 @@ impl Pushes {
                 conn: None,
                 cursor: Stamp(0),
                 reached: Stamp(0),
-                in_flight: HashMap::new(),
-                skipped: HashSet::new(),
+                in_flight: SpreadMap::default(),
+                skipped: SpreadSet::default(),
                 refused: Vec::new(),
                 loading: false,
                 delivered: Vec::new(),
-                retiring: HashSet::new(),
+                retiring: SpreadSet::default(),
                 end: None,
                 cautious,
                 armed: None,
+                leaving: false,
                 touched: false,
             }
         });
@@ -314,7 +325,7 @@ impl Pushes {
         }
     }
 
-    /// A user has new messages: a push under way takes them along (spec 7.7).
+    /// A user has new messages: a push under way takes them along.
     pub fn arrived(&mut self, users: &Users, user: UserId) -> bool {
         let Some(&key) = self.by_user.get(&user) else { return false };
         if let Some(push) = self.live.get_mut(key) {
@@ -383,11 +394,11 @@ impl Pushes {
         push.armed = None;
         if push.until <= now {
             match push.stage {
-                // Nobody answered within `Expires`: CANCEL (spec 6).
+                // Nobody answered within `Expires`: CANCEL.
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
-                //= 2.4: behind a relay, without the REPORT 000 200 delivery is not confirmed: the message waits on
+                // Behind a relay, without the REPORT 000 200, delivery is not confirmed: the message waits on.
                 Stage::Sending => self.hang_up(cx, key, End::Transient(None)),
             }
         }

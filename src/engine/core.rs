@@ -331,7 +331,7 @@ impl Core {
             }
             Flow::Stream { core, conn, .. } if core == self.cx.core => match self.conns.write(conn, octets) {
                 Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
-                Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, conn),
+                Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, self.cx.core, conn),
                 Written::Overflow => {
                     self.cx.counts.overloads += 1;
                     self.hang_up(conn, true);
@@ -389,7 +389,7 @@ impl Core {
         if self.cx.proxy == Some(conn) {
             self.cx.proxy = None;
         }
-        self.cx.sip.flow_failed(self.cx.now.tick, conn);
+        self.cx.sip.flow_failed(self.cx.now.tick, self.cx.core, conn);
         self.pushes.disconnected(&mut self.cx, conn);
     }
 

@@ -40,7 +40,7 @@ pub enum Effect {
         conn: ConnId,
         /// Where to.
         to: SocketAddr,
-        /// Our end, where the peer checks it (spec 21.2). When it cannot be had, any will do.
+        /// Our end, where the peer checks it (`manual::peers`). When it cannot be had, any will do.
         bind: Option<SocketAddr>,
     },
     /// Shut a connection down in both directions, whatever is under way on it. Answered by `Closed` after every operation

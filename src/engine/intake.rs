@@ -34,7 +34,7 @@ impl Core {
                     self.parse(octets, flow, false);
                 }
                 Err(fault) => {
-                    //= spec 16: a stream that cannot be re-synchronised is closed
+                    //= RFC 3261 18.3: on a stream only Content-Length says where a message ends; without it nothing can be found again
                     self.cx.counts.sip_faults += 1;
                     tracing::debug!(%peer, ?fault, "not SIP: the connection is closed");
                     return false;

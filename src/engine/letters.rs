@@ -1,4 +1,4 @@
-//! What cores write to each other (design 6). Message bodies never change core here: only SIP messages do, which are small,
+//! What cores write to each other. Message bodies never change core here: only SIP messages do, which are small,
 //! and a `Bytes` moves by reference.
 
 use crate::base::net::{ConnId, Flow};

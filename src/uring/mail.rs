@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
 /// Where a core is reached from other threads.
@@ -40,6 +40,8 @@ impl Door {
 #[derive(Debug)]
 pub struct Mail {
     doors: Vec<Door>,
+    /// Cores that have said good-bye.
+    ended: AtomicUsize,
 }
 
 impl Mail {
@@ -51,7 +53,7 @@ impl Mail {
             open: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         };
-        Arc::new(Mail { doors: (0..cores).map(|_| door()).collect() })
+        Arc::new(Mail { doors: (0..cores).map(|_| door()).collect(), ended: AtomicUsize::new(0) })
     }
 
     /// One core's door.
@@ -73,6 +75,21 @@ impl Mail {
             door.stop.store(true, Ordering::Release);
             door.bell.ring();
         }
+    }
+
+    /// One core has said good-bye; call once a core. It stays for the others, whose BYEs may leave by its connections, until
+    /// all have.
+    pub fn good_bye(&self) {
+        if self.ended.fetch_add(1, Ordering::AcqRel) + 1 == self.doors.len() {
+            for door in &self.doors {
+                door.bell.ring();
+            }
+        }
+    }
+
+    /// True when every core has said good-bye.
+    pub fn all_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) >= self.doors.len()
     }
 }
 

@@ -15,11 +15,11 @@ use super::op::{self, Outgoing, SharedFd};
 use super::socket::{self, Tuning};
 use crate::base::gather::Gather;
 use crate::base::net::ConnId;
+use crate::base::spread::SpreadMap;
 use crate::engine::input::{Input, Service};
 use bytes::BytesMut;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -112,7 +112,7 @@ enum Entry {
 pub struct Streams {
     desk: Rc<Desk>,
     tuning: Tuning,
-    table: RefCell<HashMap<ConnId, Entry, Spread>>,
+    table: RefCell<SpreadMap<ConnId, Entry>>,
     /// The next accepted connection's number: even ones are accepted, odd ones are opened by the core.
     next: Cell<u64>,
     /// When accepting last failed aloud.
@@ -361,7 +361,7 @@ impl Streams {
 fn outgoing_socket(to: SocketAddr, bind: Option<SocketAddr>) -> io::Result<OwnedFd> {
     let socket = socket::stream(to)?;
     if let Some(bind) = bind.filter(|bind| bind.is_ipv4() == to.is_ipv4()) {
-        // Both options, as on the listener whose port this is (spec 21.2).
+        // Both options, as on the listener whose port this is (`manual::peers`).
         let shared = socket.set_reuse_address(true).and_then(|()| socket::set_reuse_port(&socket));
         if let Err(error) = shared.and_then(|()| socket.bind(&bind.into())) {
             tracing::debug!(%error, %bind, "cannot connect from our listening port, taking any");
@@ -377,33 +377,4 @@ fn peer_of(fd: &OwnedFd) -> Option<SocketAddr> {
 
 fn local_of(fd: &OwnedFd) -> Option<SocketAddr> {
     SockRef::from(fd).local_addr().ok()?.as_socket()
-}
-
-/// Hashes connection numbers, which we give out ourselves: nobody outside chooses them, so spreading them is enough.
-#[derive(Clone, Copy, Default)]
-struct Spread(u64);
-
-impl std::hash::BuildHasher for Spread {
-    type Hasher = Spread;
-    fn build_hasher(&self) -> Spread {
-        Spread(0)
-    }
-}
-
-impl std::hash::Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.write_u64(u64::from(*octet));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // 2^64 divided by the golden ratio, as Fibonacci hashing has it.
-        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 ^= self.0 >> 32;
-    }
 }

@@ -111,7 +111,7 @@ pub enum CoreEvent {
     Started(CoreId),
     /// It could not start.
     Failed(CoreId, io::Error),
-    /// It has said good-bye.
+    /// It has said good-bye. It works on for the others until all have.
     Ended(CoreId),
 }
 
@@ -178,14 +178,13 @@ fn run<M: Mind + 'static, F: FnOnce() -> M>(spec: CoreSpec<F>, events: &Sender<C
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             stop_told: false,
+            events: events.clone(),
         };
         let _ = events.send(CoreEvent::Started(spec.core));
         // As a task of its own: waking one from this thread is a push on a list, waking the root writes to an eventfd.
         if tokio_uring::spawn(ground.turns(mind)).await.is_err() {
             std::process::abort();
         }
-        // Said here, not when the runtime is gone: its end waits for accepts and receives that nobody can take back (design 5).
-        let _ = events.send(CoreEvent::Ended(spec.core));
         Ok(())
     })
 }
@@ -236,6 +235,8 @@ struct Ground {
     /// When the timer is set to fire.
     armed: Option<Instant>,
     stop_told: bool,
+    /// To the one who started it.
+    events: Sender<CoreEvent>,
 }
 
 impl Ground {
@@ -253,10 +254,10 @@ impl Ground {
             self.take_in(&mut mind, now);
             mind.turn(now);
             while let Some(effect) = mind.effect() {
-                if matches!(effect, Effect::Stopped) {
-                    return;
-                }
                 self.carry_out(effect);
+            }
+            if self.mail.all_ended() {
+                return;
             }
             let due = mind.deadline().filter(|due| *due != Tick::NEVER);
             if self.has_work() || mind.has_mail() || due.is_some_and(|due| due <= self.clock.now().tick) {
@@ -309,6 +310,7 @@ impl Ground {
     fn has_work(&self) -> bool {
         !self.desk.is_empty()
             || self.disk.has_news()
+            || self.mail.all_ended()
             || self
                 .mail
                 .door(self.core)
@@ -332,7 +334,12 @@ impl Ground {
                     door.bell.ring();
                 }
             }
-            Effect::Stopped => {}
+            Effect::Stopped => {
+                // Said here, not when the runtime is gone: its end waits for accepts and receives that nobody can take back
+                // (design 5).
+                let _ = self.events.send(CoreEvent::Ended(self.core));
+                self.mail.good_bye();
+            }
         }
     }
 

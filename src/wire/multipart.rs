@@ -1,7 +1,7 @@
 //! Bodies of several parts (RFC 2046 5.1): taken apart without a copy, and the boundary for putting one together.
 //!
 //! It knows delimiters and header lines; what a part means is for others. Strict where it writes, tolerant where it
-//! reads (spec 16): bare LF ends a line too, blanks may follow a delimiter, and a body that ends without its closing
+//! reads: bare LF ends a line too, blanks may follow a delimiter, and a body that ends without its closing
 //! delimiter ends where it ends.
 
 use crate::base::span::Span;

@@ -187,7 +187,7 @@ pub enum Setup {
 }
 
 impl Setup {
-    /// Reads the value of `a=setup`. `holdconn` and strangers are as if absent (spec 6.2).
+    /// Reads the value of `a=setup`. `holdconn` and strangers are as if absent (RFC 6135 4).
     pub fn read(value: &[u8]) -> Option<Setup> {
         [Setup::Active, Setup::Passive, Setup::ActPass]
             .into_iter()

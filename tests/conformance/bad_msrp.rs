@@ -175,7 +175,7 @@ fn a_frame_octet_by_octet_is_a_frame() {
     call.expect_bye();
 }
 
-//= 21.1: when active, some send a first SEND without Byte-Range: answer 200
+/// When active, some clients send a first SEND without Byte-Range.
 #[test]
 fn a_binding_send_without_byte_range_binds() {
     let scene = Scene::new(DEFERD);

@@ -180,7 +180,7 @@ fn ack_and_bye_follow_the_record_route() {
     }
 }
 
-/// The table of spec 6: nothing is lost by any final response, and the next fresh trigger brings everything.
+/// Nothing is lost by any final response, and the next fresh trigger brings everything.
 //= RFC 3261 17.1.1.3: the ACK of a refusal belongs to the INVITE's transaction
 #[test]
 fn every_final_response_keeps_the_messages() {
@@ -329,7 +329,7 @@ fn an_unanswered_invite_is_repeated_over_udp() {
     call.expect_bye();
 }
 
-/// Answers that cannot carry a push: acknowledged, ended by BYE, nothing lost (spec 6.1).
+/// Answers that cannot carry a push: acknowledged, ended by BYE, nothing lost.
 #[test]
 fn a_useless_answer_is_ended_by_bye() {
     let scene = Scene::new(DEFERD);

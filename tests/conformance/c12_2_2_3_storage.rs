@@ -143,7 +143,7 @@ fn expires_0_is_never_stored() {
     scene.nothing_waits(&mut scene.bob());
 }
 
-//= 3: application/im-iscomposing+xml is never stored
+/// "Is composing" says nothing an hour later.
 #[test]
 fn is_composing_is_answered_200_and_dropped() {
     let scene = Scene::new(DEFERD);
@@ -175,7 +175,7 @@ fn octets_of_every_value_come_back() {
     scene.push_brings(&mut bob, &deposits);
 }
 
-/// Every refusal of spec 3.1, over both transports; none of them is stored.
+/// Every refusal, over both transports; none of them is stored.
 //= RFC 3261 8.2: UAS behavior, method, header and content inspection
 #[test]
 fn each_refusal_has_its_code() {

@@ -107,7 +107,7 @@ fn documents_that_attack_are_refused_and_the_daemon_lives() {
     scene.assert_alive();
 }
 
-//= 4.2: publications are durable: the entity tag of the last 200 is valid after a crash
+/// Publications are durable: the entity tag of the last 200 is valid after a crash.
 #[test]
 fn a_publication_survives_kill_9() {
     let mut scene = Scene::new(DEFERD);

@@ -1,4 +1,4 @@
-//! The simulator: the daemon's real cores on a network, a disk, clocks and crashes that all come from one seed (design 7).
+//! The simulator: the daemon's real cores on a network, a disk, clocks and crashes that all come from one seed.
 //!
 //! ```text
 //!   people ──▶ network ──▶ cores ──▶ disk          one thread, one heap of events ordered by (time, dice)

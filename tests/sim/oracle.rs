@@ -85,6 +85,7 @@ struct Session {
 #[derive(Debug)]
 struct Call {
     user: usize,
+    cseq: u32,
     open: bool,
     tried: u64,
     answered: bool,
@@ -108,6 +109,10 @@ pub(crate) struct Oracle {
     wall_max: u64,
     /// A log of this life has failed: what it must not lose it still must not, but it need not forget.
     pub(crate) disk_hurt: bool,
+    /// A read has failed: what it was to bring is passed over until the next session.
+    pub(crate) unreadable: bool,
+    /// There is no SIP core to go through: with a user's connection the way to the user is gone, for a BYE too.
+    pub(crate) flows_die: bool,
     pub(crate) max_sizes: BTreeMap<String, u64>,
 }
 
@@ -144,9 +149,10 @@ impl Oracle {
     }
 
     /// It leaves once more, in a transaction of its own.
-    pub(crate) fn sent_again(&mut self, number: u32) {
+    pub(crate) fn sent_again(&mut self, number: u32, expires_us: Option<u64>) {
         if let Some(message) = self.messages.get_mut(&number) {
             message.twin = true;
+            message.expires_us = message.expires_us.min(expires_us);
         }
     }
 
@@ -226,13 +232,19 @@ impl Oracle {
         let Some(user) = user else { return self.violation(format!("an INVITE for {uri}")) };
         let other = self.calls.iter().find(|(id, call)| {
             // 64*T1 without an answer: the transaction has ended by itself.
-            call.user == user && call.open && id.as_slice() != call_id && now < call.tried + 32_000_000
+            // Without a SIP core an INVITE to where the user was is given up for one to where the user is.
+            let counts = call.answered || !self.flows_die;
+            counts && call.user == user && call.open && id.as_slice() != call_id && now < call.tried + 32_000_000
         });
         if let Some((id, call)) = other {
             let (id, since) = (String::from_utf8_lossy(id).into_owned(), call.tried);
             self.violation(format!("a second push for u{user} while {id}, tried at {since}, is under way"));
         }
-        self.calls.insert(call_id.to_vec(), Call { user, open: true, tried: now, answered: false, via });
+        // A repetition changes nothing: Timer B runs from the first. Another CSeq is another attempt.
+        let cseq = message.cseq().0;
+        if self.calls.get(call_id).is_none_or(|call| call.cseq != cseq) {
+            self.calls.insert(call_id.to_vec(), Call { user, cseq, open: true, tried: now, answered: false, via });
+        }
     }
 
     fn call_over(&mut self, call_id: &[u8]) {
@@ -246,7 +258,7 @@ impl Oracle {
     }
 
     /// A core hears octets on a SIP connection.
-    pub(crate) fn sip_up_stream(&mut self, core: CoreId, conn: ConnId, octets: &[u8]) {
+    pub(crate) fn sip_up_stream(&mut self, now: u64, core: CoreId, conn: ConnId, octets: &[u8]) {
         let (cut, buffer) =
             self.heard.entry((core, conn)).or_insert_with(|| (Cut::new(&Limits::default()), BytesMut::new()));
         buffer.extend_from_slice(octets);
@@ -258,11 +270,11 @@ impl Oracle {
                 Found::Message { len, .. } => whole.push(buffer.split_to(len)),
             }
         }
-        whole.iter().for_each(|octets| self.sip_up(octets));
+        whole.iter().for_each(|octets| self.sip_up(now, octets));
     }
 
     /// A core hears a SIP message.
-    pub(crate) fn sip_up(&mut self, octets: &[u8]) {
+    pub(crate) fn sip_up(&mut self, now: u64, octets: &[u8]) {
         self.count += 1;
         let Ok(message) = SipMessage::parse_datagram(Bytes::copy_from_slice(octets), &Limits::default()) else {
             return;
@@ -274,6 +286,7 @@ impl Oracle {
         } else if !message.is_request()
             && message.cseq().1 == Method::Invite
             && let Some(call) = self.calls.get_mut(&call_id)
+            && now < call.tried.saturating_add(32_000_000)
         {
             // It lives as long as the dialog does.
             call.tried = u64::MAX / 2;
@@ -368,7 +381,7 @@ impl Oracle {
                 && !self.may_have_expired(earlier)
                 && self.max_sizes.get(path).is_none_or(|&max| (earlier.body.len() as u64) + 200 < max)
         });
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = earlier.filter(|_| !self.unreadable) {
             let earlier = earlier.number;
             self.violation(format!(
                 "{path}: message {number} comes before {earlier}, which was accepted before it was sent"
@@ -443,8 +456,8 @@ impl Oracle {
         self.down.remove(&(core, conn));
         self.heard.remove(&(core, conn));
         self.up.remove(&(core, conn));
-        for call in self.calls.values_mut().filter(|call| call.via == Some((core, conn)) && !call.answered) {
-            call.open = false;
+        for call in self.calls.values_mut().filter(|call| call.via == Some((core, conn))) {
+            call.open &= call.answered && !self.flows_die;
         }
         for path in self.on_conn.remove(&(core, conn)).unwrap_or_default() {
             if let Some(session) = self.sessions.get_mut(&path) {
@@ -473,6 +486,7 @@ impl Oracle {
     pub(crate) fn recovered(&mut self, now: u64, alive: &BTreeMap<u32, &[u8]>) {
         let mut wrong = Vec::new();
         let hurt = std::mem::take(&mut self.disk_hurt);
+        self.unreadable = false;
         for number in alive.keys() {
             match self.messages.get(number) {
                 None => wrong.push(format!("recovery finds message {number}, which nobody sent")),

@@ -1,4 +1,4 @@
-//! The offer of a push and what its answer means (spec 6, 6.1, 6.2; RFC 3264, 4975 8, 6135).
+//! The offer of a push and what its answer means (12.2.2.2-1g; RFC 3264, 4975 8, 6135).
 //!
 //! Knows which attributes a push needs and which answers can be pushed to. Knows no dialog and opens no connection.
 
@@ -6,7 +6,7 @@ use crate::wire::msrp::uri::{self, MsrpUri, Scheme, UriFault};
 use crate::wire::sdp::{Description, Media, MsrpStream, SdpFault};
 pub use crate::wire::sdp::{Direction, Setup};
 
-/// What a push may carry at the root (spec 6).
+/// What a push may carry at the root (12.2.2.5; others take CPIM).
 pub const ACCEPT_TYPES: &[u8] = b"multipart/mixed message/cpim message/sip message/sipfrag";
 
 /// MSRP over plain TCP.
@@ -120,7 +120,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// True when relays stand between us and the peer: then a 200 is the next hop's only (spec 2.4).
+    /// True when relays stand between us and the peer: then a 200 is the next hop's only ([`crate::manual::peers`]).
     pub fn is_relayed(&self) -> bool {
         uri::uris(&self.peer_path).count() > 1
     }
@@ -129,11 +129,11 @@ impl Answer {
 /// Judges the answer to [`Offer::write`].
 pub fn judge_answer(sdp: &[u8]) -> Result<Answer, AnswerFault> {
     let answer = judge(sdp)?;
-    //= 6.1: direction must be recvonly; sendrecv or absent is taken
+    //= RFC 3264 6.1: a stream offered sendonly is answered recvonly or inactive
     if answer.direction.receives() { Ok(answer) } else { Err(AnswerFault::Direction(answer.direction)) }
 }
 
-/// Judges a later offer of the peer's in a running session: `direction` says whether to pause or to go on (spec 7.7).
+/// Judges a later offer of the peer's in a running session: `direction` says whether to pause or to go on.
 pub fn judge_offer(sdp: &[u8]) -> Result<Answer, AnswerFault> {
     judge(sdp)
 }

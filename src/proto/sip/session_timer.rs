@@ -21,7 +21,7 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// For an INVITE that begins a session. `refresher` is `Some(Refresher::Uac)` where S1 is followed (spec 6).
+    /// For an INVITE that begins a session. `refresher` is `Some(Refresher::Uac)` for a push (12.2.2.2-1f).
     pub fn new(interval_s: u32, min_se_s: u32, refresher: Option<Refresher>) -> Wish {
         let min_se_s = min_se_s.max(INTERVAL_MIN_S);
         //= RFC 4028 7.1: Session-Expires MUST be greater than or equal to the value in Min-SE

@@ -250,7 +250,7 @@ fn a_request_repeated_over_a_new_connection_is_answered_there() {
     let (mut side, invite) = (Side::new(), request("INVITE", "z9hG4bKi1", ""));
     side.receive(&invite, tcp(2, PEER));
     let txn = side.asked();
-    side.endpoint.flow_failed(side.now, ConnId(2));
+    side.endpoint.flow_failed(side.now, CoreId(3), ConnId(2));
     side.receive(&invite, tcp(4, "192.0.2.7:5071"));
     side.receive(&invite, tcp(6, "198.51.100.1:5071"));
     side.sent();
