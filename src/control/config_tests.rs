@@ -221,3 +221,19 @@ proptest::proptest! {
         let _ = Config::parse(&format!("{LEAST}{text}"));
     }
 }
+
+#[test]
+fn a_value_that_nothing_acts_on_is_named() {
+    assert!(Config::parse(LEAST).unwrap().unheeded().is_empty());
+    let unheeded = Config::parse(FULL).unwrap().unheeded();
+    for key in ["policy.after_push", "policy.expired", "policy.bin_retention", "policy.quota.policy", "http.trusted"] {
+        assert!(unheeded.contains(&key), "{key} {unheeded:?}");
+    }
+}
+
+#[test]
+fn a_segment_is_no_longer_than_recovery_reads() {
+    let with = |octets: &str| Config::parse(&format!("{LEAST}[limits]\nsegment_octets = \"{octets}\"\n"));
+    assert_eq!(with("1GiB").unwrap().limits.segment_octets, 1 << 30);
+    assert!(with("2GiB").is_err(), "the log would quietly take 1 GiB");
+}

@@ -158,7 +158,7 @@ impl Deposits {
         let (locator, seq) = match appended {
             Ok(appended) => appended,
             Err(refused) => {
-                cx.directory.release(user, 1, octets);
+                cx.directory.give_up(user, octets);
                 return Err(match refused {
                     Refused::TooLarge => Refusal::of(413),
                     Refused::Full => {
@@ -200,7 +200,7 @@ impl Deposits {
     /// The disk failed: no 202, and nobody sees the message. It may survive all the same.
     pub fn failed(&mut self, cx: &mut Cx, lost: Deposited) {
         cx.counts.refused += 1;
-        cx.directory.release(lost.user, 1, lost.octets);
+        cx.directory.give_up(lost.user, lost.octets);
         let others = self.pending.remove(&lost.fingerprint).unwrap_or_default();
         for waiting in std::iter::once(lost.waiting).chain(others) {
             // Read once before, so it can be read again.
