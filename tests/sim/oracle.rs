@@ -239,7 +239,11 @@ impl Oracle {
         let other = self.calls.iter().find(|(id, call)| {
             // Without a SIP core an INVITE to where the user was is given up for one to where the user is.
             let counts = call.answered || !self.flows_die;
-            counts && call.user == user && call.open && id.as_slice() != call_id && now < call.tried.saturating_add(UNANSWERED_US)
+            counts
+                && call.user == user
+                && call.open
+                && id.as_slice() != call_id
+                && now < call.tried.saturating_add(UNANSWERED_US)
         });
         if let Some((id, call)) = other {
             let (id, since) = (String::from_utf8_lossy(id).into_owned(), call.tried);
@@ -248,7 +252,10 @@ impl Oracle {
         // A repetition changes nothing: Timer B runs from the first. Another CSeq is another attempt.
         let cseq = message.cseq().0;
         if self.calls.get(call_id).is_none_or(|call| call.cseq != cseq) {
-            self.calls.insert(call_id.to_vec(), Call { user, cseq, open: true, tried: now, answered: false, orphan: false, via });
+            self.calls.insert(
+                call_id.to_vec(),
+                Call { user, cseq, open: true, tried: now, answered: false, orphan: false, via },
+            );
         }
     }
 
