@@ -5,6 +5,7 @@
 
 use super::identity::Address;
 use super::policy::Policy;
+use super::users::WrittenOff;
 use crate::base::arena::Key;
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
@@ -16,7 +17,7 @@ use crate::store::directory::{Directory, UserId};
 use crate::store::disk::DiskOp;
 use crate::store::loader::Loader;
 use crate::store::log::{Log, Seq};
-use crate::store::record::{Locator, Place};
+use crate::store::record::Locator;
 use crate::store::stamp::Stamps;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -88,13 +89,8 @@ pub enum Commit {
     Deposit(Box<Deposited>),
     /// A publication: answer 200, and see whether it triggers a push.
     Publish(Box<Published>),
-    /// Messages that were delivered, deleted or have expired: take them off the queue.
-    Retire {
-        /// Whose.
-        user: UserId,
-        /// Which.
-        places: Vec<Place>,
-    },
+    /// Messages that were delivered, deleted or have expired: take them off the queue, or mark them as had.
+    Retire(WrittenOff),
     /// Nobody waits for it.
     Note,
 }
@@ -249,6 +245,8 @@ pub struct Counts {
     pub delivered: u64,
     /// Messages that expired undelivered.
     pub expired: u64,
+    /// Messages that made room for later ones of their user (`policy.quota.policy = "drop_oldest"`).
+    pub dropped: u64,
     /// Malformed SIP.
     pub sip_faults: u64,
     /// Malformed MSRP.

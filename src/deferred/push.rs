@@ -17,7 +17,7 @@ use crate::proto::msrp::session::{Session, SessionEvent};
 use crate::proto::sip::dialog::Dialog;
 use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::offer::Offer;
-use crate::proto::sip::session_timer::SessionTimer;
+use crate::proto::sip::session_timer::{SessionTimer, Wish};
 use crate::store::directory::UserId;
 use crate::store::record::{Locator, Place};
 use crate::store::stamp::Stamp;
@@ -29,6 +29,9 @@ use std::time::Duration;
 
 /// After a CANCEL the INVITE must have ended by then (64*T1, spec 6.3), and a BYE likewise.
 pub(super) const GOODBYE: Duration = Duration::from_secs(32);
+
+/// A client that holds its session has this long to resume it (spec 6.3 PAUSED).
+const HELD_MAX: Duration = Duration::from_secs(120);
 
 /// Where a push stands. Its messages leave the queue only by tombstones; whatever happens here, they are safe.
 ///
@@ -53,6 +56,19 @@ pub(super) enum Stage {
     Sending,
     /// BYE was sent.
     Ending,
+}
+
+/// Why a session in [`Stage::Sending`] may have nothing in flight and is not over: each has its time, so that none lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Idle {
+    /// Nothing but answers is waited for, and those have times of their own.
+    No,
+    /// The client holds the session (spec 6.3 PAUSED).
+    Held,
+    /// Behind a relay a message is delivered when it was reported, and a REPORT may never come.
+    Unreported,
+    /// All is delivered, and the log does not take the tombstones.
+    Unwritten,
 }
 
 /// How a push ended, for what happens next to its user.
@@ -89,7 +105,7 @@ pub struct Ended {
 pub(super) struct Left {
     user: UserId,
     /// Answered 200, tombstone not yet appended.
-    delivered: Vec<Place>,
+    delivered: Vec<Locator>,
     refused: Vec<(Place, Refusal)>,
 }
 
@@ -107,6 +123,8 @@ pub(super) struct Push {
     pub(super) stage: Stage,
     /// The stage must be over by then.
     pub(super) until: Tick,
+    /// What a session in `Sending` waits for besides answers.
+    pub(super) idle: Idle,
     pub(super) invite: Option<ClientKey>,
     /// The INVITE as sent: the dialog is made from it.
     pub(super) request: Bytes,
@@ -114,6 +132,10 @@ pub(super) struct Push {
     /// The ACK for the 2xx, for its repetitions.
     pub(super) ack: Option<Bytes>,
     pub(super) refresh: Option<SessionTimer>,
+    /// What the refresh under way or refused with 422 asks for.
+    pub(super) refresh_wish: Option<Wish>,
+    /// A re-INVITE of ours, and its offer, have no final answer yet.
+    pub(super) offering: bool,
     /// The client connects to us.
     pub(super) passive: bool,
     pub(super) redirected: bool,
@@ -125,6 +147,8 @@ pub(super) struct Push {
     pub(super) peer_path: Bytes,
     pub(super) session: Option<Session>,
     pub(super) conn: Option<ConnId>,
+    /// The client's first SEND came before its answer to the INVITE.
+    pub(super) bound_early: bool,
     /// Not sent yet at or after this stamp, those in flight or skipped excepted.
     pub(super) cursor: Stamp,
     /// The highest stamp taken so far: above it nothing needs looking up.
@@ -137,7 +161,7 @@ pub(super) struct Push {
     pub(super) refused: Vec<(Place, Refusal)>,
     pub(super) loading: bool,
     /// Answered 200, tombstone not yet appended.
-    pub(super) delivered: Vec<Place>,
+    pub(super) delivered: Vec<Locator>,
     /// Tombstones that are not durable yet.
     pub(super) retiring: HashSet<Place>,
     pub(super) end: Option<End>,
@@ -173,6 +197,8 @@ pub struct Pushes {
     pub(super) by_session: HashMap<Bytes, Key>,
     pub(super) by_tid: HashMap<[u8; 16], Key>,
     pub(super) links: HashMap<ConnId, Link>,
+    /// Connections that we opened, by where they lead.
+    pub(super) dialled: HashMap<SocketAddr, ConnId>,
     pub(super) late: HashMap<ClientKey, Late>,
     pub(super) late_order: VecDeque<(Tick, ClientKey)>,
     pub(super) ended: Vec<Ended>,
@@ -193,6 +219,7 @@ impl Pushes {
             by_session: HashMap::new(),
             by_tid: HashMap::new(),
             links: HashMap::new(),
+            dialled: HashMap::new(),
             late: HashMap::new(),
             late_order: VecDeque::new(),
             ended: Vec::new(),
@@ -222,7 +249,7 @@ impl Pushes {
         self.by_user
             .get(&user)
             .and_then(|&key| self.live.get(key))
-            .is_some_and(|push| push.in_flight.contains_key(&place) || push.delivered.contains(&place))
+            .is_some_and(|push| push.in_flight.contains_key(&place) || push.delivered.iter().any(|had| had.place() == place))
     }
 
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
@@ -252,11 +279,14 @@ impl Pushes {
                 call,
                 stage: Stage::Inviting,
                 until,
+                idle: Idle::No,
                 invite: None,
                 request: Bytes::new(),
                 dialog: None,
                 ack: None,
                 refresh: None,
+                refresh_wish: None,
+                offering: false,
                 passive: true,
                 redirected: false,
                 offer,
@@ -264,6 +294,7 @@ impl Pushes {
                 peer_path: Bytes::new(),
                 session: None,
                 conn: None,
+                bound_early: false,
                 cursor: Stamp(0),
                 reached: Stamp(0),
                 in_flight: HashMap::new(),
@@ -314,14 +345,12 @@ impl Pushes {
         }
     }
 
-    /// A user has new messages: a push under way takes them along (spec 7.7).
-    pub fn arrived(&mut self, users: &Users, user: UserId) -> bool {
+    /// A user has new messages, the oldest of them stamped `oldest`: a push under way takes them along (spec 7.7).
+    pub fn arrived(&mut self, user: UserId, oldest: Stamp) -> bool {
         let Some(&key) = self.by_user.get(&user) else { return false };
         if let Some(push) = self.live.get_mut(key) {
-            // A core that committed later may have stamped earlier: look again from the oldest that is not taken.
-            if let Some(oldest) = users.new_messages(user).find(|locator| !push.has_taken(locator)) {
-                push.cursor = push.cursor.min(oldest.stamp());
-            }
+            // A core that committed later may have stamped earlier: look again from there.
+            push.cursor = push.cursor.min(oldest);
         }
         self.touch(key);
         true
@@ -342,7 +371,7 @@ impl Pushes {
             for (place, refusal) in refused {
                 users.refused(place, refusal);
             }
-            users.write_off(cx, user, delivered);
+            users.delivered(cx, user, delivered);
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
         }
@@ -364,10 +393,15 @@ impl Pushes {
         if push.stage != Stage::Sending {
             return;
         }
-        // Behind a relay a message is delivered when it was reported, and a REPORT may never come: not waited for without end.
-        let unreported = push.session.as_ref().is_some_and(|session| session.is_idle() && session.unreported() > 0);
-        if unreported != (push.until != Tick::NEVER) {
-            push.until = if unreported { cx.now.tick + cx.policy.report_wait } else { Tick::NEVER };
+        let idle = push.idle_for();
+        if idle != push.idle {
+            push.idle = idle;
+            push.until = match idle {
+                Idle::No => Tick::NEVER,
+                Idle::Held => cx.now.tick + HELD_MAX,
+                Idle::Unreported => cx.now.tick + cx.policy.report_wait,
+                Idle::Unwritten => cx.now.tick + GOODBYE,
+            };
         }
         let quiet = !push.loading
             && push.in_flight.is_empty()
@@ -379,8 +413,8 @@ impl Pushes {
         }
         // One more look into the inbox: a message that another core committed in this instant still goes along.
         let user = push.user;
-        if users.take_in(cx, user) {
-            self.arrived(users, user);
+        if let Some(oldest) = users.take_in(cx, user) {
+            self.arrived(user, oldest);
             return;
         }
         self.hang_up(cx, key, End::Completed);
@@ -422,12 +456,20 @@ impl Pushes {
         }
     }
 
+    /// The way of the next request within the dialog: a connection to the SIP/IP core that broke meanwhile is opened anew.
+    pub(super) fn way(cx: &mut Cx, push: &mut Push) -> Flow {
+        if let Some(flow) = cx.flow_to(None) {
+            push.call.flow = flow;
+        }
+        push.call.flow
+    }
+
     /// Sends the BYE of an established dialog.
     pub(super) fn bye(&mut self, cx: &mut Cx, key: Key) {
         let Some(push) = self.live.get_mut(key) else { return };
         push.stage = Stage::Ending;
         push.until = cx.now.tick + GOODBYE;
-        let flow = push.call.flow;
+        let flow = Pushes::way(cx, push);
         let Some(dialog) = push.dialog.as_mut() else {
             self.finish(cx, key, End::GiveUp);
             return;
@@ -473,13 +515,8 @@ impl Pushes {
             delivered: std::mem::take(&mut push.delivered),
             refused: std::mem::take(&mut push.refused),
         });
-        if let Some(conn) = push.conn
-            && let Some(link) = self.links.get_mut(&conn)
-        {
-            link.sessions.retain(|&other| other != key);
-            if link.sessions.is_empty() {
-                cx.asks.push_back(Ask::Hangup(conn));
-            }
+        if let Some(conn) = push.conn {
+            self.unlink(cx, key, conn);
         }
         tracing::debug!(owner = ?push.call.owner, ?end, "push ended");
         self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped });
@@ -521,6 +558,8 @@ impl Pushes {
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
+                // What the log does not take now, it is offered until it does; nobody is sent it again meanwhile.
+                Stage::Sending if push.idle == Idle::Unwritten => self.hang_up(cx, key, End::Completed),
                 //= 2.4: behind a relay, without the REPORT 000 200 delivery is not confirmed: the message waits on
                 Stage::Sending => self.hang_up(cx, key, End::Transient(None)),
             }
@@ -546,7 +585,23 @@ impl Push {
             return false;
         }
         let place = locator.place();
-        self.in_flight.contains_key(&place) || self.skipped.contains(&place) || self.delivered.contains(&place)
+        self.in_flight.contains_key(&place)
+            || self.skipped.contains(&place)
+            || self.delivered.iter().any(|had| had.place() == place)
+    }
+
+    /// What it waits for now.
+    fn idle_for(&self) -> Idle {
+        let Some(session) = &self.session else { return Idle::No };
+        if session.is_paused() {
+            Idle::Held
+        } else if session.is_idle() && session.unreported() > 0 {
+            Idle::Unreported
+        } else if session.is_idle() && !self.loading && self.in_flight.is_empty() && !self.retiring.is_empty() {
+            Idle::Unwritten
+        } else {
+            Idle::No
+        }
     }
 
     /// The oldest message it has not taken.

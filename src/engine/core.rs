@@ -190,8 +190,10 @@ impl Core {
         }
         self.cx.sip.turn(now.tick);
         self.upward();
-        for user in self.users.collect(&mut self.cx) {
-            if self.pushes.arrived(&self.users, user) {
+        for (user, oldest) in self.users.collect(&mut self.cx) {
+            let pushes = &self.pushes;
+            self.users.make_room(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+            if self.pushes.arrived(user, oldest) {
                 continue;
             }
             let owner = Address::from_canonical(&self.cx.directory.address(user));
@@ -578,9 +580,9 @@ impl Core {
             Commit::Publish(done) => {
                 self.presences.durable(&mut self.cx, &self.users, &mut self.pushes, *done);
             }
-            Commit::Retire { user, places } => {
-                self.users.retire(&mut self.cx, user, &places);
-                self.pushes.retired(user, &places);
+            Commit::Retire(off) => {
+                self.users.retire(&mut self.cx, &off);
+                self.pushes.retired(&off);
             }
             Commit::Note => {}
         }
@@ -591,9 +593,9 @@ impl Core {
             Commit::Deposit(lost) => self.deposits.failed(&mut self.cx, *lost),
             Commit::Publish(lost) => self.presences.failed(&mut self.cx, *lost),
             // Delivered, and the tombstone is lost: it is not sent again while we live, and once more after a restart.
-            Commit::Retire { user, places } => {
-                self.users.retire(&mut self.cx, user, &places);
-                self.pushes.retired(user, &places);
+            Commit::Retire(off) => {
+                self.users.retire(&mut self.cx, &off);
+                self.pushes.retired(&off);
             }
             Commit::Note => {}
         }
