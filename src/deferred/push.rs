@@ -239,6 +239,11 @@ impl Pushes {
         self.live.is_empty()
     }
 
+    /// True when no other may begin (`limits.sessions`).
+    pub fn is_full(&self) -> bool {
+        self.live.len() >= self.media.sessions_max
+    }
+
     /// True when this user is being pushed to: two triggers never run two pushes.
     pub fn is_running(&self, user: UserId) -> bool {
         self.by_user.contains_key(&user)
@@ -259,8 +264,7 @@ impl Pushes {
         if cx.stopping || self.is_running(user) {
             return false;
         }
-        if self.live.len() >= self.media.sessions_max {
-            cx.counts.overloads += 1;
+        if self.is_full() {
             return false;
         }
         // Held until the push is over: whatever is delivered meanwhile, this user's place is not given to another.
