@@ -67,6 +67,13 @@ pub enum Ask {
     Hangup(ConnId),
     /// Something waits for another core in shared memory.
     Ring(CoreId),
+    /// A user may have nothing left: their home core, which alone may close them, is to look.
+    Vacant {
+        /// The user's home.
+        home: CoreId,
+        /// Who.
+        owner: Address,
+    },
 }
 
 /// A connection to be opened, for a push session or to the SIP/IP core.
@@ -150,7 +157,8 @@ impl Addresses {
     /// `(transport, sent-by)` for a Via or Contact on this flow.
     pub fn sent_by(&self, flow: &Flow) -> (&'static str, &str) {
         let same = |entries: &'_ [(SocketAddr, String)]| {
-            entries.iter().position(|(addr, _)| addr.is_ipv4() == flow.peer().is_ipv4()).or(if entries.is_empty() {
+            let is_v4 = flow.peer().ip().to_canonical().is_ipv4();
+            entries.iter().position(|(addr, _)| addr.is_ipv4() == is_v4).or(if entries.is_empty() {
                 None
             } else {
                 Some(0)
@@ -160,8 +168,12 @@ impl Addresses {
             Flow::Datagram { socket, .. } => {
                 ("UDP", self.udp.get(usize::from(socket.0)).map_or("", |(_, text)| text.as_str()))
             }
-            // A daemon with no TCP listener never has a stream: the fallback is only for totality.
-            Flow::Stream { .. } => ("TCP", same(&self.tcp).and_then(|at| self.tcp.get(at)).map_or("", |(_, t)| t)),
+            // One that listens for datagrams only is reached there, whatever connection it opened to the SIP/IP core.
+            Flow::Stream { .. } => {
+                let tcp = same(&self.tcp).and_then(|at| self.tcp.get(at));
+                let any = tcp.or_else(|| same(&self.udp).and_then(|at| self.udp.get(at)));
+                ("TCP", any.map_or("", |(_, text)| text.as_str()))
+            }
         }
     }
 
@@ -266,6 +278,22 @@ impl Cx {
             self.sip.respond(self.now.tick, reply.txn, status, octets);
         } else {
             self.asks.push_back(Ask::Respond { reply, status, octets });
+        }
+    }
+
+    /// Gives back what one message of `octets` had reserved that was not stored after all. A user who came into being for it
+    /// goes again: else whoever deposits into a full disk would fill the directory with users who have nothing.
+    pub fn give_back(&mut self, user: UserId, octets: u64) {
+        // Read while the reservation holds the user.
+        let home = self.directory.home_of_user(user);
+        let owner = (home != self.core).then(|| Address::from_canonical(&self.directory.address(user)));
+        self.directory.release(user, 1, octets);
+        match owner {
+            Some(owner) => self.asks.push_back(Ask::Vacant { home, owner }),
+            // Not closed while there is anything: the reservations of the others, a pin, an inbox.
+            None => {
+                self.directory.close(user);
+            }
         }
     }
 

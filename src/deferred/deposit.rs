@@ -6,6 +6,7 @@
 use super::cx::{Commit, Cx, Deposited, Reply};
 use super::encapsulate;
 use super::identity::Address;
+use super::policy::OverQuota;
 use super::respond::{self, Refusal};
 use crate::base::clock::Tick;
 use crate::base::net::Flow;
@@ -163,7 +164,15 @@ impl Deposits {
         let octets = draft.octets();
 
         let quota = (cx.policy.quota_messages, cx.policy.quota_octets);
-        let user = cx.directory.reserve(owner, octets, quota).map_err(|refusal| match refusal {
+        let mut reserved = cx.directory.reserve(owner, octets, quota);
+        if reserved == Err(NoRoom::OverQuota)
+            && cx.policy.over_quota == OverQuota::DropOldest
+            && octets <= cx.policy.quota_octets
+        {
+            // The home core drops the oldest when it takes this one in; until then as much again may be under way.
+            reserved = cx.directory.reserve(owner, octets, (quota.0.saturating_mul(2), quota.1.saturating_mul(2)));
+        }
+        let user = reserved.map_err(|refusal| match refusal {
             NoRoom::OverQuota => Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S),
             NoRoom::DirectoryFull => Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S),
         })?;
@@ -172,7 +181,7 @@ impl Deposits {
         let (locator, seq) = match appended {
             Ok(appended) => appended,
             Err(refused) => {
-                cx.directory.release(user, 1, octets);
+                cx.give_back(user, octets);
                 return Err(match refused {
                     Refused::TooLarge => Refusal::of(413),
                     Refused::Full => {
@@ -218,7 +227,7 @@ impl Deposits {
     /// The disk failed: no 202, and nobody sees the message. It may survive all the same (spec 3.1).
     pub fn failed(&mut self, cx: &mut Cx, lost: Deposited) {
         cx.counts.refused += 1;
-        cx.directory.release(lost.user, 1, lost.octets);
+        cx.give_back(lost.user, lost.octets);
         cx.respond(lost.reply, 503, lost.refused);
         if let Some(Recent::Pending(others)) = self.recent.remove(&lost.fingerprint) {
             for (reply, _, refused) in others {

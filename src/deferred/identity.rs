@@ -183,7 +183,11 @@ mod tests {
             assert_eq!(of(way), user("sip:bob@example.org"), "{way}");
             assert_eq!(Address::of_uri(way.as_bytes()).as_deref(), Some(&b"sip:bob@example.org"[..]), "{way}");
         }
-        assert_eq!(of("sip:Bob@example.org"), user("sip:Bob@example.org"), "RFC 3261 19.1.4: the user part has its case");
+        assert_eq!(
+            of("sip:Bob@example.org"),
+            user("sip:Bob@example.org"),
+            "RFC 3261 19.1.4: the user part has its case"
+        );
         assert_eq!(of("sip:a%40b@example.org"), user("sip:a%40b@example.org"));
     }
 

@@ -251,10 +251,9 @@ impl Pushes {
 
     /// True when a message is with a client right now.
     pub fn is_in_flight(&self, user: UserId, place: Place) -> bool {
-        self.by_user
-            .get(&user)
-            .and_then(|&key| self.live.get(key))
-            .is_some_and(|push| push.in_flight.contains_key(&place) || push.delivered.iter().any(|had| had.place() == place))
+        self.by_user.get(&user).and_then(|&key| self.live.get(key)).is_some_and(|push| {
+            push.in_flight.contains_key(&place) || push.delivered.iter().any(|had| had.place() == place)
+        })
     }
 
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
@@ -524,6 +523,11 @@ impl Pushes {
         }
         tracing::debug!(owner = ?push.call.owner, ?end, "push ended");
         self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped });
+    }
+
+    /// True when [`Pushes::settle`] has nothing to look at.
+    pub fn is_settled(&self) -> bool {
+        self.touched.is_empty() && self.ended.is_empty() && self.left.is_empty()
     }
 
     /// The pushes that ended since the last call.

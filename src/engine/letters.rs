@@ -3,6 +3,7 @@
 
 use crate::base::net::{ConnId, Flow};
 use crate::deferred::cx::Reply;
+use crate::deferred::identity::Address;
 use crate::proto::sip::endpoint::ServerKey;
 use crate::wire::sip::message::Message;
 use bytes::Bytes;
@@ -36,6 +37,11 @@ pub enum Letter {
         /// The response.
         octets: Bytes,
     },
+    /// A reservation was given back by a core that is not the user's home: if nothing is left, the user goes.
+    Vacant {
+        /// Who.
+        owner: Address,
+    },
     /// Octets for a connection that only its core may write.
     Write {
         /// Which connection.
@@ -48,6 +54,6 @@ pub enum Letter {
 impl Letter {
     /// True for a letter that begins something and may be refused when the box is full.
     pub fn is_request(&self) -> bool {
-        matches!(self, Letter::Request { .. })
+        matches!(self, Letter::Request { .. } | Letter::Vacant { .. })
     }
 }

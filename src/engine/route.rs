@@ -70,6 +70,10 @@ impl Core {
                     None => self.refuse(reply, &message, &flow, &Refusal::of(403)),
                 }
             }
+            //= spec 3: every user part of a served domain exists; who has none is nobody
+            (Method::Message, Resource::Server | Resource::Contact(_)) => {
+                self.refuse(reply, &message, &flow, &Refusal::of(404))
+            }
             //= RFC 3903 6-1: the Request-URI is not one for which this is the compositor: 404
             (Method::Publish, _) => self.refuse(reply, &message, &flow, &Refusal::of(404)),
             // Interactive sessions are not deferred (spec 3.2); large messages and retrieval come with their clauses.
