@@ -67,13 +67,6 @@ pub enum Ask {
     Hangup(ConnId),
     /// Something waits for another core in shared memory.
     Ring(CoreId),
-    /// A user may have nothing left: their home core, which alone may close them, is to look.
-    Vacant {
-        /// The user's home.
-        home: CoreId,
-        /// Who.
-        owner: Address,
-    },
 }
 
 /// A connection to be opened, for a push session or to the SIP/IP core.
@@ -102,15 +95,24 @@ pub enum Commit {
     Note,
 }
 
+/// Who waits for a deposit to be durable.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Whose transaction.
+    pub reply: Reply,
+    /// The 202.
+    pub accepted: Bytes,
+    /// The request: a 503 is written from it if the disk fails.
+    pub request: Bytes,
+    /// Where it came from.
+    pub peer: SocketAddr,
+}
+
 /// A message on its way to being durable.
 #[derive(Debug)]
 pub struct Deposited {
     /// Who is answered.
-    pub reply: Reply,
-    /// With what.
-    pub accepted: Bytes,
-    /// With what if the disk fails.
-    pub refused: Bytes,
+    pub waiting: Waiting,
     /// Whose message.
     pub user: UserId,
     /// Where it lies.
@@ -132,7 +134,7 @@ pub struct Published {
     pub refused: Bytes,
     /// Whose publication.
     pub owner: Address,
-    /// It carried a document: a fresh trigger even for a user who declined (spec 6.3 BACKOFF).
+    /// It carried a document: a fresh trigger even for a user who declined.
     pub fresh: bool,
     /// False for a removal and a document that says "closed": nothing is pushed for it.
     pub triggers: bool,
@@ -278,22 +280,6 @@ impl Cx {
             self.sip.respond(self.now.tick, reply.txn, status, octets);
         } else {
             self.asks.push_back(Ask::Respond { reply, status, octets });
-        }
-    }
-
-    /// Gives back what one message of `octets` had reserved that was not stored after all. A user who came into being for it
-    /// goes again: else whoever deposits into a full disk would fill the directory with users who have nothing.
-    pub fn give_back(&mut self, user: UserId, octets: u64) {
-        // Read while the reservation holds the user.
-        let home = self.directory.home_of_user(user);
-        let owner = (home != self.core).then(|| Address::from_canonical(&self.directory.address(user)));
-        self.directory.release(user, 1, octets);
-        match owner {
-            Some(owner) => self.asks.push_back(Ask::Vacant { home, owner }),
-            // Not closed while there is anything: the reservations of the others, a pin, an inbox.
-            None => {
-                self.directory.close(user);
-            }
         }
     }
 

@@ -1,25 +1,25 @@
-//! Pager-mode deposit: a SIP MESSAGE for a served user is kept (12.2.2.3; spec 2.5, 3.1).
+//! Pager-mode deposit: a SIP MESSAGE for a served user is kept (12.2.2.3).
 //!
 //! Knows policy and order of checks; does not know where the octets came from nor when they reach the disk. The 202 leaves
 //! in [`Deposits::durable`], which is called after the commit, never before.
 
-use super::cx::{Commit, Cx, Deposited, Reply};
+use super::cx::{Commit, Cx, Deposited, Reply, Waiting};
 use super::encapsulate;
 use super::identity::Address;
 use super::policy::OverQuota;
 use super::respond::{self, Refusal};
-use crate::base::clock::Tick;
+use crate::base::limits::Limits;
 use crate::base::net::Flow;
+use crate::base::spread::SpreadMap;
 use crate::store::directory::{Arrival, Refusal as NoRoom};
 use crate::store::log::Refused;
 use crate::store::record::{Draft, Flags};
+use crate::store::seen::Seen;
 use crate::store::stamp::MessageId;
 use crate::wire::sip::fields;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::{cpim, date};
-use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -29,27 +29,19 @@ const RECENT: Duration = Duration::from_secs(32);
 /// Asked of a sender whose addressee's store is full: messages leave it by delivery or expiry, neither of which hurries.
 const QUOTA_RETRY_AFTER_S: u32 = 600;
 
-/// What this core took in lately, by fingerprint.
-#[derive(Debug)]
-enum Recent {
-    /// Not durable yet: those who asked again wait with the first.
-    Pending(Vec<(Reply, Bytes, Bytes)>),
-    /// Answered 202.
-    Accepted,
-}
-
 /// The deposits of one core.
 #[derive(Debug)]
 pub struct Deposits {
-    recent: HashMap<u64, Recent>,
-    order: VecDeque<(Tick, u64)>,
-    entries_max: usize,
+    /// Not durable yet, by fingerprint: those who asked again wait with the first.
+    pending: SpreadMap<u64, Vec<Waiting>>,
+    /// Fingerprints of what was answered 202 lately.
+    accepted: Seen,
 }
 
 impl Deposits {
     /// Remembers at most `entries_max` fingerprints.
     pub fn new(entries_max: usize) -> Deposits {
-        Deposits { recent: HashMap::new(), order: VecDeque::new(), entries_max }
+        Deposits { pending: SpreadMap::default(), accepted: Seen::with_horizon(entries_max, RECENT) }
     }
 
     /// Takes a MESSAGE in for `owner`, sent by `sender`, or answers why not.
@@ -99,12 +91,12 @@ impl Deposits {
             return Err(Refusal::of(413));
         }
         let media = content_type.map_or(b"".as_slice(), respond::media_type);
-        //= spec 3: application/im-iscomposing+xml is never stored: answered 200, dropped
+        // "Is composing" says nothing an hour later: never stored, answered 200, dropped (RFC 3994).
         if media.eq_ignore_ascii_case(b"application/im-iscomposing+xml") {
             return Ok(Taken::Answered(200));
         }
         let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
-        // A delivery report for someone who is offline says nothing that will still matter (spec 3, pure OMA mode).
+        // A delivery report for someone who is offline says nothing that will still matter.
         if media.eq_ignore_ascii_case(b"message/imdn+xml") || is_cpim && cpim::is_imdn(body) {
             return Ok(Taken::Answered(202));
         }
@@ -112,20 +104,14 @@ impl Deposits {
         let now_s = cx.now.wall.seconds();
         let expiry_s = expiry(cx, message)?;
         let fingerprint = fingerprint(cx, message, owner, sender, is_cpim);
-        self.forget_old(cx.now.tick);
-        match self.recent.get_mut(&fingerprint) {
-            Some(Recent::Accepted) => {
-                cx.counts.duplicates += 1;
-                return Ok(Taken::Answered(202));
-            }
-            Some(Recent::Pending(others)) => {
-                cx.counts.duplicates += 1;
-                let accepted = respond::plain(cx, message, 202, peer);
-                let refused = respond::storage_failed(cx, message, peer);
-                others.push((reply, accepted, refused));
-                return Ok(Taken::Waits);
-            }
-            None => {}
+        if self.accepted.check(fingerprint) {
+            cx.counts.duplicates += 1;
+            return Ok(Taken::Answered(202));
+        }
+        if let Some(others) = self.pending.get_mut(&fingerprint) {
+            cx.counts.duplicates += 1;
+            others.push(waiting(cx, reply, message, peer));
+            return Ok(Taken::Waits);
         }
 
         let stamp = cx.stamps.next(cx.now);
@@ -181,7 +167,7 @@ impl Deposits {
         let (locator, seq) = match appended {
             Ok(appended) => appended,
             Err(refused) => {
-                cx.give_back(user, octets);
+                cx.directory.give_up(user, octets);
                 return Err(match refused {
                     Refused::TooLarge => Refusal::of(413),
                     Refused::Full => {
@@ -194,10 +180,9 @@ impl Deposits {
                 });
             }
         };
-        let accepted = respond::plain(cx, message, 202, peer);
-        let refused = respond::storage_failed(cx, message, peer);
-        self.recent.insert(fingerprint, Recent::Pending(Vec::new()));
-        let deposited = Deposited { reply, accepted, refused, user, locator, fingerprint, octets };
+        self.pending.insert(fingerprint, Vec::new());
+        let waiting = waiting(cx, reply, message, peer);
+        let deposited = Deposited { waiting, user, locator, fingerprint, octets };
         cx.commit(seq, Commit::Deposit(Box::new(deposited)));
         Ok(Taken::Waits)
     }
@@ -214,37 +199,32 @@ impl Deposits {
         {
             cx.asks.push_back(super::cx::Ask::Ring(home));
         }
-        cx.respond(done.reply, 202, done.accepted);
-        let waited = self.recent.insert(done.fingerprint, Recent::Accepted);
-        self.order.push_back((cx.now.tick, done.fingerprint));
-        if let Some(Recent::Pending(others)) = waited {
-            for (reply, accepted, _) in others {
-                cx.respond(reply, 202, accepted);
-            }
+        self.accepted.insert(done.fingerprint, cx.now.tick);
+        let others = self.pending.remove(&done.fingerprint).unwrap_or_default();
+        for waiting in std::iter::once(done.waiting).chain(others) {
+            cx.respond(waiting.reply, 202, waiting.accepted);
         }
     }
 
-    /// The disk failed: no 202, and nobody sees the message. It may survive all the same (spec 3.1).
+    /// The disk failed: no 202, and nobody sees the message. It may survive all the same.
     pub fn failed(&mut self, cx: &mut Cx, lost: Deposited) {
         cx.counts.refused += 1;
-        cx.give_back(lost.user, lost.octets);
-        cx.respond(lost.reply, 503, lost.refused);
-        if let Some(Recent::Pending(others)) = self.recent.remove(&lost.fingerprint) {
-            for (reply, _, refused) in others {
-                cx.respond(reply, 503, refused);
+        cx.directory.give_up(lost.user, lost.octets);
+        let others = self.pending.remove(&lost.fingerprint).unwrap_or_default();
+        for waiting in std::iter::once(lost.waiting).chain(others) {
+            // Read once before, so it can be read again.
+            if let Ok(message) = Message::parse_datagram(waiting.request, &Limits::unbounded()) {
+                let refused = respond::storage_failed(cx, &message, waiting.peer);
+                cx.respond(waiting.reply, 503, refused);
             }
         }
     }
+}
 
-    fn forget_old(&mut self, now: Tick) {
-        while let Some(&(at, fingerprint)) = self.order.front() {
-            if now - at < RECENT && self.order.len() <= self.entries_max {
-                break;
-            }
-            self.order.pop_front();
-            self.recent.remove(&fingerprint);
-        }
-    }
+/// Who waits for a commit. The 202 is written now, while the request is at hand; a 503 only when it is needed, from the
+/// request's octets: almost no commit fails.
+fn waiting(cx: &mut Cx, reply: Reply, message: &Message, peer: SocketAddr) -> Waiting {
+    Waiting { reply, accepted: respond::plain(cx, message, 202, peer), request: message.octets().clone(), peer }
 }
 
 enum Taken {
@@ -258,7 +238,7 @@ enum Taken {
 ///
 //= 12.2.2.3-5: if the Expires value is below the maximum value per local policy, the Expire value is the one in Expires
 //= 12.2.2.3-5: if absent or above the maximum, the Expire value is a default value
-//= spec 2.5: Expires counts from Date if present and within the skew of receipt, else from receipt; Expires 0 is answered 480
+//= RFC 3428 7: Expires is relative to Date if there is one (and it is near the truth), else to the receipt
 fn expiry(cx: &Cx, message: &Message) -> Result<u32, Refusal> {
     let now_s = cx.now.wall.seconds();
     let asked = message.expires().map(u64::from).filter(|&asked| asked <= cx.policy.expire_max.as_secs());
@@ -278,7 +258,7 @@ fn expiry(cx: &Cx, message: &Message) -> Result<u32, Refusal> {
 }
 
 /// What makes two MESSAGEs the same deposit: the CPIM Message-ID where there is one, else Call-ID, CSeq and From tag
-/// (spec 3.1); always for this owner.
+/// (`manual::decisions`, D24); always for this owner.
 fn fingerprint(cx: &Cx, message: &Message, owner: &Address, sender: &Address, is_cpim: bool) -> u64 {
     let mut key = Vec::with_capacity(160);
     let mut part = |octets: &[u8]| {

@@ -1,8 +1,10 @@
-//! Who is who: the served user a request is for, and the user it comes from (spec 1.2, 1.4).
+//! Who is who: the served user a request is for, and the user it comes from (12.2; RFC 3325).
 
 use super::policy::Policy;
-use crate::wire::sip::fields;
+use crate::wire::sip::address::NameAddr;
+use crate::wire::sip::fault::What;
 use crate::wire::sip::message::Message;
+use crate::wire::sip::names::Name;
 use crate::wire::uri::{Scheme, Uri};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -19,11 +21,14 @@ impl Address {
 
     /// The canonical form of a URI; `None` when it is not one that can name a user.
     pub fn of_uri(octets: &[u8]) -> Option<Address> {
-        let uri = Uri::parse(octets).ok()?;
+        Address::of(&Uri::parse(octets).ok()?)
+    }
+
+    fn of(uri: &Uri<'_>) -> Option<Address> {
         if uri.scheme != Scheme::Tel && uri.user.is_none_or(<[u8]>::is_empty) {
             return None;
         }
-        canonical(&uri)
+        canonical(uri)
     }
 
     /// The octets.
@@ -106,13 +111,16 @@ impl Unserved {
 /// User parts of our own Contacts begin with this; see [`super::invite`].
 pub const CONTACT_PREFIX: &[u8] = b"push-";
 
-/// What `request_uri` names (spec 1.2, 3). `is_own_host` says whether a host is one of our addresses.
+/// What `request_uri` names (12.2). `is_own_host` says whether a host is one of our addresses.
 pub fn resource(
     policy: &Policy,
     request_uri: &[u8],
     is_own_host: impl Fn(&[u8]) -> bool,
 ) -> Result<Resource, Unserved> {
-    let uri = Uri::parse_target(request_uri).map_err(|_| Unserved::Malformed)?;
+    let uri = Uri::parse_target(request_uri).map_err(|fault| match fault.what {
+        What::UriScheme => Unserved::Scheme,
+        _ => Unserved::Malformed,
+    })?;
     match uri.scheme {
         Scheme::Sip | Scheme::Sips => {}
         // A tel: URI needs an alias, and there is no alias table.
@@ -128,7 +136,7 @@ pub fn resource(
     // With the escapes undone that are not needed: `%44elete@` is no mailbox.
     let user = address.split(|&octet| octet == b'@').next().and_then(|user| user.get(4..)).unwrap_or_default();
     if served || ours {
-        // The user part is case-sensitive, but the mission writes Deferred@ and deferred@ alike (spec 1.2).
+        // The user part is case-sensitive, but the mission writes Deferred@ and deferred@ alike.
         if user.eq_ignore_ascii_case(b"Deferred") {
             return Ok(Resource::Deferred);
         }
@@ -145,7 +153,7 @@ pub fn resource(
     Ok(Resource::User(address))
 }
 
-/// The authenticated originator (spec 1.4).
+/// The authenticated originator (RFC 3325 9.1).
 ///
 //= RFC 3325 5: a P-Asserted-Identity is honoured only from a trusted peer, never From.
 pub fn originator(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<Address> {
@@ -153,8 +161,17 @@ pub fn originator(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<
     if !trusted.iter().any(|net| net.contains(&peer)) {
         return None;
     }
-    let asserted = fields::asserted_identities(message);
-    asserted.sip.or(asserted.tel).and_then(Address::of_uri)
+    // A sip: or sips: URI names a user better than a tel: one; of several of a kind the first counts (RFC 3325 9.1).
+    let mut tel = None;
+    for value in message.values(Name::PAssertedIdentity) {
+        let Ok(uri) = NameAddr::parse(value).and_then(|address| address.uri()) else { continue };
+        match uri.scheme {
+            Scheme::Sip | Scheme::Sips => return Address::of(&uri),
+            Scheme::Tel => tel = tel.or(Some(uri)),
+            Scheme::Other => {}
+        }
+    }
+    Address::of(&tel?)
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! What waits for each user whose home this core is.
 //!
 //! Other cores leave locators in a user's inbox; only the home takes them out, sorts them into the user's private list and
-//! decides (design 6): so two arrivals never race, and none is missed.
+//! decides: so two arrivals never race, and none is missed.
 
 use super::cx::{Commit, Cx, Timer};
 use super::policy::{Afterwards, Expired, OverQuota};
 use super::refusals::{Refusal, Refusals};
 use crate::base::clock::{Tick, Wall};
+use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, UserId};
 use crate::store::log::Refused;
@@ -15,7 +16,6 @@ use crate::store::record::{Flags, Locator, Place};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// A log that refuses tombstones is asked again after this.
@@ -45,10 +45,10 @@ pub struct WrittenOff {
 
 /// The lists of all users at home on this core.
 pub struct Users {
-    waiting: HashMap<UserId, Waiting>,
+    waiting: SpreadMap<UserId, Waiting>,
     seen: Seen,
     /// Written off, and the tombstone not durable yet: in the list still, and for nobody any more.
-    retiring: HashSet<Place>,
+    retiring: SpreadSet<Place>,
     /// Refused by clients, and how often.
     refusals: Refusals,
     /// Tombstones that the log refused for the moment.
@@ -61,9 +61,9 @@ impl Users {
     /// No users yet; remembers at most `dedupe_entries` fingerprints of what was taken in.
     pub fn new(dedupe_entries: usize) -> Users {
         Users {
-            waiting: HashMap::new(),
+            waiting: SpreadMap::default(),
             seen: Seen::new(dedupe_entries),
-            retiring: HashSet::new(),
+            retiring: SpreadSet::default(),
             refusals: Refusals::default(),
             unwritten: Vec::new(),
             ready: Vec::new(),
@@ -121,7 +121,7 @@ impl Users {
         let mut twins = Vec::new();
         let mut new: Option<(Stamp, u32)> = None;
         for Arrival { locator, fingerprint } in drained.drain(..) {
-            // A twin was answered 202 by a core that could not know of the first: it is dropped here (design 6).
+            // A twin was answered 202 by a core that could not know of the first: it is dropped here.
             if !self.seen.insert(fingerprint, cx.now.tick) {
                 cx.counts.duplicates += 1;
                 twins.push(locator);
@@ -202,7 +202,7 @@ impl Users {
 
     /// These were acknowledged by their user's client.
     ///
-    //= design 1.2: a message leaves the store only after the client acknowledged it
+    // A message leaves the store only here, after the client acknowledged it: promise 2 of `manual::faults`.
     pub fn delivered(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>) -> bool {
         let kept = cx.policy.after_push == Afterwards::Retain;
         self.append(cx, WrittenOff { user, gone, kept })
@@ -259,8 +259,6 @@ impl Users {
     }
 
     /// The owner's oldest messages make room for what came beyond the quota, where the operator wants that.
-    ///
-    //= spec 2.3: over quota: refuse (480), or drop_oldest
     pub fn make_room(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) {
         if cx.policy.over_quota != OverQuota::DropOldest {
             return;

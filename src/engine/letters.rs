@@ -1,9 +1,8 @@
-//! What cores write to each other (design 6). Message bodies never change core here: only SIP messages do, which are small,
+//! What cores write to each other. Message bodies never change core here: only SIP messages do, which are small,
 //! and a `Bytes` moves by reference.
 
 use crate::base::net::{ConnId, Flow};
 use crate::deferred::cx::Reply;
-use crate::deferred::identity::Address;
 use crate::proto::sip::endpoint::ServerKey;
 use crate::wire::sip::message::Message;
 use bytes::Bytes;
@@ -37,11 +36,6 @@ pub enum Letter {
         /// The response.
         octets: Bytes,
     },
-    /// A reservation was given back by a core that is not the user's home: if nothing is left, the user goes.
-    Vacant {
-        /// Who.
-        owner: Address,
-    },
     /// Octets for a connection that only its core may write.
     Write {
         /// Which connection.
@@ -52,8 +46,13 @@ pub enum Letter {
 }
 
 impl Letter {
+    /// True for what anybody outside can make us write any number of, and repeats when it is lost.
+    pub fn is_unasked(&self) -> bool {
+        matches!(self, Letter::Stray { .. })
+    }
+
     /// True for a letter that begins something and may be refused when the box is full.
     pub fn is_request(&self) -> bool {
-        matches!(self, Letter::Request { .. } | Letter::Vacant { .. })
+        matches!(self, Letter::Request { .. })
     }
 }
