@@ -194,11 +194,13 @@ impl Owner {
         let (octets, branch) = (request.write(), request.branch().to_string());
         let tries = if self.line.transport == Transport::Udp { 3 } else { 1 };
         let mut answer = None;
-        for _ in 0..tries {
+        for number in 0..tries {
             client.send_raw(&octets);
             let until = Instant::now() + Duration::from_millis(1200 / tries);
             answer = self.find(until, |message| message.code() >= 200 && message.branch() == branch);
             if answer.is_some() {
+                // A daemon that died may have taken the first copy, and its successor refuses the second.
+                self.line.doubt |= number > 0;
                 break;
             }
         }
