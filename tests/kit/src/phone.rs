@@ -212,7 +212,13 @@ impl Owner {
             Some(no) if no.code() == 412 && self.line.doubt => self.line.tag = None,
             Some(no) if no.code() == 503 => {}
             Some(no) => self.ledger.fault(format!("{}: PUBLISH with tag {had:?}: {}", self.aor, no.start)),
-            None => self.line.doubt = true,
+            None => {
+                self.line.doubt = true;
+                // A stream may have reached the daemon that was just dying: the next attempt opens another.
+                if self.line.transport == Transport::Tcp {
+                    self.line.client = None;
+                }
+            }
         }
     }
 
