@@ -135,6 +135,13 @@ impl Gather {
     /// Holds a whole buffer and appends it.
     pub fn push(&mut self, buffer: Bytes) {
         let len = buffer.len();
+        if len < COPY_BELOW {
+            // Copied whole: nothing points into it, so it is not kept alive either.
+            let before = self.arena.len();
+            self.arena.extend_from_slice(&buffer);
+            self.copied += len;
+            return self.join_arena(before, len);
+        }
         let held = self.hold(buffer);
         self.refer(held, 0, len);
     }

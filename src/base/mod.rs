@@ -12,4 +12,5 @@ pub mod limits;
 pub mod mailbox;
 pub mod net;
 pub mod span;
+pub mod spread;
 pub mod timers;

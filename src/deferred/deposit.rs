@@ -3,22 +3,22 @@
 //! Knows policy and order of checks; does not know where the octets came from nor when they reach the disk. The 202 leaves
 //! in [`Deposits::durable`], which is called after the commit, never before.
 
-use super::cx::{Commit, Cx, Deposited, Reply};
+use super::cx::{Commit, Cx, Deposited, Reply, Waiting};
 use super::encapsulate;
 use super::identity::Address;
 use super::respond::{self, Refusal};
-use crate::base::clock::Tick;
+use crate::base::limits::Limits;
 use crate::base::net::Flow;
+use crate::base::spread::SpreadMap;
 use crate::store::directory::{Arrival, Refusal as NoRoom};
 use crate::store::log::Refused;
 use crate::store::record::{Draft, Flags};
+use crate::store::seen::Seen;
 use crate::store::stamp::MessageId;
 use crate::wire::sip::fields;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::{cpim, date};
-use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -28,27 +28,19 @@ const RECENT: Duration = Duration::from_secs(32);
 /// Asked of a sender whose addressee's store is full: messages leave it by delivery or expiry, neither of which hurries.
 const QUOTA_RETRY_AFTER_S: u32 = 600;
 
-/// What this core took in lately, by fingerprint.
-#[derive(Debug)]
-enum Recent {
-    /// Not durable yet: those who asked again wait with the first.
-    Pending(Vec<(Reply, Bytes, Bytes)>),
-    /// Answered 202.
-    Accepted,
-}
-
 /// The deposits of one core.
 #[derive(Debug)]
 pub struct Deposits {
-    recent: HashMap<u64, Recent>,
-    order: VecDeque<(Tick, u64)>,
-    entries_max: usize,
+    /// Not durable yet, by fingerprint: those who asked again wait with the first.
+    pending: SpreadMap<u64, Vec<Waiting>>,
+    /// Fingerprints of what was answered 202 lately.
+    accepted: Seen,
 }
 
 impl Deposits {
     /// Remembers at most `entries_max` fingerprints.
     pub fn new(entries_max: usize) -> Deposits {
-        Deposits { recent: HashMap::new(), order: VecDeque::new(), entries_max }
+        Deposits { pending: SpreadMap::default(), accepted: Seen::with_horizon(entries_max, RECENT) }
     }
 
     /// Takes a MESSAGE in for `owner`, sent by `sender`, or answers why not.
@@ -111,20 +103,14 @@ impl Deposits {
         let now_s = cx.now.wall.seconds();
         let expiry_s = expiry(cx, message)?;
         let fingerprint = fingerprint(cx, message, owner, sender, is_cpim);
-        self.forget_old(cx.now.tick);
-        match self.recent.get_mut(&fingerprint) {
-            Some(Recent::Accepted) => {
-                cx.counts.duplicates += 1;
-                return Ok(Taken::Answered(202));
-            }
-            Some(Recent::Pending(others)) => {
-                cx.counts.duplicates += 1;
-                let accepted = respond::plain(cx, message, 202, peer);
-                let refused = respond::storage_failed(cx, message, peer);
-                others.push((reply, accepted, refused));
-                return Ok(Taken::Waits);
-            }
-            None => {}
+        if self.accepted.check(fingerprint) {
+            cx.counts.duplicates += 1;
+            return Ok(Taken::Answered(202));
+        }
+        if let Some(others) = self.pending.get_mut(&fingerprint) {
+            cx.counts.duplicates += 1;
+            others.push(waiting(cx, reply, message, peer));
+            return Ok(Taken::Waits);
         }
 
         let stamp = cx.stamps.next(cx.now);
@@ -172,7 +158,7 @@ impl Deposits {
         let (locator, seq) = match appended {
             Ok(appended) => appended,
             Err(refused) => {
-                cx.directory.release(user, 1, octets);
+                cx.directory.give_up(user, octets);
                 return Err(match refused {
                     Refused::TooLarge => Refusal::of(413),
                     Refused::Full => {
@@ -185,10 +171,9 @@ impl Deposits {
                 });
             }
         };
-        let accepted = respond::plain(cx, message, 202, peer);
-        let refused = respond::storage_failed(cx, message, peer);
-        self.recent.insert(fingerprint, Recent::Pending(Vec::new()));
-        let deposited = Deposited { reply, accepted, refused, user, locator, fingerprint, octets };
+        self.pending.insert(fingerprint, Vec::new());
+        let waiting = waiting(cx, reply, message, peer);
+        let deposited = Deposited { waiting, user, locator, fingerprint, octets };
         cx.commit(seq, Commit::Deposit(Box::new(deposited)));
         Ok(Taken::Waits)
     }
@@ -205,37 +190,32 @@ impl Deposits {
         {
             cx.asks.push_back(super::cx::Ask::Ring(home));
         }
-        cx.respond(done.reply, 202, done.accepted);
-        let waited = self.recent.insert(done.fingerprint, Recent::Accepted);
-        self.order.push_back((cx.now.tick, done.fingerprint));
-        if let Some(Recent::Pending(others)) = waited {
-            for (reply, accepted, _) in others {
-                cx.respond(reply, 202, accepted);
-            }
+        self.accepted.insert(done.fingerprint, cx.now.tick);
+        let others = self.pending.remove(&done.fingerprint).unwrap_or_default();
+        for waiting in std::iter::once(done.waiting).chain(others) {
+            cx.respond(waiting.reply, 202, waiting.accepted);
         }
     }
 
     /// The disk failed: no 202, and nobody sees the message. It may survive all the same.
     pub fn failed(&mut self, cx: &mut Cx, lost: Deposited) {
         cx.counts.refused += 1;
-        cx.directory.release(lost.user, 1, lost.octets);
-        cx.respond(lost.reply, 503, lost.refused);
-        if let Some(Recent::Pending(others)) = self.recent.remove(&lost.fingerprint) {
-            for (reply, _, refused) in others {
-                cx.respond(reply, 503, refused);
+        cx.directory.give_up(lost.user, lost.octets);
+        let others = self.pending.remove(&lost.fingerprint).unwrap_or_default();
+        for waiting in std::iter::once(lost.waiting).chain(others) {
+            // Read once before, so it can be read again.
+            if let Ok(message) = Message::parse_datagram(waiting.request, &Limits::unbounded()) {
+                let refused = respond::storage_failed(cx, &message, waiting.peer);
+                cx.respond(waiting.reply, 503, refused);
             }
         }
     }
+}
 
-    fn forget_old(&mut self, now: Tick) {
-        while let Some(&(at, fingerprint)) = self.order.front() {
-            if now - at < RECENT && self.order.len() <= self.entries_max {
-                break;
-            }
-            self.order.pop_front();
-            self.recent.remove(&fingerprint);
-        }
-    }
+/// Who waits for a commit. The 202 is written now, while the request is at hand; a 503 only when it is needed, from the
+/// request's octets: almost no commit fails.
+fn waiting(cx: &mut Cx, reply: Reply, message: &Message, peer: SocketAddr) -> Waiting {
+    Waiting { reply, accepted: respond::plain(cx, message, 202, peer), request: message.octets().clone(), peer }
 }
 
 enum Taken {

@@ -9,10 +9,17 @@ use crate::base::span::Span;
 use crate::wire::date;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
+use std::sync::LazyLock;
 
 /// Octets of a boundary: `dmf-` and 16 characters of the message's id.
 const BOUNDARY_OCTETS: usize = 20;
+
+/// How a boundary begins: a message without these octets cannot contain one, and hardly any has them.
+static BOUNDARY_BEGIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"dmf-"));
+
+/// What every MSRP end-line begins with. Preparing a search costs more than most searches: it is done once.
+static DASH7: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"-------"));
 
 /// A MESSAGE in the form in which it is kept.
 #[derive(Debug)]
@@ -35,80 +42,78 @@ pub struct Encapsulated {
 pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool) -> Encapsulated {
     let octets = message.octets();
     let boundary = boundary(id, octets);
-    let mut body_type = b"multipart/mixed;boundary=\"".to_vec();
-    body_type.extend_from_slice(&boundary);
-    body_type.push(b'"');
+    let body_type = [b"multipart/mixed;boundary=\"".as_slice(), &boundary, b"\""].concat();
 
     let dated = message.header(Name::Date).is_some();
     let mut envelope = Envelope::default();
-    let mut head = Vec::with_capacity(1024);
-    head.extend_from_slice(b"--");
-    head.extend_from_slice(&boundary);
-    // RFC 3420: a request that lacks a mandatory header (Max-Forwards of RFC 2543 senders) is only a fragment.
-    let whole = message.header(Name::MaxForwards).is_some();
-    head.extend_from_slice(if whole {
-        b"\r\nContent-Type: message/sip\r\n".as_slice()
-    } else {
-        b"\r\nContent-Type: message/sipfrag\r\n".as_slice()
-    });
-    //= 12.2.2.5: each deferred message shall include the timestamp received by the IM server
-    // A Date of the sender stays as it is; the server's time then goes beside it, into the part's own header (12.2.2.5).
-    if dated {
-        date_line(&mut head, received_s);
-    }
-    head.extend_from_slice(b"\r\n");
-    let start = octets.get(..memchr::memchr(b'\n', octets).map_or(0, |at| at + 1)).unwrap_or_default();
-    head.extend_from_slice(start);
-
-    let vias = message.lines().filter(|line| line.name == Name::Via).count();
-    let mut via = 0;
-    for (index, line) in message.lines().enumerate() {
-        let whole = line.whole.of(octets);
-        let kept = match line.name {
-            Name::Via => {
-                via += 1;
-                // Only the originator's own Via, the bottom-most, and of a line with several only the last value.
-                if via == vias {
-                    let last = last_value(line.value);
-                    if last.len() < line.value.len() {
-                        envelope.leave_out(index, whole);
-                        head.extend_from_slice(b"Via: ");
-                        head.extend_from_slice(last);
-                        head.extend_from_slice(b"\r\n");
-                        continue;
-                    }
-                }
-                via == vias
-            }
-            Name::Authorization
-            | Name::ProxyAuthorization
-            | Name::PAccessNetworkInfo
-            | Name::PChargingVector
-            | Name::PChargingFunctionAddresses
-            | Name::Route
-            | Name::RecordRoute
-            | Name::ContentLength => false,
-            // Privacy: id - the core cannot see an identity inside our payload, so we take it out (RFC 3323 4.2).
-            Name::PAssertedIdentity => !private,
-            _ => true,
-        };
-        if kept {
-            head.extend_from_slice(whole);
+    let mut has_dash7 = false;
+    let mut body = Gather::with_capacity(octets.len() - message.body().len() + 256);
+    body.make(|head| {
+        head.extend_from_slice(b"--");
+        head.extend_from_slice(&boundary);
+        // RFC 3420: a request that lacks a mandatory header (Max-Forwards of RFC 2543 senders) is only a fragment.
+        let whole = message.header(Name::MaxForwards).is_some();
+        head.extend_from_slice(if whole {
+            b"\r\nContent-Type: message/sip\r\n".as_slice()
         } else {
-            envelope.leave_out(index, whole);
+            b"\r\nContent-Type: message/sipfrag\r\n".as_slice()
+        });
+        //= 12.2.2.5: each deferred message shall include the timestamp received by the IM server
+        // A Date of the sender stays as it is; the server's time then goes beside it, into the part's own header (12.2.2.5).
+        if dated {
+            date_line(head, received_s);
         }
-    }
-    //= D2-8: IM server has received and stored deferred message and added a Date header if one wasn't there
-    if !dated {
-        date_line(&mut head, received_s);
-    }
-    head.extend_from_slice(b"Content-Length: ");
-    decimal(&mut head, message.body().len() as u64);
-    head.extend_from_slice(b"\r\n\r\n");
+        head.extend_from_slice(b"\r\n");
+        let start = octets.get(..memchr::memchr(b'\n', octets).map_or(0, |at| at + 1)).unwrap_or_default();
+        head.extend_from_slice(start);
 
-    let has_dash7 = memmem::find(&head, b"-------").is_some() || memmem::find(message.body(), b"-------").is_some();
-    let mut body = Gather::with_capacity(head.len() + 64);
-    body.put(&head);
+        let vias = message.lines().filter(|line| line.name == Name::Via).count();
+        let mut via = 0;
+        for (index, line) in message.lines().enumerate() {
+            let whole = line.whole.of(octets);
+            let kept = match line.name {
+                Name::Via => {
+                    via += 1;
+                    // Only the originator's own Via, the bottom-most, and of a line with several only the last value.
+                    if via == vias {
+                        let last = last_value(line.value);
+                        if last.len() < line.value.len() {
+                            envelope.leave_out(index, whole);
+                            head.extend_from_slice(b"Via: ");
+                            head.extend_from_slice(last);
+                            head.extend_from_slice(b"\r\n");
+                            continue;
+                        }
+                    }
+                    via == vias
+                }
+                Name::Authorization
+                | Name::ProxyAuthorization
+                | Name::PAccessNetworkInfo
+                | Name::PChargingVector
+                | Name::PChargingFunctionAddresses
+                | Name::Route
+                | Name::RecordRoute
+                | Name::ContentLength => false,
+                // Privacy: id - the core cannot see an identity inside our payload, so we take it out (RFC 3323 4.2).
+                Name::PAssertedIdentity => !private,
+                _ => true,
+            };
+            if kept {
+                head.extend_from_slice(whole);
+            } else {
+                envelope.leave_out(index, whole);
+            }
+        }
+        //= D2-8: IM server has received and stored deferred message and added a Date header if one wasn't there
+        if !dated {
+            date_line(head, received_s);
+        }
+        head.extend_from_slice(b"Content-Length: ");
+        decimal(head, message.body().len() as u64);
+        head.extend_from_slice(b"\r\n\r\n");
+        has_dash7 = DASH7.find(head).is_some() || DASH7.find(message.body()).is_some();
+    });
     if !message.body().is_empty() {
         body.push(message.body_bytes());
     }
@@ -139,9 +144,12 @@ fn last_value(value: &[u8]) -> &[u8] {
 /// the message. A collision, which only a sender who guesses the id can make, moves on to the next of 36 letters.
 fn boundary(id: &[u8; 26], message: &[u8]) -> [u8; BOUNDARY_OCTETS] {
     let mut boundary = [0u8; BOUNDARY_OCTETS];
-    boundary[..4].copy_from_slice(b"dmf-");
+    boundary[..4].copy_from_slice(BOUNDARY_BEGIN.needle());
     // The id's random end, not its time.
     boundary[4..].copy_from_slice(&id[10..]);
+    if BOUNDARY_BEGIN.find(message).is_none() {
+        return boundary;
+    }
     for last in *b"0123456789abcdefghijklmnopqrstuvwxyz" {
         if memmem::find(message, &boundary).is_none() {
             break;
@@ -177,7 +185,10 @@ struct Envelope {
 
 impl Default for Envelope {
     fn default() -> Envelope {
-        Envelope { octets: vec![1] }
+        // Two Via lines and a Route, typically.
+        let mut octets = Vec::with_capacity(384);
+        octets.push(1);
+        Envelope { octets }
     }
 }
 

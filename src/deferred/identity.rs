@@ -1,8 +1,9 @@
 //! Who is who: the served user a request is for, and the user it comes from (12.2; RFC 3325).
 
 use super::policy::Policy;
-use crate::wire::sip::fields;
+use crate::wire::sip::address::NameAddr;
 use crate::wire::sip::message::Message;
+use crate::wire::sip::names::Name;
 use crate::wire::uri::{Scheme, Uri};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -19,13 +20,21 @@ impl Address {
 
     /// The canonical form of a URI; `None` when it is not one that can name a user.
     pub fn of_uri(octets: &[u8]) -> Option<Address> {
-        let uri = Uri::parse(octets).ok()?;
+        Address::of(&Uri::parse(octets).ok()?)
+    }
+
+    fn of(uri: &Uri<'_>) -> Option<Address> {
         if uri.scheme != Scheme::Tel && uri.user.is_none_or(<[u8]>::is_empty) {
             return None;
         }
-        let mut out = Vec::with_capacity(octets.len());
+        Some(Address::canonical(uri))
+    }
+
+    fn canonical(uri: &Uri<'_>) -> Address {
+        // `sip:` and `@` are five octets more: exactly what most addresses come to, so that the box below fits at once.
+        let mut out = Vec::with_capacity(uri.user.map_or(0, <[u8]>::len) + uri.host.len() + 5);
         uri.canonical(&mut out);
-        Some(Address(out.into()))
+        Address(out.into())
     }
 
     /// The octets.
@@ -127,9 +136,7 @@ pub fn resource(
     if !served {
         return Err(Unserved::NotFound);
     }
-    let mut out = Vec::with_capacity(request_uri.len());
-    uri.canonical(&mut out);
-    Ok(Resource::User(Address(out.into())))
+    Ok(Resource::User(Address::canonical(&uri)))
 }
 
 /// The authenticated originator (RFC 3325 9.1).
@@ -140,6 +147,15 @@ pub fn originator(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<
     if !trusted.iter().any(|net| net.contains(&peer)) {
         return None;
     }
-    let asserted = fields::asserted_identities(message);
-    asserted.sip.or(asserted.tel).and_then(Address::of_uri)
+    // A sip: or sips: URI names a user better than a tel: one; of several of a kind the first counts (RFC 3325 9.1).
+    let mut tel = None;
+    for value in message.values(Name::PAssertedIdentity) {
+        let Ok(uri) = NameAddr::parse(value).and_then(|address| address.uri()) else { continue };
+        match uri.scheme {
+            Scheme::Sip | Scheme::Sips => return Address::of(&uri),
+            Scheme::Tel => tel = tel.or(Some(uri)),
+            Scheme::Other => {}
+        }
+    }
+    Address::of(&tel?)
 }

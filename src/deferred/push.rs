@@ -12,6 +12,7 @@ use super::users::Users;
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
 use crate::base::net::{ConnId, Flow};
+use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::proto::msrp::session::{Session, SessionEvent};
 use crate::proto::sip::dialog::Dialog;
@@ -23,7 +24,7 @@ use crate::store::record::{Locator, Place};
 use crate::store::stamp::Stamp;
 use crate::wire::sip::names::Method;
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ pub struct Ended {
     /// The client lost or delayed answers: its next session goes one at a time.
     pub cautious: bool,
     /// Messages it did not take: they wait for the next trigger, and are no reason for a push of their own.
-    pub skipped: HashSet<Place>,
+    pub skipped: SpreadSet<Place>,
 }
 
 /// What a push that is over leaves to its user's list.
@@ -133,16 +134,16 @@ pub(super) struct Push {
     /// The highest stamp taken so far: above it nothing needs looking up.
     pub(super) reached: Stamp,
     /// Loaded, queued or sent, and not answered, by place.
-    pub(super) in_flight: HashMap<Place, Locator>,
+    pub(super) in_flight: SpreadMap<Place, Locator>,
     /// Not for this session: refused, too large, damaged.
-    pub(super) skipped: HashSet<Place>,
+    pub(super) skipped: SpreadSet<Place>,
     /// Of those, the ones to be counted against the message.
     pub(super) refused: Vec<(Place, Refusal)>,
     pub(super) loading: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Place>,
     /// Tombstones that are not durable yet.
-    pub(super) retiring: HashSet<Place>,
+    pub(super) retiring: SpreadSet<Place>,
     pub(super) end: Option<End>,
     pub(super) cautious: bool,
     pub(super) armed: Option<(TimerKey, Tick)>,
@@ -177,12 +178,12 @@ pub(super) struct Late {
 pub struct Pushes {
     pub(super) live: Arena<Push>,
     pub(super) media: Media,
-    pub(super) by_user: HashMap<UserId, Key>,
-    pub(super) by_txn: HashMap<ClientKey, (Key, Role)>,
-    pub(super) by_session: HashMap<Bytes, Key>,
-    pub(super) by_tid: HashMap<[u8; 16], Key>,
-    pub(super) links: HashMap<ConnId, Link>,
-    pub(super) late: HashMap<ClientKey, Late>,
+    pub(super) by_user: SpreadMap<UserId, Key>,
+    pub(super) by_txn: SpreadMap<ClientKey, (Key, Role)>,
+    pub(super) by_session: SpreadMap<Bytes, Key>,
+    pub(super) by_tid: SpreadMap<[u8; 16], Key>,
+    pub(super) links: SpreadMap<ConnId, Link>,
+    pub(super) late: SpreadMap<ClientKey, Late>,
     pub(super) late_order: VecDeque<(Tick, ClientKey)>,
     pub(super) ended: Vec<Ended>,
     /// Of pushes that are over.
@@ -197,12 +198,12 @@ impl Pushes {
         Pushes {
             live: Arena::new(),
             media,
-            by_user: HashMap::new(),
-            by_txn: HashMap::new(),
-            by_session: HashMap::new(),
-            by_tid: HashMap::new(),
-            links: HashMap::new(),
-            late: HashMap::new(),
+            by_user: SpreadMap::default(),
+            by_txn: SpreadMap::default(),
+            by_session: SpreadMap::default(),
+            by_tid: SpreadMap::default(),
+            links: SpreadMap::default(),
+            late: SpreadMap::default(),
             late_order: VecDeque::new(),
             ended: Vec::new(),
             left: Vec::new(),
@@ -275,12 +276,12 @@ impl Pushes {
                 conn: None,
                 cursor: Stamp(0),
                 reached: Stamp(0),
-                in_flight: HashMap::new(),
-                skipped: HashSet::new(),
+                in_flight: SpreadMap::default(),
+                skipped: SpreadSet::default(),
                 refused: Vec::new(),
                 loading: false,
                 delivered: Vec::new(),
-                retiring: HashSet::new(),
+                retiring: SpreadSet::default(),
                 end: None,
                 cautious,
                 armed: None,

@@ -302,15 +302,16 @@ impl Pushes {
         let status = message.status();
         let Some(push) = self.live.get_mut(key) else { return };
         let flow = push.call.flow;
-        if message.cseq().1 == Method::Invite && (200..300).contains(&status) {
-            if let Some(dialog) = &push.dialog {
-                let ack = invite::ack(cx, dialog, message.cseq().0, &flow);
-                let to_tag = dialog.remote_tag().to_vec();
-                let late = Late { to_tag, ack: ack.clone(), flow, request: Bytes::new() };
-                cx.sip.transmit(flow, ack);
-                self.late.insert(txn, late);
-                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
-            }
+        if message.cseq().1 == Method::Invite
+            && (200..300).contains(&status)
+            && let Some(dialog) = &push.dialog
+        {
+            let ack = invite::ack(cx, dialog, message.cseq().0, &flow);
+            let to_tag = dialog.remote_tag().to_vec();
+            let late = Late { to_tag, ack: ack.clone(), flow, request: Bytes::new() };
+            cx.sip.transmit(flow, ack);
+            self.late.insert(txn, late);
+            self.late_order.push_back((cx.now.tick + GOODBYE, txn));
         }
         self.by_txn.remove(&txn);
         match status {

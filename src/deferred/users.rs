@@ -7,13 +7,13 @@ use super::cx::{Commit, Cx, Timer};
 use super::policy::Expired;
 use super::refusals::{Refusal, Refusals};
 use crate::base::clock::{Tick, Wall};
+use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, UserId};
 use crate::store::queue::Queue;
 use crate::store::record::{Flags, Locator, Place};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// A log that refuses tombstones is asked again after this.
@@ -28,10 +28,10 @@ struct Waiting {
 
 /// The lists of all users at home on this core.
 pub struct Users {
-    waiting: HashMap<UserId, Waiting>,
+    waiting: SpreadMap<UserId, Waiting>,
     seen: Seen,
     /// Written off, and the tombstone not durable yet: in the list still, and for nobody any more.
-    retiring: HashSet<Place>,
+    retiring: SpreadSet<Place>,
     /// Refused by clients, and how often.
     refusals: Refusals,
     /// Tombstones that the log refused for the moment.
@@ -44,9 +44,9 @@ impl Users {
     /// No users yet; remembers at most `dedupe_entries` fingerprints of what was taken in.
     pub fn new(dedupe_entries: usize) -> Users {
         Users {
-            waiting: HashMap::new(),
+            waiting: SpreadMap::default(),
             seen: Seen::new(dedupe_entries),
-            retiring: HashSet::new(),
+            retiring: SpreadSet::default(),
             refusals: Refusals::default(),
             unwritten: Vec::new(),
             ready: Vec::new(),

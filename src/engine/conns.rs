@@ -11,10 +11,11 @@ use crate::base::clock::{Now, Tick};
 use crate::base::gather::Gather;
 use crate::base::limits::Limits;
 use crate::base::net::ConnId;
+use crate::base::spread::SpreadMap;
 use crate::deferred::push::Pushes;
 use crate::wire::{msrp, sip};
 use bytes::{Bytes, BytesMut};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -91,13 +92,13 @@ impl Conn {
 
 /// All connections of one core.
 pub(super) struct Conns {
-    pub(super) table: HashMap<ConnId, Conn>,
+    pub(super) table: SpreadMap<ConnId, Conn>,
     limits: Limits,
 }
 
 impl Conns {
     pub(super) fn new(limits: &Limits) -> Conns {
-        Conns { table: HashMap::new(), limits: limits.clone() }
+        Conns { table: SpreadMap::default(), limits: limits.clone() }
     }
 
     /// Somebody connected; false when there is no room.

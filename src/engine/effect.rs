@@ -9,6 +9,10 @@ use std::net::SocketAddr;
 
 /// One thing to do.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation per letter; effects are drained every turn"
+)]
 pub enum Effect {
     /// Read into the spare capacity of `buffer`, behind what it holds. At most one is under way per connection; no
     /// `Receive`, no reading: that is the back-pressure. Answered by `Received`.

@@ -24,7 +24,7 @@ impl Core {
                 Ok(Found::KeepAlive { len, ping }) => {
                     buffer.advance(len);
                     if ping {
-                        //= RFC 5626 4.4.1: a double CRLF is answered by a single one
+                        //= RFC 5626 3.5.1: a double CRLF is answered by a single one
                         owed.put(b"\r\n");
                     }
                 }
@@ -101,7 +101,7 @@ impl Core {
     }
 
     pub(super) fn datagram(&mut self, socket: SocketId, peer: SocketAddr, octets: Bytes) {
-        //= RFC 5626 4.4: keep-alives are not SIP messages
+        // Keep-alives are not SIP messages.
         if octets.iter().all(|&octet| octet == b'\r' || octet == b'\n') || octets.iter().all(|&octet| octet == 0) {
             return;
         }

@@ -105,6 +105,16 @@ struct Entry {
     address: Atomic<[MaybeUninit<u8>]>,
 }
 
+impl Entry {
+    /// Keeps an open user open for a moment. Waits, for less than that, in the case that all 511 pins are taken.
+    fn pin(&self) {
+        let pin = |word: u64| (word >> 54 & PINS_MAX < PINS_MAX).then_some(word + PIN);
+        while self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, pin).is_err() {
+            std::hint::spin_loop();
+        }
+    }
+}
+
 /// The shared directory.
 #[derive(Debug)]
 pub struct Directory {
@@ -194,7 +204,7 @@ impl Directory {
         self.len() == 0
     }
 
-    /// The user of this address. The answer holds until somebody closes the user; only home closes.
+    /// The user of this address. The answer holds until somebody closes the user.
     pub fn find(&self, address: &[u8]) -> Option<UserId> {
         let guard = epoch::pin();
         let found = self.look_up(self.hash(address), address, &guard)?;
@@ -257,6 +267,13 @@ impl Directory {
         }
     }
 
+    /// Gives back the reservation of one message that was never published. Only its core knows of it, so it is this core that lets
+    /// the user go if there is nothing else: home would never ask, and the places of users who were only refused would run out.
+    pub fn give_up(&self, user: UserId, octets: u64) {
+        self.release(user, 1, octets);
+        self.close(user);
+    }
+
     /// Messages and octets reserved by this user.
     pub fn usage(&self, user: UserId) -> (u32, u64) {
         let word = self.entry(user).word.load(Ordering::Relaxed);
@@ -283,15 +300,25 @@ impl Directory {
 
     /// Leaves a durable message in its user's inbox. `Some(home)`: that core must be rung, the user was just put on its list.
     /// The message must have been reserved.
+    ///
+    /// The user is pinned meanwhile. From the push on home may drain the message unasked, deliver it and release it, and nothing
+    /// else would keep it from closing the user before we have linked it: the next user of that entry would stand on a list
+    /// of the wrong home, which would drain an inbox that is not its own.
     #[inline]
     pub fn publish(&self, user: UserId, arrival: Arrival, nodes: &mut Nodes) -> Option<CoreId> {
         let entry = self.entry(user);
-        if !entry.inbox.push(arrival, nodes) {
-            return None;
+        entry.pin();
+        let mut rung = None;
+        if entry.inbox.push(arrival, nodes) {
+            let home = entry.home.load(Ordering::Relaxed);
+            let linked = self.ready[usize::from(home)].link(user.0, &entry.link);
+            rung = linked.then_some(CoreId(home));
         }
-        let home = entry.home.load(Ordering::Relaxed);
-        let linked = self.ready[usize::from(home)].link(user.0, &entry.link);
-        linked.then_some(CoreId(home))
+        if entry.word.fetch_sub(PIN, Ordering::AcqRel) == PIN {
+            // Home has released the message already, and our pin may have been what kept it from closing the user.
+            self.close(user);
+        }
+        rung
     }
 
     /// Home only: the users whose inboxes filled since. Every one of them must be drained now.
@@ -312,8 +339,9 @@ impl Directory {
         self.entry(user).inbox.drain(&self.shelves, into);
     }
 
-    /// Home only: lets the user go if nothing is reserved, nobody pins them and nothing waits. True when they are gone; `user` means
-    /// nobody from then on. False: ask again when the next message has been released.
+    /// Lets the user go if nothing is reserved, nobody pins them and nothing waits. True when they are gone; `user` means nobody
+    /// from then on. False: ask again when the next message has been released. For home, and for whoever has just given back
+    /// the last reservation or pin.
     pub fn close(&self, user: UserId) -> bool {
         let guard = epoch::pin();
         let entry = self.entry(user);

@@ -8,8 +8,8 @@ use super::log::LOADER_TICKET;
 use super::record::{Kind, Locator, MessageId};
 use super::segments::{Segment, Segments};
 use crate::base::span::Span;
+use crate::base::spread::SpreadMap;
 use bytes::{Bytes, BytesMut};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Records this close are read together: reading 16 KiB costs a disk less than starting another read.
@@ -100,16 +100,22 @@ struct Read {
 pub struct Loader {
     segments: Arc<Segments>,
     /// What was asked of `segments` before.
-    known: HashMap<SegmentNo, Segment>,
-    jobs: HashMap<u64, Job>,
-    reads: HashMap<u64, Read>,
+    known: SpreadMap<SegmentNo, Segment>,
+    jobs: SpreadMap<u64, Job>,
+    reads: SpreadMap<u64, Read>,
     count: u64,
 }
 
 impl Loader {
     /// A loader that finds segments in `segments`.
     pub fn new(segments: Arc<Segments>) -> Loader {
-        Loader { segments, known: HashMap::new(), jobs: HashMap::new(), reads: HashMap::new(), count: 0 }
+        Loader {
+            segments,
+            known: SpreadMap::default(),
+            jobs: SpreadMap::default(),
+            reads: SpreadMap::default(),
+            count: 0,
+        }
     }
 
     /// Asks for records. `Some` at once when there is nothing to read: no locators, or only ones whose segments are gone.

@@ -186,6 +186,8 @@ struct SegmentFile {
     len: u64,
     /// Its header did not pass.
     headless: bool,
+    /// The disk did not give all of it.
+    unread: bool,
     scan: Scan,
 }
 
@@ -233,7 +235,7 @@ fn read_log(
             return Err(RecoveryFault::SegmentTooLong { log, segment, octets: len });
         }
         files.sync(log, segment).map_err(|fault| RecoveryFault::Sync { log, segment, fault })?;
-        read_segment(files, log, segment, len, &mut page);
+        let unread = read_segment(files, log, segment, len, &mut page);
         found.report.segments += 1;
         found.report.octets += page.len() as u64;
         let head = SegmentHead::decode(&page);
@@ -243,7 +245,12 @@ fn read_log(
         let head = head.ok().filter(|head| head.log == log && head.segment == segment);
         let salt = head.map_or_else(|| salt_of(&key, segment), |head| head.salt);
         let scan = scan::groups(&page, segment, salt);
-        if scan.groups.is_empty() && scan.gaps.is_empty() && head.is_none_or(|head| head.octets > len) {
+        if let Some((at, fault)) = unread {
+            let errno = if let DiskFault::Errno(errno) = fault { errno } else { 0 };
+            found.report.damaged(log, segment, at, Damage::Unreadable(errno));
+        }
+        let empty = scan.groups.is_empty() && scan.gaps.is_empty() && unread.is_none();
+        if empty && head.is_none_or(|head| head.octets > len) {
             found.report.unfinished.push((log, segment));
             continue;
         }
@@ -256,7 +263,7 @@ fn read_log(
             found.report.groups += 1;
             harvest.group(&page, log, segment, salt, group, &mut found.report);
         }
-        scanned.push(SegmentFile { segment, salt, len, headless: head.is_none(), scan });
+        scanned.push(SegmentFile { segment, salt, len, headless: head.is_none(), unread: unread.is_some(), scan });
     }
 
     let all = || scanned.iter().flat_map(|file| &file.scan.groups);
@@ -272,7 +279,7 @@ fn read_log(
         let SegmentFile { segment, len, .. } = *file;
         let place = |at: u64| Place { segment, offset: (at / 8) as u32 };
         let mut used_to = SEGMENT_HEAD as u64;
-        let mut lost_any = file.headless;
+        let mut lost_any = file.headless || file.unread;
         let mut held = false;
         for group in &file.scan.groups {
             if group.whole {
@@ -303,7 +310,9 @@ fn read_log(
             }
         }
         let room = Room { segment, at: used_to.next_multiple_of(TEAR_UNIT), end: len };
-        if Some(segment) == newest {
+        if file.unread {
+            // What the disk does not give today may be there tomorrow: nothing is written over it.
+        } else if Some(segment) == newest {
             resume.active = Some(room);
         } else if used_to == SEGMENT_HEAD as u64 && !lost_any {
             resume.spare.push(room);
@@ -315,15 +324,29 @@ fn read_log(
     Ok(())
 }
 
-/// Reads a segment whole. What the disk does not give stays zero, and is found to be missing.
-fn read_segment(files: &dyn Files, log: CoreId, segment: SegmentNo, len: u64, page: &mut Vec<u8>) {
+/// Reads a segment whole. What the disk does not give stays zero, and is found to be missing; where the first of that is, and why.
+fn read_segment(
+    files: &dyn Files,
+    log: CoreId,
+    segment: SegmentNo,
+    len: u64,
+    page: &mut Vec<u8>,
+) -> Option<(u64, DiskFault)> {
     page.clear();
     page.resize(usize::try_from(len).unwrap_or(0), 0);
-    fill(files, log, segment, 0, page, 1 << 20);
+    fill(files, log, segment, 0, page, 1 << 20)
 }
 
 /// Reads in steps; a step that fails is read again in smaller ones, down to 4 KiB, so that one bad sector costs one page.
-fn fill(files: &dyn Files, log: CoreId, segment: SegmentNo, at: u64, page: &mut [u8], step: usize) {
+fn fill(
+    files: &dyn Files,
+    log: CoreId,
+    segment: SegmentNo,
+    at: u64,
+    page: &mut [u8],
+    step: usize,
+) -> Option<(u64, DiskFault)> {
+    let mut unread = None;
     for (number, piece) in page.chunks_mut(step).enumerate() {
         let at = at + (number * step) as u64;
         let mut done = 0;
@@ -332,14 +355,16 @@ fn fill(files: &dyn Files, log: CoreId, segment: SegmentNo, at: u64, page: &mut 
                 Ok(0) => break,
                 Ok(read) => done += read.min(piece.len() - done),
                 Err(_) if step > 4_096 => {
-                    fill(files, log, segment, at + done as u64, &mut piece[done..], 4_096);
+                    unread = unread.or(fill(files, log, segment, at + done as u64, &mut piece[done..], 4_096));
                     break;
                 }
-                Err(_) => {
+                Err(fault) => {
                     piece[done..].fill(0);
+                    unread = unread.or(Some((at + done as u64, fault)));
                     break;
                 }
             }
         }
     }
+    unread
 }

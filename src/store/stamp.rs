@@ -76,6 +76,19 @@ impl Stamps {
 /// Digits of an id: base32 without the letters that look like others.
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
+/// What each octet is worth as a digit; [`NO_DIGIT`] when it is none.
+const WORTH: [u8; 256] = {
+    let mut worth = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < DIGITS.len() {
+        worth[DIGITS[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    worth
+};
+
+const NO_DIGIT: u8 = u8::MAX;
+
 /// Octets of an id.
 pub const ID_OCTETS: usize = 26;
 
@@ -104,14 +117,14 @@ impl MessageId {
     /// Reads an id; `None` unless it is exactly what [`MessageId::new`] writes (lower case: ids are case-sensitive).
     pub fn parse(octets: &[u8]) -> Option<MessageId> {
         let digits: [u8; ID_OCTETS] = octets.try_into().ok()?;
-        if digits[0] > b'7' || !digits.iter().all(|digit| memchr::memchr(*digit, DIGITS).is_some()) {
+        if digits[0] > b'7' || digits.iter().any(|digit| WORTH[usize::from(*digit)] == NO_DIGIT) {
             return None;
         }
         Some(MessageId(digits))
     }
 
     fn bits(&self) -> u128 {
-        self.0.iter().fold(0, |bits, digit| bits << 5 | memchr::memchr(*digit, DIGITS).unwrap_or(0) as u128)
+        self.0.iter().fold(0, |bits, digit| bits << 5 | u128::from(WORTH[usize::from(*digit)] & 31))
     }
 
     /// Its time part: milliseconds since 1970-01-01 UTC.

@@ -18,11 +18,18 @@ pub struct Door {
     pub mailbox: Mailbox<Letter>,
     /// Wakes it.
     pub bell: Bell,
+    /// Every core is there and every socket listens.
+    open: AtomicBool,
     /// It is to stop.
     stop: AtomicBool,
 }
 
 impl Door {
+    /// True once the daemon serves.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
     /// True once the daemon is stopping.
     pub fn is_to_stop(&self) -> bool {
         self.stop.load(Ordering::Acquire)
@@ -40,14 +47,26 @@ pub struct Mail {
 impl Mail {
     /// Doors for `cores` cores with room for `requests` and `replies` letters each.
     pub fn new(cores: u16, requests: usize, replies: usize) -> Arc<Mail> {
-        let door =
-            || Door { mailbox: Mailbox::new(requests, replies), bell: Bell::new(), stop: AtomicBool::new(false) };
+        let door = || Door {
+            mailbox: Mailbox::new(requests, replies),
+            bell: Bell::new(),
+            open: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        };
         Arc::new(Mail { doors: (0..cores).map(|_| door()).collect(), ended: AtomicUsize::new(0) })
     }
 
     /// One core's door.
     pub fn door(&self, core: CoreId) -> Option<&Door> {
         self.doors.get(core.index())
+    }
+
+    /// Lets every core begin: to receive, to accept, to turn.
+    pub fn open_all(&self) {
+        for door in &self.doors {
+            door.open.store(true, Ordering::Release);
+            door.bell.ring();
+        }
     }
 
     /// Asks every core to say good-bye and end.

@@ -15,21 +15,30 @@ use super::op::{self, Outgoing, SharedFd};
 use super::socket::{self, Tuning};
 use crate::base::gather::Gather;
 use crate::base::net::ConnId;
+use crate::base::spread::SpreadMap;
 use crate::engine::input::{Input, Service};
 use bytes::BytesMut;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A peer that has not answered a SYN in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// While it connects, a socket is looked at this often: whether it is still wanted and its time not over.
+const CONNECT_LOOK: Duration = Duration::from_millis(500);
+
+/// While descriptors lack, each failed accept is tried again after this, and said once in [`COMPLAINT`].
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// One complaint about failing accepts in this time: there are 16 accepts per listener.
+const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// Accepts under way per listener: with one, a storm of clients would be let in one per turn.
 const ACCEPTS: usize = 16;
@@ -103,15 +112,18 @@ enum Entry {
 pub struct Streams {
     desk: Rc<Desk>,
     tuning: Tuning,
-    table: RefCell<HashMap<ConnId, Entry, Spread>>,
+    table: RefCell<SpreadMap<ConnId, Entry>>,
     /// The next accepted connection's number: even ones are accepted, odd ones are opened by the core.
     next: Cell<u64>,
+    /// When accepting last failed aloud.
+    complained: Cell<Option<Instant>>,
 }
 
 impl Streams {
     /// None yet.
     pub fn new(desk: Rc<Desk>, tuning: Tuning) -> Rc<Streams> {
-        Rc::new(Streams { desk, tuning, table: RefCell::default(), next: Cell::new(2) })
+        let (table, next, complained) = (RefCell::default(), Cell::new(2), Cell::new(None));
+        Rc::new(Streams { desk, tuning, table, next, complained })
     }
 
     /// Begins to accept at a socket that listens.
@@ -131,8 +143,11 @@ impl Streams {
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     // Descriptors or memory ran out. They come back when connections end; until then clients wait in the backlog.
-                    tracing::warn!(%error, "cannot accept a connection, trying again; is the limit of open files (LimitNOFILE) too low?");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if self.complained.get().is_none_or(|at| at.elapsed() >= COMPLAINT) {
+                        self.complained.set(Some(Instant::now()));
+                        tracing::warn!(%error, "cannot accept a connection, trying again; is the limit of open files (LimitNOFILE) too low?");
+                    }
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
                 }
             }
         }
@@ -162,13 +177,13 @@ impl Streams {
     }
 
     async fn finish_connect(self: Rc<Self>, conn: ConnId, mut fd: SharedFd, to: SocketAddr, bind: Option<SocketAddr>) {
-        let mut outcome = connect_in_time(&fd, to).await;
+        let mut outcome = self.connect_in_time(conn, &fd, to).await;
         if bind.is_some() && outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable) {
             // Our end and theirs are a pair that is still in TIME_WAIT: any other port of ours will do.
             match outgoing_socket(to, None).map(Rc::new) {
                 Ok(fresh) if self.replace_opening(conn, &fresh) => {
                     fd = fresh;
-                    outcome = connect_in_time(&fd, to).await;
+                    outcome = self.connect_in_time(conn, &fd, to).await;
                 }
                 _ => {}
             }
@@ -185,6 +200,31 @@ impl Streams {
             (Err(error), _) => error.kind(),
         };
         self.desk.put(Input::ConnectFailed { conn, error: failed });
+    }
+
+    /// Connects, or shuts the socket down when its time is over or nobody wants it any more, whereupon the operation ends with an
+    /// error of its own. Shut again and again until it does: a socket that was shut while its SYN was under way is a fresh one to
+    /// the kernel, and the ring's second look at the operation may begin to connect it anew.
+    async fn connect_in_time(&self, conn: ConnId, fd: &SharedFd, to: SocketAddr) -> io::Result<()> {
+        let mut connecting = Box::pin(op::connect(fd, to.into()));
+        let mut look = tokio::time::interval(CONNECT_LOOK);
+        let until = Instant::now() + CONNECT_TIMEOUT;
+        let mut late = false;
+        let outcome = poll_fn(|context| {
+            while look.poll_tick(context).is_ready() {
+                late |= Instant::now() >= until;
+                if late || self.is_unwanted(conn) {
+                    socket::shut(fd);
+                }
+            }
+            connecting.as_mut().poll(context)
+        })
+        .await;
+        if late && outcome.is_err() { Err(ErrorKind::TimedOut.into()) } else { outcome }
+    }
+
+    fn is_unwanted(&self, conn: ConnId) -> bool {
+        matches!(self.table.borrow().get(&conn), Some(Entry::Opening { unwanted: true, .. }))
     }
 
     /// Puts another socket behind a connection that is opening; false when nobody wants it any more.
@@ -317,22 +357,6 @@ impl Streams {
     }
 }
 
-/// Connects, or shuts the socket down after the time, whereupon the operation ends with an error of its own.
-async fn connect_in_time(fd: &SharedFd, to: SocketAddr) -> io::Result<()> {
-    let mut connecting = Box::pin(op::connect(fd, to.into()));
-    let mut timeout = Box::pin(tokio::time::sleep(CONNECT_TIMEOUT));
-    let mut late = false;
-    let outcome = poll_fn(|context| {
-        if !late && timeout.as_mut().poll(context).is_ready() {
-            late = true;
-            socket::shut(fd);
-        }
-        connecting.as_mut().poll(context)
-    })
-    .await;
-    if late && outcome.is_err() { Err(ErrorKind::TimedOut.into()) } else { outcome }
-}
-
 /// A socket to connect with, bound to `bind` where that can be had.
 fn outgoing_socket(to: SocketAddr, bind: Option<SocketAddr>) -> io::Result<OwnedFd> {
     let socket = socket::stream(to)?;
@@ -353,33 +377,4 @@ fn peer_of(fd: &OwnedFd) -> Option<SocketAddr> {
 
 fn local_of(fd: &OwnedFd) -> Option<SocketAddr> {
     SockRef::from(fd).local_addr().ok()?.as_socket()
-}
-
-/// Hashes connection numbers, which we give out ourselves: nobody outside chooses them, so spreading them is enough.
-#[derive(Clone, Copy, Default)]
-struct Spread(u64);
-
-impl std::hash::BuildHasher for Spread {
-    type Hasher = Spread;
-    fn build_hasher(&self) -> Spread {
-        Spread(0)
-    }
-}
-
-impl std::hash::Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.write_u64(u64::from(*octet));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // 2^64 divided by the golden ratio, as Fibonacci hashing has it.
-        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 ^= self.0 >> 32;
-    }
 }

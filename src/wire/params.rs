@@ -4,7 +4,6 @@
 
 use super::scan;
 use crate::wire::sip::fault::{Fault, What};
-use memchr::memchr2;
 
 /// One parameter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,7 +96,7 @@ impl<'a> Iter<'a> {
         let mut end = 0;
         loop {
             let ahead = param.get(end..).unwrap_or_default();
-            match memchr2(b';', b'"', ahead) {
+            match scan::find_either(ahead, b';', b'"') {
                 None => end = param.len(),
                 Some(found) if ahead.get(found) == Some(&b'"') => {
                     end += found;
@@ -124,18 +123,12 @@ impl<'a> Iter<'a> {
                 .iter()
                 .fold(false, |bad, &octet| bad | (octet <= b' ') | matches!(octet, b'"' | b'<' | b'>' | b',')),
         };
-        if name.is_empty() || !name.iter().fold(true, |good, &octet| good & is_name_octet(octet)) || !value_stands {
+        if name.is_empty() || !name.iter().all(|&octet| scan::is_param_name_octet(octet)) || !value_stands {
             return Some(Err(What::Param));
         }
         self.rest = rest;
         Some(Ok(Param { name, value }))
     }
-}
-
-/// Names of header parameters are tokens; those of URI parameters may also hold `paramchar` (RFC 3261 25.1).
-#[inline]
-fn is_name_octet(octet: u8) -> bool {
-    scan::is_token_octet(octet) || matches!(octet, b'[' | b']' | b'/' | b':' | b'&' | b'+' | b'$' | b'(' | b')')
 }
 
 impl<'a> Iterator for Iter<'a> {

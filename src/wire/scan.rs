@@ -6,25 +6,102 @@
 use crate::base::span::Span;
 use memchr::{memchr2, memchr3};
 
-/// The characters of `token` (RFC 3261 25.1), one bit each.
-const TOKEN: [u64; 2] = {
-    let mut bits = [0u64; 2];
-    let set = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.!%*_+`'~";
+/// What an octet may be part of, a bit each: one load answers, whatever the question.
+const CLASS: [u8; 256] = {
+    let mut class = [0; 256];
+    mark(&mut class, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", TOKEN | PARAM_NAME | HOST);
+    mark(&mut class, b"-.!%*_+`'~", TOKEN | PARAM_NAME);
+    mark(&mut class, b"[]/:&+$()", PARAM_NAME);
+    mark(&mut class, b"-._", HOST);
+    mark(&mut class, b"<>\"\x7f", NO_URI);
+    let mut control = 0;
+    while control <= b' ' {
+        mark(&mut class, &[control], NO_URI);
+        control += 1;
+    }
+    class
+};
+
+/// RFC 3261 25.1 `token`.
+const TOKEN: u8 = 1;
+/// Names of header parameters are tokens; those of URI parameters may also hold `paramchar` (RFC 3261 25.1).
+const PARAM_NAME: u8 = 2;
+/// RFC 3261 25.1 `hostname`. Underscores are none by the RFC, and common all the same.
+const HOST: u8 = 4;
+
+/// White space, control characters, quotes and brackets: in no URI at all.
+const NO_URI: u8 = 8;
+
+#[allow(clippy::indexing_slicing)] // the compiler runs this
+const fn mark(class: &mut [u8; 256], set: &[u8], bits: u8) {
     let mut at = 0;
     while at < set.len() {
-        bits[(set[at] >> 6) as usize] |= 1 << (set[at] & 63);
+        class[set[at] as usize] |= bits;
         at += 1;
     }
-    bits
-};
+}
+
+#[inline]
+fn is_of(octet: u8, bits: u8) -> bool {
+    CLASS.get(usize::from(octet)).is_some_and(|class| class & bits != 0)
+}
 
 /// True for a character of a token.
 #[inline]
 pub fn is_token_octet(octet: u8) -> bool {
-    let [low, high] = TOKEN;
-    let bits = if octet < 64 { low } else { high };
-    octet < 128 && bits >> (octet & 63) & 1 == 1
+    is_of(octet, TOKEN)
 }
+
+/// True for a character of a parameter's name.
+#[inline]
+pub fn is_param_name_octet(octet: u8) -> bool {
+    is_of(octet, PARAM_NAME)
+}
+
+/// True for a character of a host's name or of an IPv4 address.
+#[inline]
+pub fn is_host_octet(octet: u8) -> bool {
+    is_of(octet, HOST)
+}
+
+/// True for what stands in no URI: white space, control characters, quotes and angle brackets.
+#[inline]
+pub fn is_outside_uri(octet: u8) -> bool {
+    is_of(octet, NO_URI)
+}
+
+/// Where `octet` stands first. For the short pieces that headers are made of: eight octets at a time without a call, which
+/// is over before `memchr` has begun. What is long is `memchr`'s.
+#[inline]
+pub fn find(octets: &[u8], octet: u8) -> Option<usize> {
+    find_either(octets, octet, octet)
+}
+
+/// Where one of the two stands first; as [`find`].
+#[inline]
+pub fn find_either(octets: &[u8], one: u8, two: u8) -> Option<usize> {
+    const LOW: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = LOW << 7;
+    let (ones, twos) = (LOW * u64::from(one), LOW * u64::from(two));
+    let (near, far) = octets.split_at_checked(SHORT).unwrap_or((octets, &[]));
+    let (words, rest) = near.as_chunks::<8>();
+    for (number, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let (one, two) = (word ^ ones, word ^ twos);
+        // The lowest bit set marks an octet that has become zero; those above it may err, and are not looked at.
+        let zeros = (one.wrapping_sub(LOW) & !one | two.wrapping_sub(LOW) & !two) & HIGH;
+        if zeros != 0 {
+            return Some(number * 8 + (zeros.trailing_zeros() / 8) as usize);
+        }
+    }
+    if let Some(at) = rest.iter().position(|&octet| octet == one || octet == two) {
+        return Some(words.len() * 8 + at);
+    }
+    if far.is_empty() { None } else { Some(SHORT + memchr2(one, two, far)?) }
+}
+
+/// Up to here [`find`] looks itself: four words; most names, values and URIs are shorter.
+const SHORT: usize = 32;
 
 /// True for a whole, non-empty token.
 #[inline]
@@ -75,7 +152,7 @@ pub fn split(octets: &[u8], at: usize) -> (&[u8], &[u8]) {
 /// What stands before the first `octet` and what stands after it.
 #[inline]
 pub fn split_once(octets: &[u8], octet: u8) -> Option<(&[u8], &[u8])> {
-    let at = memchr::memchr(octet, octets)?;
+    let at = find(octets, octet)?;
     let (before, after) = octets.split_at_checked(at)?;
     Some((before, after.get(1..)?))
 }
@@ -137,7 +214,7 @@ pub fn quoted_len(octets: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
         let rest = octets.get(at..)?;
-        let found = memchr2(b'"', b'\\', rest)?;
+        let found = find_either(rest, b'"', b'\\')?;
         at += found + 1;
         if rest.get(found) == Some(&b'"') {
             return Some(at);
@@ -216,7 +293,7 @@ pub fn value_end(list: &[u8]) -> usize {
         let rest = rest.get(found..).unwrap_or_default();
         let len = match rest.first() {
             Some(b'"') => quoted_len(rest),
-            Some(b'<') => memchr::memchr(b'>', rest).map(|end| end + 1),
+            Some(b'<') => find(rest, b'>').map(|end| end + 1),
             _ => return at,
         };
         match len {
@@ -278,6 +355,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_found_is_the_first(
+            octets in proptest::collection::vec(prop_oneof![Just(b';'), Just(b'='), any::<u8>()], 0..80), one: u8, two: u8
+        ) {
+            for (one, two) in [(b';', b'='), (one, two), (0, 0xff), (0x80, 0x7f)] {
+                let expected = octets.iter().position(|&octet| octet == one || octet == two);
+                prop_assert_eq!(find_either(&octets, one, two), expected);
+                prop_assert_eq!(find(&octets, one), octets.iter().position(|&octet| octet == one));
+            }
+        }
+
         #[test]
         fn scanners_take_anything(octets in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = List::new(&octets).count();

@@ -378,6 +378,7 @@ mod tests {
         assert_eq!(Description::parse(&long).unwrap_err(), SdpFault::TooLong);
     }
 
+    //= RFC 3264 6: exactly the same number of m= lines, in the same order
     #[test]
     fn an_answer_has_the_offers_streams_in_the_offers_order() {
         let offer = Description::parse(OFFER).unwrap();

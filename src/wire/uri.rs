@@ -6,7 +6,6 @@ use super::params::Params;
 use super::scan;
 use crate::wire::sip::fault::{Fault, What};
 use crate::wire::sip::via::split_host;
-use memchr::memchr;
 
 /// The schemes that matter here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -47,8 +46,7 @@ impl<'a> Uri<'a> {
     /// What is outside the grammar (status 400); offsets count from the start of `octets`.
     pub fn parse(octets: &'a [u8]) -> Result<Uri<'a>, Fault> {
         let fault = |part: &[u8]| Fault::new(scan::span_in(octets, part).at(), What::Uri);
-        let bad =
-            octets.iter().fold(false, |bad, &octet| bad | (octet <= b' ') | matches!(octet, 0x7f | b'<' | b'>' | b'"'));
+        let bad = octets.iter().any(|&octet| scan::is_outside_uri(octet));
         let (scheme, rest) = scan::split_once(octets, b':').ok_or_else(|| fault(octets))?;
         if bad || rest.is_empty() || !matches!(scheme, [first, ..] if first.is_ascii_alphabetic()) {
             return Err(fault(octets));
@@ -136,7 +134,7 @@ impl<'a> Uri<'a> {
     }
 
     fn parse_tel(rest: &'a [u8]) -> Option<Uri<'a>> {
-        let (number, params) = scan::split(rest, memchr(b';', rest).unwrap_or(rest.len()));
+        let (number, params) = scan::split(rest, scan::find(rest, b';').unwrap_or(rest.len()));
         let digits = number.strip_prefix(b"+").unwrap_or(number);
         let local = digits.len() == number.len();
         // RFC 3966 3: a global number has decimal digits, a local one also hexadecimal ones, `*` and `#`; separators in both.
@@ -164,10 +162,15 @@ impl<'a> Uri<'a> {
             Scheme::Sip | Scheme::Sips => {
                 out.extend_from_slice(b"sip:");
                 if let Some(user) = self.user {
-                    out.extend(unescaped(user));
+                    match scan::find(user, b'%') {
+                        None => out.extend_from_slice(user),
+                        Some(_) => out.extend(unescaped(user)),
+                    }
                     out.push(b'@');
                 }
-                out.extend(self.host.iter().map(u8::to_ascii_lowercase));
+                let host = out.len();
+                out.extend_from_slice(self.host);
+                out.get_mut(host..).unwrap_or_default().make_ascii_lowercase();
                 if let Some(port) = self.distinct_port() {
                     out.push(b':');
                     scan::put_decimal(out, u64::from(port));
@@ -237,7 +240,7 @@ fn is_unreserved(octet: u8) -> bool {
 /// True when every `%` is followed by two hexadecimal digits.
 fn escapes_stand(octets: &[u8]) -> bool {
     let mut rest = octets;
-    while let Some(at) = memchr(b'%', rest) {
+    while let Some(at) = scan::find(rest, b'%') {
         rest = rest.get(at + 1..).unwrap_or_default();
         if !matches!(rest, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()) {
             return false;

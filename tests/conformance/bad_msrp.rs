@@ -77,6 +77,7 @@ fn rubbish_from_strangers_is_cut_off() {
 }
 
 //= RFC 4975 5.4: if no match exists, the node MUST reject the request with a 481 response
+//= RFC 4975 7.3: a session-id that matches no session: 481
 #[test]
 fn an_unknown_session_is_481() {
     let scene = Scene::new(DEFERD);

@@ -160,6 +160,7 @@ fn the_three_answers_of_comedia_are_understood() {
 }
 
 //= RFC 3261 12.2.1.1: the route set of the 2xx carries ACK and BYE
+//= 12.2.2.2 (200-2): the Contact of the 200 is where ACK and BYE go
 #[test]
 fn ack_and_bye_follow_the_record_route() {
     for transport in [Transport::Udp, Transport::Tcp] {
@@ -228,6 +229,7 @@ fn after_busy_a_refresh_is_no_fresh_trigger() {
 }
 
 //= RFC 4028 7.4: after 422 a new INVITE with the same Call-ID and at least that interval
+//= RFC 4028 7.3: 422: again with a Session-Expires of at least its Min-SE, and with that Min-SE
 #[test]
 fn a_session_interval_too_small_is_raised() {
     let scene = Scene::new(DEFERD);
@@ -330,6 +332,7 @@ fn an_unanswered_invite_is_repeated_over_udp() {
 }
 
 /// Answers that cannot carry a push: acknowledged, ended by BYE, nothing lost.
+//= RFC 4975 14.5: a path that points at a forbidden network is not connected to
 #[test]
 fn a_useless_answer_is_ended_by_bye() {
     let scene = Scene::new(DEFERD);

@@ -320,3 +320,33 @@ fn a_daemon_starts_twenty_times_in_a_row_on_the_same_directory() {
     }
     assert_eq!(daemon.terminate(), 0);
 }
+
+/// A log file lay on the disk that was full: the subscriber complained about its own failure on stderr, which panicked.
+#[test]
+fn who_cannot_write_its_log_serves_on_and_a_hangup_is_no_end() {
+    let scene = Scene::new(DEFERD);
+    let config = beside(&scene, |text| text);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+    let mut child = Command::new(DEFERD)
+        .args(["run", "--config"])
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(full)
+        .spawn()
+        .expect("deferd runs");
+    let sip = (scene.sip().ip(), scene.sip().port() + 2);
+    crate::until("a daemon that listens", || {
+        assert!(child.try_wait().expect("a child can be waited for").is_none(), "it ended");
+        std::net::TcpStream::connect(sip).is_ok()
+    });
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([name, &child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {name}");
+    };
+    signal("-HUP");
+    thread::sleep(Duration::from_millis(100));
+    assert!(std::net::TcpStream::connect(sip).is_ok(), "SIGHUP ended it");
+    signal("-TERM");
+    assert_eq!(child.wait().expect("a child can be waited for").code(), Some(0));
+}

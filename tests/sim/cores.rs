@@ -186,9 +186,7 @@ impl Cores {
             seat.core.handle(now, Input::Letter(letter));
         }
         seat.core.turn(now);
-        loop {
-            let Some(seat) = self.seats.get_mut(core.index()) else { break };
-            let Some(effect) = seat.core.effect() else { break };
+        while let Some(effect) = self.seats.get_mut(core.index()).and_then(|seat| seat.core.effect()) {
             self.effects += 1;
             self.carry_out(g, disk, core, effect);
             if g.plan.crash_at_effect == Some(self.effects) {
@@ -335,6 +333,8 @@ fn overhear(g: &mut Ground, core: CoreId, input: &Input) {
         Input::Received { conn, .. } | Input::Sent { conn, outcome: Err(_), .. } | Input::Closed { conn } => {
             g.oracle.conn_over(core, *conn);
         }
+        Input::ConnectFailed { .. } => g.oracle.unreachable(),
+        Input::Stop => g.oracle.stopping(),
         _ => {}
     }
 }

@@ -7,6 +7,8 @@
 //! ```
 //! `SIM_SEED=0x1f cargo test --test sim every_seed` replays one seed with its trace; see `sweep.rs` and `walk.rs`.
 
+#![allow(clippy::expect_used, reason = "an expectation that fails is what the simulator is for")]
+
 mod agents;
 mod cores;
 mod disk;

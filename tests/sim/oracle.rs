@@ -17,6 +17,10 @@ use std::rc::Rc;
 /// An acknowledged message whose tombstone is not durable after this has been forgotten about.
 const TOMBSTONE_US: u64 = 5_000_000;
 
+/// Without an answer the transaction of an INVITE ends by itself after 64*T1, of which ten seconds may have passed before its
+/// connection was there and it was seen to leave.
+const UNANSWERED_US: u64 = 21_000_000;
+
 /// What is known of one message.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
@@ -89,6 +93,8 @@ struct Call {
     open: bool,
     tried: u64,
     answered: bool,
+    /// The connection it came by is gone: its BYE needs another.
+    orphan: bool,
     /// The connection its INVITE went out on: with it an attempt ends.
     via: Option<(CoreId, ConnId)>,
 }
@@ -231,10 +237,9 @@ impl Oracle {
         let user = uri.strip_prefix("sip:u").and_then(|rest| rest.split('@').next()?.parse::<usize>().ok());
         let Some(user) = user else { return self.violation(format!("an INVITE for {uri}")) };
         let other = self.calls.iter().find(|(id, call)| {
-            // 64*T1 without an answer: the transaction has ended by itself.
             // Without a SIP core an INVITE to where the user was is given up for one to where the user is.
             let counts = call.answered || !self.flows_die;
-            counts && call.user == user && call.open && id.as_slice() != call_id && now < call.tried + 32_000_000
+            counts && call.user == user && call.open && id.as_slice() != call_id && now < call.tried.saturating_add(UNANSWERED_US)
         });
         if let Some((id, call)) = other {
             let (id, since) = (String::from_utf8_lossy(id).into_owned(), call.tried);
@@ -243,7 +248,7 @@ impl Oracle {
         // A repetition changes nothing: Timer B runs from the first. Another CSeq is another attempt.
         let cseq = message.cseq().0;
         if self.calls.get(call_id).is_none_or(|call| call.cseq != cseq) {
-            self.calls.insert(call_id.to_vec(), Call { user, cseq, open: true, tried: now, answered: false, via });
+            self.calls.insert(call_id.to_vec(), Call { user, cseq, open: true, tried: now, answered: false, orphan: false, via });
         }
     }
 
@@ -286,7 +291,7 @@ impl Oracle {
         } else if !message.is_request()
             && message.cseq().1 == Method::Invite
             && let Some(call) = self.calls.get_mut(&call_id)
-            && now < call.tried.saturating_add(32_000_000)
+            && now < call.tried.saturating_add(UNANSWERED_US)
         {
             // It lives as long as the dialog does.
             call.tried = u64::MAX / 2;
@@ -420,7 +425,7 @@ impl Oracle {
         let _ = self.up.entry((core, conn)).or_default().feed(octets, &mut frames);
         for frame in frames {
             if let Some(status) = frame.status() {
-                self.answered(now, &frame.header("From-Path").to_owned(), &frame.tid, status);
+                self.answered(now, frame.header("From-Path"), &frame.tid, status);
             }
         }
     }
@@ -458,11 +463,26 @@ impl Oracle {
         self.up.remove(&(core, conn));
         for call in self.calls.values_mut().filter(|call| call.via == Some((core, conn))) {
             call.open &= call.answered && !self.flows_die;
+            call.orphan = true;
         }
         for path in self.on_conn.remove(&(core, conn)).unwrap_or_default() {
             if let Some(session) = self.sessions.get_mut(&path) {
                 session.over = true;
             }
+        }
+    }
+
+    /// The daemon could not connect: what it wanted to say there stays unsaid.
+    pub(crate) fn unreachable(&mut self) {
+        for call in self.calls.values_mut().filter(|call| call.orphan) {
+            call.open = false;
+        }
+    }
+
+    /// The daemon was told to stop: it says BYE to everybody, heard or not.
+    pub(crate) fn stopping(&mut self) {
+        for session in self.sessions.values_mut() {
+            session.over = true;
         }
     }
 

@@ -90,7 +90,7 @@ impl Transactions {
     }
 
     /// The transaction with this id is answered; `None` for a stranger, and for one that was answered before.
-    //= RFC 4975 7.2: a response is matched by its transaction identifier; one that matches nothing is ignored
+    //= RFC 4975 7.2: the transaction identifier of a response MUST match that of the request
     pub fn answered(&mut self, tid: &[u8]) -> Option<Transaction> {
         let number = Tid::number_of(tid)?;
         if !tid.starts_with(&self.prefix) {

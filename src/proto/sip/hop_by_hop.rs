@@ -9,9 +9,7 @@ use std::net::SocketAddr;
 
 /// Reads octets that were read before, or written by us: the bounds were checked then.
 pub(super) fn reread(octets: Bytes) -> Option<Message> {
-    let len = octets.len();
-    let limits = Limits { sip_head_octets: len, sip_headers: len, sip_body_octets: len, ..Limits::default() };
-    Message::parse_datagram(octets, &limits).ok()
+    Message::parse_datagram(octets, &Limits::unbounded()).ok()
 }
 
 /// The ACK for a response of 300 to 699 (RFC 3261 17.1.1.3).

@@ -259,8 +259,9 @@ mod tests {
         }
     }
 
+    //= RFC 6135 4.1: a globally reachable server offers actpass
     #[test]
-    fn the_offer_is_the_one_of_section_6() {
+    fn the_offer_is_sendonly_and_actpass() {
         let expected = "v=0\r\no=dmf 3954441600 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
             m=message 2855 TCP/MSRP *\r\na=sendonly\r\n\
             a=accept-types:multipart/mixed message/cpim message/sip message/sipfrag\r\na=accept-wrapped-types:*\r\n\
@@ -283,6 +284,7 @@ mod tests {
         )
     }
 
+    //= RFC 4975 8.5: without more, the party that sent the offer connects
     #[test]
     fn without_setup_we_connect_to_the_leftmost_uri() {
         let answer = answer(
@@ -311,6 +313,8 @@ mod tests {
         assert_eq!((hold.setup, hold.connect_to), (None, Some((b"b".to_vec(), 1))));
     }
 
+    //= RFC 3264 6.1: a stream offered sendonly is answered recvonly or inactive
+    //= RFC 4975 8.2: MSRP URIs included in an SDP offer or answer MUST include explicit port numbers
     #[test]
     fn answers_that_cannot_be_pushed_to_say_why() {
         let path = "a=path:msrp://b:1/s;tcp\r\n";
@@ -331,6 +335,7 @@ mod tests {
         assert_eq!(judge_answer(b"").unwrap_err(), AnswerFault::Sdp(SdpFault::Version));
     }
 
+    //= RFC 4975 8.6: no top-level type that is not in accept-types, no type that is in neither list
     #[test]
     fn wildcards_take_what_they_cover() {
         let any = Accepts::read(b"*", b"");
@@ -342,6 +347,7 @@ mod tests {
         assert!(!Accepts::default().takes(b"text/plain", &[]));
     }
 
+    //= RFC 4975 8.4: the answer carries a path that is valid at the time
     #[test]
     fn a_hold_is_answered_inactive_and_the_end_of_it_sendonly() {
         let hold = b"v=0\r\no=b 1 2 IN IP4 b\r\ns=-\r\nt=0 0\r\nm=message 1 TCP/MSRP *\r\na=inactive\r\na=path:msrp://b:1/s;tcp\r\n";
@@ -351,5 +357,6 @@ mod tests {
         let on = b"v=0\r\no=b 1 3 IN IP4 b\r\ns=-\r\nt=0 0\r\nm=message 1 TCP/MSRP *\r\na=recvonly\r\na=path:msrp://b:1/s;tcp\r\n";
         let answer = String::from_utf8(ours().write_answer(on, Setup::Passive).unwrap()).unwrap();
         assert!(answer.contains("a=sendonly\r\n") && answer.contains("a=setup:passive\r\n"));
+        assert!(answer.contains("a=path:msrp://192.0.2.10:2855/9di4eae923wzd0x7b2m6;tcp\r\n"));
     }
 }

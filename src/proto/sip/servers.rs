@@ -98,11 +98,13 @@ impl Servers {
         }
         let port = answer_port(flow, &via);
         let modern = via.has_cookie();
-        let call = self.printer.call(&message);
+        let invite = message.method() == Method::Invite;
         let outside = message.to_tag().is_none();
         //= RFC 3261 8.2.2.2: no tag in To; From tag, Call-ID, and CSeq match an ongoing transaction: 482
         // A MESSAGE is let through: the deposit knows it by its fingerprint and answers 202 once more (`manual::decisions`, D24).
-        if outside && message.method() != Method::Message && self.by_call.contains_key(&call) {
+        let looks = outside && message.method() != Method::Message;
+        let call = (looks || invite).then(|| self.printer.call(&message));
+        if outside && call.is_some_and(|call| self.by_call.contains_key(&call)) {
             out.counts.requests_merged += 1;
             let tag = stateless_tag(out.core, &message);
             return out.send(toward(flow, port), answer(&message, 482, flow.peer(), &tag));
@@ -113,13 +115,11 @@ impl Servers {
             let after_s = self.refusals.retry_after_s(now, most, out.timing.patience().as_secs());
             return out.send(toward(flow, port), refusal(&message, flow.peer(), &tag, after_s));
         }
-        let invite = message.method() == Method::Invite;
         let machine = if invite {
             Machine::Invite(InviteServer::new(now, flow.is_reliable()))
         } else {
             Machine::Request(RequestServer::new(now, &out.timing, flow.is_reliable()))
         };
-        let call = (outside || invite).then_some(call);
         let request = Some(message.octets().clone());
         let alarm = Alarm::unset();
         let server =

@@ -4,6 +4,39 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
+/// A disk that gives nothing of one segment.
+struct Blind<'a>(&'a Disk, SegmentNo);
+
+impl Files for Blind<'_> {
+    fn list(&self) -> Result<Vec<(CoreId, SegmentNo, u64)>, DiskFault> {
+        self.0.list()
+    }
+    fn read_at(&self, log: CoreId, segment: SegmentNo, at: u64, buffer: &mut [u8]) -> Result<usize, DiskFault> {
+        if segment == self.1 { Err(DiskFault::Errno(5)) } else { self.0.read_at(log, segment, at, buffer) }
+    }
+    fn sync(&self, _: CoreId, _: SegmentNo) -> Result<(), DiskFault> {
+        Ok(())
+    }
+}
+
+/// It read as zeros, and was taken for a segment whose making had not ended: not reported, and as good as removed.
+#[test]
+fn a_segment_that_the_disk_does_not_give_is_damage_and_nothing_is_written_into_it() {
+    let (mut log, _) = fresh_log(0);
+    let mut disk = Disk::default();
+    log.append_message(draft(b"u", Stamp(1 << 12), &[1; 200])).unwrap();
+    settle(&mut log, &mut disk);
+    let (sound, _) = recovered(&disk, 1);
+    let active = sound.logs[0].active.expect("a segment was written").segment;
+    let directory = Directory::new(100, 1, KEY);
+    let found = recover(&Blind(&disk, active), &directory, 1).unwrap();
+    assert!(found.report.unfinished.is_empty(), "{:?}", found.report);
+    let unreadable = |found: &super::super::recovery::DamageFound| found.damage == Damage::Unreadable(5);
+    assert!(found.report.damage.iter().any(unreadable), "{:?}", found.report);
+    let rooms = found.logs[0].active.iter().chain(&found.logs[0].spare);
+    assert!(rooms.clone().all(|room| room.segment != active), "{:?}", found.logs);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

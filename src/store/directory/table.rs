@@ -24,6 +24,9 @@ pub(super) struct Bucket {
 /// by chance, and nobody outside can choose what collides.
 const REACH_MAX: u64 = 64;
 
+/// Free entries looked at before a fresh one is taken: one that is still linked is rare, and gone with its home's next turn.
+const FREE_TRIES: usize = 4;
+
 impl Directory {
     /// Under the lock of the address's bucket.
     pub(super) fn create(&self, hash: u64, address: &[u8], word: u64) -> Result<UserId, DirectoryFull> {
@@ -74,7 +77,7 @@ impl Directory {
     }
 
     fn free_entry(&self) -> Option<u32> {
-        if let Some(number) = self.free.pop() {
+        if let Some(number) = self.pop_free() {
             return Some(number);
         }
         let fresh = self.fresh.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |fresh| {
@@ -85,7 +88,20 @@ impl Directory {
         }
         // All that is free waits for an epoch. Push the epochs on; our own guard holds at most the latest back.
         epoch::pin().flush();
-        self.free.pop()
+        self.pop_free()
+    }
+
+    /// An entry that nobody uses. One that still stands on its old home's ready-list is passed over: whoever closed it looked
+    /// before another core linked it, and home takes it off at its next turn.
+    fn pop_free(&self) -> Option<u32> {
+        for _ in 0..FREE_TRIES {
+            let number = self.free.pop()?;
+            if !self.entries[number as usize].link.is_linked() {
+                return Some(number);
+            }
+            self.free.push(number);
+        }
+        None
     }
 
     pub(super) fn bucket_of(&self, hash: u64) -> u64 {

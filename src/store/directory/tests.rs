@@ -44,6 +44,79 @@ fn a_quota_is_a_count_and_octets() {
     assert_eq!(directory.usage(user), (1, 80));
 }
 
+/// A disk that is full for an hour meets a sender who tries a new user with each message.
+#[test]
+fn users_whose_only_message_was_refused_leave_no_one_behind() {
+    let directory = Directory::new(100, 1, [4; 16]);
+    for n in 0..5_000u32 {
+        let user = directory.reserve(&n.to_le_bytes(), 64, NO_QUOTA).unwrap();
+        directory.give_up(user, 64);
+    }
+    assert!(directory.is_empty());
+    let user = directory.reserve(b"u", 64, NO_QUOTA).unwrap();
+    assert_eq!(directory.reserve(b"u", 64, NO_QUOTA), Ok(user));
+    directory.give_up(user, 64);
+    assert_eq!((directory.find(b"u"), directory.usage(user)), (Some(user), (1, 64)), "the other message stays");
+}
+
+/// Home drains between the producer's push and its link, delivers and releases: with as many threads as there are here and one
+/// processor for two of them, the gap is a time slice long.
+#[test]
+fn an_entry_on_a_ready_list_is_never_given_to_another_user() {
+    const EACH: u64 = 20_000;
+    let directory = Directory::new(8, 2, [5; 16]);
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for core in 0..2u16 {
+            let (directory, done) = (&directory, &done);
+            scope.spawn(move || {
+                let mut nodes = directory.nodes(CoreId(core)).unwrap();
+                for n in 0..EACH {
+                    let Ok(user) = directory.reserve(&[core as u8, (n % 3) as u8], 64, NO_QUOTA) else { continue };
+                    directory.publish(user, arrival(u64::from(core) << 32 | n), &mut nodes);
+                }
+                done.fetch_add(1, Ordering::Release);
+            });
+        }
+        for home in 0..2u16 {
+            let (directory, done) = (&directory, &done);
+            scope.spawn(move || {
+                let (mut users, mut found) = (Vec::new(), Vec::new());
+                loop {
+                    let last = done.load(Ordering::Acquire) == 2;
+                    directory.take_ready(CoreId(home), &mut users);
+                    // As the look before BYE does: unasked, a user pinned by a push.
+                    let ours = (0..6u8).map(|n| [n / 3, n % 3]).filter(|who| directory.home(who) == CoreId(home));
+                    let pinned: Vec<UserId> = ours.map(|who| directory.enter(&who).unwrap()).collect();
+                    for user in pinned.iter().copied().chain(users.drain(..)) {
+                        let address = directory.address(user).to_vec();
+                        if address.is_empty() {
+                            continue;
+                        }
+                        assert_eq!(directory.home(&address), CoreId(home), "nobody stands on a strange home's list");
+                        directory.drain(user, &mut found);
+                        for arrival in found.drain(..) {
+                            let stamp = arrival.locator.stamp().0;
+                            let whose = [(stamp >> 32) as u8, ((stamp & 0xffff_ffff) % 3) as u8];
+                            assert_eq!(address, whose, "a message stays with its user");
+                            directory.release(user, 1, 64);
+                        }
+                        directory.close(user);
+                    }
+                    for user in pinned {
+                        directory.leave(user);
+                        directory.close(user);
+                    }
+                    if last {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    assert!((0..6u8).filter_map(|n| directory.find(&[n / 3, n % 3])).all(|user| directory.usage(user).0 == 0));
+}
+
 #[test]
 fn a_full_directory_says_so_and_takes_new_users_when_old_ones_left() {
     let directory = Directory::new(100, 1, [1; 16]);

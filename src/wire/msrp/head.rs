@@ -282,8 +282,10 @@ impl HeadReader {
 }
 
 fn set_path(slot: &mut Span, value: &[u8], place: Span) -> Result<(), Finding> {
-    let legal = value.iter().all(|&octet| octet > b' ' && octet < 0x7f || octet == b' ');
-    if value.is_empty() || !legal || uri::uris(value).count() > PATH_URIS_MAX {
+    // Without early exits these two are a few vector instructions; URIs are counted only where there could be too many.
+    let legal = value.iter().fold(true, |legal, octet| legal & (b' '..0x7f).contains(octet));
+    let spaces = value.iter().filter(|&&octet| octet == b' ').count();
+    if value.is_empty() || !legal || spaces >= PATH_URIS_MAX && uri::uris(value).count() > PATH_URIS_MAX {
         return Err(Finding::BadPath);
     }
     set_once(slot, place)

@@ -4,7 +4,6 @@ use crate::wire::params::Params;
 use crate::wire::scan;
 use crate::wire::sip::fault::{Fault, What};
 use crate::wire::uri::Uri;
-use memchr::{memchr, memchr2};
 
 /// One address value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +38,7 @@ impl<'a> NameAddr<'a> {
             return Err(fault(text, What::QuoteOpen));
         } else {
             // A quote before the bracket belongs to a parameter of an addr-spec.
-            match memchr2(b'<', b'"', text).filter(|&at| text.get(at) == Some(&b'<')) {
+            match scan::find_either(text, b'<', b'"').filter(|&at| text.get(at) == Some(&b'<')) {
                 Some(at) => {
                     let (display, rest) = scan::split(text, at);
                     let display = scan::trim_end(display);
@@ -51,11 +50,11 @@ impl<'a> NameAddr<'a> {
                     (display, uri, params)
                 }
                 None => {
-                    let end = memchr(b';', text).unwrap_or(text.len());
+                    let end = scan::find(text, b';').unwrap_or(text.len());
                     let (uri, params) = scan::split(text, end);
                     let uri = scan::trim_end(uri);
                     //= RFC 3261 20.10: a URI with a comma or question mark must stand in angle brackets
-                    if memchr2(b'?', b',', uri).is_some() {
+                    if scan::find_either(uri, b'?', b',').is_some() {
                         return Err(fault(uri, What::BracketsMissing));
                     }
                     (scan::split(text, 0).0, uri, params)

@@ -115,8 +115,7 @@ impl Cut {
                 }
                 // Only `Content-Length` and `l` can be meant, so only these letters are looked at.
                 if matches!(line.first(), Some(b'c' | b'C' | b'l' | b'L'))
-                    && scan::split_once(line, b':')
-                        .is_some_and(|(name, _)| Name::parse(scan::trim_end(name)) == Name::ContentLength)
+                    && scan::split_once(line, b':').is_some_and(|(name, _)| is_content_length(scan::trim_end(name)))
                 {
                     self.open = Some(self.line);
                 }
@@ -161,6 +160,11 @@ impl Cut {
         self.declared = Some(octets);
         Ok(())
     }
+}
+
+/// Most names are told apart by their length alone.
+fn is_content_length(name: &[u8]) -> bool {
+    matches!(name.len(), 1 | 14) && Name::parse(name) == Name::ContentLength
 }
 
 #[cfg(test)]

@@ -129,8 +129,7 @@ pub(crate) fn split_host(octets: &[u8]) -> (&[u8], &[u8]) {
                 _ => (&[], octets),
             }
         }
-        // Underscores are no hostname by the RFC, and common all the same.
-        _ => scan::take_while(octets, |octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_')),
+        _ => scan::take_while(octets, scan::is_host_octet),
     }
 }
 

@@ -53,7 +53,7 @@ impl<'a> Response<'a> {
         response.put_vias(source);
         for (name, value) in [(Name::From, request.from()), (Name::To, request.to())] {
             if !value.is_empty() {
-                response.head.line(name.as_bytes(), value);
+                response.head.line(name, value);
             }
             if name == Name::To && !value.is_empty() && request.to_tag().is_none() {
                 response.tag_at = response.head.out.len() - 2;
@@ -61,7 +61,7 @@ impl<'a> Response<'a> {
         }
         for name in [Name::CallId, Name::CSeq] {
             if let Some(value) = request.header(name) {
-                response.head.line(name.as_bytes(), value);
+                response.head.line(name, value);
             }
         }
         response
@@ -78,7 +78,7 @@ impl<'a> Response<'a> {
             self.head.out.extend_from_slice(b"\r\n");
         }
         for value in lines {
-            self.head.line(Name::Via.as_bytes(), value);
+            self.head.line(Name::Via, value);
         }
     }
 
@@ -108,7 +108,7 @@ impl<'a> Response<'a> {
         }
         if asks_port || came_elsewhere {
             out.extend_from_slice(b";received=");
-            out.extend_from_slice(address.to_string().as_bytes());
+            put_address(out, address);
         }
         if asks_port {
             out.extend_from_slice(b";rport=");
@@ -119,9 +119,16 @@ impl<'a> Response<'a> {
     /// Gives To our tag, unless the request's To has one already.
     pub fn to_tag(mut self, tag: &[u8]) -> Response<'a> {
         if self.tag_at > 0 && scan::is_token(tag) {
-            let addition = [b";tag=", tag].concat();
-            let at = std::mem::take(&mut self.tag_at);
-            self.head.out.splice(at..at, addition);
+            // What stands behind the To value moves back: the ends of three lines.
+            let (at, end) = (std::mem::take(&mut self.tag_at), self.head.out.len());
+            let (before, added) = (b";tag=", 5 + tag.len());
+            self.head.out.resize(end + added, 0);
+            self.head.out.copy_within(at..end, at + added);
+            let gap = self.head.out.get_mut(at..at + added).unwrap_or_default();
+            if let Some((name, value)) = gap.split_at_mut_checked(before.len()) {
+                name.copy_from_slice(before);
+                value.copy_from_slice(tag);
+            }
         }
         self
     }
@@ -129,20 +136,20 @@ impl<'a> Response<'a> {
     /// Copies the request's Record-Route lines: for responses that establish a dialog (RFC 3261 12.1.1).
     pub fn record_route(mut self) -> Response<'a> {
         for value in self.request.headers(Name::RecordRoute) {
-            self.head.line(Name::RecordRoute.as_bytes(), value);
+            self.head.line(Name::RecordRoute, value);
         }
         self
     }
 
     /// Appends a header.
     pub fn line(mut self, name: Name, value: &[u8]) -> Response<'a> {
-        self.head.line(name.as_bytes(), value);
+        self.head.line(name, value);
         self
     }
 
     /// Appends a header with a name of its own.
     pub fn line_raw(mut self, name: &[u8], value: &[u8]) -> Response<'a> {
-        self.head.line(name, value);
+        self.head.line_raw(name, value);
         self
     }
 
@@ -179,13 +186,13 @@ impl Request {
 
     /// Appends a header.
     pub fn line(mut self, name: Name, value: &[u8]) -> Request {
-        self.head.line(name.as_bytes(), value);
+        self.head.line(name, value);
         self
     }
 
     /// Appends a header with a name of its own.
     pub fn line_raw(mut self, name: &[u8], value: &[u8]) -> Request {
-        self.head.line(name, value);
+        self.head.line_raw(name, value);
         self
     }
 
@@ -201,7 +208,7 @@ impl Request {
         scan::put_decimal(&mut value, u64::from(number));
         value.push(b' ');
         value.extend_from_slice(method.as_bytes());
-        self.head.line(Name::CSeq.as_bytes(), &value);
+        self.head.line(Name::CSeq, &value);
         self
     }
 
@@ -218,11 +225,21 @@ impl Request {
 }
 
 impl Head {
-    fn line(&mut self, name: &[u8], value: &[u8]) {
-        debug_assert!(scan::is_token(name), "a header has a name");
-        if !scan::is_token(name) {
-            return;
+    fn line(&mut self, name: Name, value: &[u8]) {
+        debug_assert!(name != Name::Other, "a header has a name");
+        if name != Name::Other {
+            self.put(name.as_bytes(), value);
         }
+    }
+
+    fn line_raw(&mut self, name: &[u8], value: &[u8]) {
+        debug_assert!(scan::is_token(name), "a header has a name");
+        if scan::is_token(name) {
+            self.put(name, value);
+        }
+    }
+
+    fn put(&mut self, name: &[u8], value: &[u8]) {
         self.out.extend_from_slice(name);
         self.out.extend_from_slice(b": ");
         put_clean(&mut self.out, value);
@@ -238,7 +255,7 @@ impl Head {
 
     fn body(&mut self, content_type: &[u8], body: &[u8]) {
         if !content_type.is_empty() {
-            self.line(Name::ContentType.as_bytes(), content_type);
+            self.line(Name::ContentType, content_type);
         }
         self.body = body.to_vec();
     }
@@ -270,6 +287,21 @@ fn put_clean(out: &mut Vec<u8>, value: &[u8]) {
         }
     }
     out.extend_from_slice(rest);
+}
+
+/// Appends an address as text. IPv4 by hand: the general formatter costs as much as the rest of a Via.
+fn put_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, rest @ ..] = v4.octets();
+            scan::put_decimal(out, u64::from(first));
+            for octet in rest {
+                out.push(b'.');
+                scan::put_decimal(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(v6) => out.extend_from_slice(v6.to_string().as_bytes()),
+    }
 }
 
 /// The address a Via host is, if it is one.

@@ -137,6 +137,8 @@ fn an_unanswered_request_is_repeated_and_times_out() {
     assert!(empty(&side));
 }
 
+//= RFC 3261 8.1.3.3: more than one Via header field value in a response: discarded
+//= RFC 6026 8.9: a response that matches no transaction is silently discarded
 #[test]
 fn responses_that_are_not_ours_are_dropped() {
     let mut side = Side::new();
