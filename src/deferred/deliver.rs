@@ -11,7 +11,7 @@ use crate::base::net::{ConnId, Flow};
 use crate::proto::msrp::session::{self, Outgoing, Session, SessionEvent, SessionSetup};
 use crate::proto::sip::offer::{Answer, Offer};
 use crate::store::directory::UserId;
-use crate::store::loader::Loaded;
+use crate::store::loader::{Damage, Loaded};
 use crate::store::record::{Flags, Locator, Place};
 use crate::wire::msrp::head::RequestHead;
 use crate::wire::msrp::uri::MsrpUri;
@@ -363,12 +363,16 @@ impl Pushes {
             let record = match loaded.outcome {
                 Ok(record) if record.owner.of(&record.page) == &push.call.owner[..] => record,
                 other => {
-                    // Never pushed: it does not hold what was accepted, or is not this user's. It stays for an operator.
+                    // Not pushed: it does not hold what was accepted, or is not this user's. It stays for an operator.
+                    let why = match other {
+                        Err(Damage::Unreadable(_)) => Refusal::Unreadable,
+                        _ => Refusal::Damaged,
+                    };
                     cx.counts.damaged += 1;
                     tracing::error!(owner = ?push.call.owner, ?place, damage = ?other.err(), "a stored message is damaged");
                     push.in_flight.remove(&place);
                     push.skipped.insert(place);
-                    push.refused.push((place, Refusal::Damaged));
+                    push.refused.push((place, why));
                     continue;
                 }
             };

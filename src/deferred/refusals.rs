@@ -19,6 +19,8 @@ pub const REFUSALS_MAX: usize = 65_536;
 pub enum Refusal {
     /// 400 or 423: the client made nothing of it.
     Unintelligible,
+    /// The disk did not give it this time; another time it may.
+    Unreadable,
     /// The store has not what was accepted: no client is sent it.
     Damaged,
 }
@@ -38,7 +40,7 @@ impl Refusals {
         }
         let attempts = self.attempts.entry(place).or_insert(0);
         *attempts = match refusal {
-            Refusal::Unintelligible => attempts.saturating_add(1),
+            Refusal::Unintelligible | Refusal::Unreadable => attempts.saturating_add(1),
             Refusal::Damaged => ATTEMPTS_MAX,
         };
         *attempts >= ATTEMPTS_MAX
