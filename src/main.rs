@@ -45,7 +45,10 @@ fn main() -> ExitCode {
         },
         Command::Demo => deferd::demo::run(),
         Command::Check(file) => match load(&file) {
-            Ok(_) => {
+            Ok(config) => {
+                for key in config.unheeded() {
+                    eprintln!("{}: {key} has no effect in this version: its default holds", file.config.display());
+                }
                 println!("{}: ok", file.config.display());
                 ExitCode::SUCCESS
             }

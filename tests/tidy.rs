@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const WORLDLY: &[&str] = &["uring", "control", "demo"];
 
 /// Files, or rooms, in which `unsafe` may stand.
-const UNSAFE: &[&str] = &["src/uring/", "src/base/inbox.rs", "src/store/directory.rs"];
+const UNSAFE: &[&str] = &["src/uring/", "src/base/inbox.rs", "src/store/directory.rs", "src/store/directory/table.rs"];
 
 /// Longer than this is said aloud.
 const LINES_WISHED: usize = 450;
@@ -298,7 +298,7 @@ fn import_findings(source: &Source) -> Vec<String> {
 #[test]
 fn imports_go_down_only() {
     let findings: Vec<String> = sources("src").iter().flat_map(import_findings).collect();
-    report("imports that do not go down (design: the house)", &findings);
+    report("imports that do not go down (ROOMS in tests/tidy.rs)", &findings);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 /// Bounds that hold memory and work within a host. Per core where not said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Users with something stored, all cores together. The directory's table is 8 octets a place, with room for twice as
-    /// many: a million users cost 16 MiB.
+    /// Users with something stored, all cores together. The table is made at the start, whether they come or not: an entry of 56
+    /// octets and buckets of 64 for seven places, twice as many places as users, rounded up to a power of two. A million users
+    /// are 56 MiB and 32 MiB.
     pub users: usize,
     /// Connections of one core, SIP and MSRP together. A quiet one costs about 1 KiB here and a socket in the kernel.
     pub connections: usize,
@@ -31,7 +32,7 @@ pub struct Limits {
     /// Octets queued for a log that is committing. Full: 503.
     pub commit_octets: usize,
     /// Octets that one connection may have given to the socket and not yet written: what an abort or a response waits
-    /// behind (spec 7.8).
+    /// behind.
     pub send_octets: usize,
     /// SIP octets that wait for one connection that does not drain. Full: it is closed.
     pub backlog_octets: usize,

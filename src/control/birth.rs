@@ -83,7 +83,7 @@ impl fmt::Display for BirthFault {
 
 impl Files for DataDir {
     fn list(&self) -> Result<Vec<(CoreId, SegmentNo, u64)>, DiskFault> {
-        self.segments().map_err(|error| disk::fault(&error))
+        self.sync_names().and_then(|()| self.segments()).map_err(|error| disk::fault(&error))
     }
 
     fn read_at(&self, log: CoreId, segment: SegmentNo, at: u64, buffer: &mut [u8]) -> Result<usize, DiskFault> {
@@ -122,6 +122,7 @@ pub fn recover(
     write_manifest(data, key, reserved_to)?;
     let segments = recovered.segments(reserved_from, reserved_to, key);
     tell(&recovered.report, begun.elapsed());
+    clear_away(data, &recovered.report);
     reserve_ahead(data.clone(), segments.clone(), key);
 
     let homes = recovered.homes.drain(..);
@@ -179,6 +180,16 @@ fn tell(report: &RecoveryReport, took: Duration) {
     }
 }
 
+/// Removes files of segments whose making a crash has ended: nothing was ever written into them, and their numbers never come again.
+fn clear_away(data: &DataDir, report: &RecoveryReport) {
+    for &(log, segment) in &report.unfinished {
+        match data.remove_segment(log, segment) {
+            Ok(()) => tracing::debug!(log = log.0, segment = segment.0, "a segment that was never finished is removed"),
+            Err(error) => tracing::warn!(%error, log = log.0, segment = segment.0, "an unfinished segment stays"),
+        }
+    }
+}
+
 /// Keeps segment numbers ahead of need: each may be used only when the manifest on disk allows it.
 fn reserve_ahead(data: Arc<DataDir>, segments: Arc<Segments>, key: [u8; 16]) {
     let spawned = std::thread::Builder::new().name("manifest".into()).spawn(move || {
@@ -195,5 +206,29 @@ fn reserve_ahead(data: Arc<DataDir>, segments: Arc<Segments>, key: [u8; 16]) {
     });
     if let Err(error) = spawned {
         tracing::error!(%error, "no thread for the manifest: deposits end when the reserved segments are full");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::control::config::Config;
+
+    #[test]
+    fn what_a_crash_left_unfinished_is_removed_at_the_next_start() {
+        let place = tempfile::tempdir().unwrap();
+        let data = Arc::new(DataDir::open(place.path()).unwrap());
+        let config = Config::parse("[server]\nhostname = \"a.b\"\ndomains = [\"b\"]\n").unwrap();
+        let now = crate::uring::clock::Clock::start().now();
+        let start =
+            || recover(&data, vec![config.setup(CoreId(0), 1, &[], &[], [0; 32])], now).map(|minds| minds.len());
+        assert_eq!(start().unwrap(), 1);
+        let (log, segment) = (CoreId(0), SegmentNo(7));
+        // Allocated, and killed before the first octet was written.
+        drop(data.prepare_segment(log, segment, 1 << 20, &[]).unwrap());
+        assert_eq!(data.segments().unwrap().len(), 1);
+        assert_eq!(start().unwrap(), 1);
+        assert!(data.segments().unwrap().is_empty());
     }
 }

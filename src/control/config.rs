@@ -78,6 +78,23 @@ impl Config {
         if problems.is_empty() { Ok(Config { server, sip, msrp, http, policy, limits }) } else { Err(problems) }
     }
 
+    /// Keys with a value that this version reads and does not act on yet: nobody shall believe what is not so.
+    pub fn unheeded(&self) -> Vec<&'static str> {
+        let (policy, least) = (&self.policy, Policy::new("", &[]));
+        let loopback: Vec<IpNet> = LOOPBACK.iter().filter_map(|text| units::network(text).ok()).collect();
+        let keys = [
+            ("server.control_socket", self.server.control_socket != self.server.data_dir.join("control.sock")),
+            ("http.trusted", self.http.trusted != loopback),
+            ("policy.after_push", policy.after_push != least.after_push),
+            ("policy.retrieved", policy.retrieved != least.retrieved),
+            ("policy.expired", policy.expired == Expired::DeliverMarked || policy.expired == Expired::Keep),
+            ("policy.bin_retention", policy.bin_retention != least.bin_retention),
+            ("policy.expire.default_large", policy.expire_large != least.expire_large.min(policy.expire_max)),
+            ("policy.quota.policy", policy.over_quota != least.over_quota),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     /// What core `core` of `cores` is told, with the addresses that were really bound.
     pub fn setup(&self, core: CoreId, cores: u16, sip: &[SipAddress], msrp: &[SocketAddr], seed: [u8; 32]) -> Setup {
         Setup {
@@ -317,7 +334,8 @@ fn read_limits(mut table: Table<'_, '_>) -> Limits {
     limits.commit_octets = size("commit_octets", limits.commit_octets, 1 << 16, 1 << 32);
     limits.send_octets = size("send_octets", limits.send_octets, 1 << 12, 1 << 30);
     limits.backlog_octets = size("backlog_octets", limits.backlog_octets, 1 << 12, 1 << 30);
-    let segment = table.size("segment_octets", limits.segment_octets, 1 << 20..=1 << 34);
+    // Recovery reads a segment whole: 1 GiB is the longest.
+    let segment = table.size("segment_octets", limits.segment_octets, 1 << 20..=1 << 30);
     if !segment.value.is_multiple_of(4096) {
         table.note(&segment.at, "limits.segment_octets is a multiple of 4096");
     }

@@ -181,7 +181,7 @@ const BAD: &[(&str, &[(usize, &str)])] = &[
     ("[policy]\nafter_push = \"burn\"\nexpired = 3", &[(5, "\"delete\", \"retain\""), (6, "deliver_marked")]),
     ("[policy]\nmin_se = \"60s\"", &[(5, "RFC 4028")]),
     ("[policy]\nsession_expires = \"90s\"\nmin_se = \"100s\"", &[(5, "below policy.min_se")]),
-    ("[policy.expire]\nmax = \"1d\"", &[(4, "default_pager is above"), (4, "default_large is above")]),
+    ("[policy.expire]\nmax = \"1d\"\ndefault_large = \"2d\"", &[(6, "default_large is above")]),
     ("[policy.expire]\ndefault_pager = \"31d\"", &[(5, "default_pager is above")]),
     ("[policy.quota]\noctets = \"1MiB\"", &[(5, "could never be stored")]),
     ("[policy.publish]\nmin_expires = \"2h\"", &[(4, "rising order")]),
@@ -220,4 +220,20 @@ proptest::proptest! {
         let _ = Config::parse(&text);
         let _ = Config::parse(&format!("{LEAST}{text}"));
     }
+}
+
+#[test]
+fn a_value_that_nothing_acts_on_is_named() {
+    assert!(Config::parse(LEAST).unwrap().unheeded().is_empty());
+    let unheeded = Config::parse(FULL).unwrap().unheeded();
+    for key in ["policy.after_push", "policy.expired", "policy.bin_retention", "policy.quota.policy", "http.trusted"] {
+        assert!(unheeded.contains(&key), "{key} {unheeded:?}");
+    }
+}
+
+#[test]
+fn a_segment_is_no_longer_than_recovery_reads() {
+    let with = |octets: &str| Config::parse(&format!("{LEAST}[limits]\nsegment_octets = \"{octets}\"\n"));
+    assert_eq!(with("1GiB").unwrap().limits.segment_octets, 1 << 30);
+    assert!(with("2GiB").is_err(), "the log would quietly take 1 GiB");
 }

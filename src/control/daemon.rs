@@ -1,7 +1,7 @@
 //! The daemon's life, from configuration to exit code.
 //!
 //! ```text
-//!   kernel? ─▶ lock data_dir ─▶ bind (probe) ─▶ recover ─▶ cores ─▶ listening ─▶ READY ─▶ SIGTERM ─▶ Stop ─▶ ended
+//!   kernel? ─▶ lock data_dir ─▶ bind (probe) ─▶ recover ─▶ cores ─▶ listen ─▶ open, READY ─▶ SIGTERM ─▶ Stop ─▶ ended
 //!     1             2               2             1          1                              at most stop_timeout   0
 //! ```
 //! Crash-only: nothing has to be done at the end. `Stop` is a courtesy to peers, and after `stop_timeout` the process leaves
@@ -62,7 +62,7 @@ impl fmt::Display for RunFault {
             RunFault::DataDir(fault) => fault.fmt(f),
             RunFault::Bind(fault) => fault.fmt(f),
             RunFault::Recovery(fault) => fault.fmt(f),
-            RunFault::Core(core, error) => write!(f, "core {} cannot start: {error}", core.0),
+            RunFault::Core(core, error) => write!(f, "core {} cannot start: {}", core.0, check::told(error)),
             RunFault::Host(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -95,6 +95,9 @@ fn abort_on_panic() {
 
 fn live(config: &Config) -> Result<(), RunFault> {
     let started = Instant::now();
+    for key in config.unheeded() {
+        tracing::warn!(key, "this version does not act on this key yet: its default holds");
+    }
     let signals = Signals::hold().map_err(|error| RunFault::Host("hold signals back", error))?;
     check::kernel().map_err(RunFault::Kernel)?;
     let files = host::raise_descriptors();
@@ -110,12 +113,15 @@ fn live(config: &Config) -> Result<(), RunFault> {
     let http = config.http.listen.map(|at| once_free(|| admin::Bound::bind(at), occupied));
     let http = http.transpose().map_err(RunFault::Bind)?;
     let mut setups = Vec::new();
+    let connections = connections(config.limits.connections, files, cores);
     for (core, msrp) in bound.msrp.iter().enumerate() {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
             .map_err(|error| RunFault::Host("draw random numbers", io::Error::other(error.to_string())))?;
         let core = CoreId(u16::try_from(core).unwrap_or(u16::MAX));
-        setups.push(config.setup(core, cores, &bound.sip, msrp, seed));
+        let mut setup = config.setup(core, cores, &bound.sip, msrp, seed);
+        setup.limits.connections = connections;
+        setups.push(setup);
     }
     let clock = Clock::start();
     let minds = birth::recover(&data, setups, clock.now()).map_err(RunFault::Recovery)?;
@@ -125,13 +131,7 @@ fn live(config: &Config) -> Result<(), RunFault> {
     let meters: Vec<Arc<Meter>> = minds.iter().map(|_| Meter::new()).collect();
     let health = Health::new(meters.clone());
     let http_addr = http.as_ref().map(admin::Bound::addr);
-    if let Some(http) = http {
-        // After recovery, for no TCP port accepts before ("ready"); before the cores, for what goes wrong here must not end a
-        // daemon that has taken messages in.
-        let admin = Admin::new(health.clone(), clock, mail.clone(), cores, &config.policy.hostname);
-        let listening = http.listen().map_err(RunFault::Bind)?;
-        admin.start(listening).map_err(|error| RunFault::Host("start the thread for HTTP", error))?;
-    }
+    let gates = listen::Gates::of(&bound).map_err(|error| RunFault::Host("hold the listening sockets", error))?;
     let cpus = host::processors();
     for (number, ((mind, sockets), meter)) in minds.into_iter().zip(bound.cores).zip(meters).enumerate() {
         let core = CoreId(u16::try_from(number).unwrap_or(u16::MAX));
@@ -144,6 +144,16 @@ fn live(config: &Config) -> Result<(), RunFault> {
     }
     drop(events);
     await_cores(&news, cores)?;
+    // Every core is there and none has begun: what goes wrong from here to `open_all` ends a daemon that has taken nothing in, and
+    // the first connection to whatever port is one to a daemon that is whole.
+    gates.open_msrp().map_err(|error| RunFault::Host("listen for MSRP", error))?;
+    if let Some(http) = http {
+        let admin = Admin::new(health.clone(), clock, mail.clone(), cores, &config.policy.hostname);
+        let listening = http.listen().map_err(RunFault::Bind)?;
+        admin.start(listening).map_err(|error| RunFault::Host("start the thread for HTTP", error))?;
+    }
+    gates.open_sip().map_err(|error| RunFault::Host("listen for SIP", error))?;
+    mail.open_all();
     health.ready(clock.now().tick);
     let addresses = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let sip = bound.sip.iter().map(|to| format!("{:?}:{}", to.transport, to.addr).to_lowercase()).collect::<Vec<_>>();
@@ -159,7 +169,15 @@ fn live(config: &Config) -> Result<(), RunFault> {
         "ready"
     );
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
-    let signal = signals.wait().map_err(|error| RunFault::Host("wait for a signal", error))?;
+    let signal = loop {
+        match signals.wait().map_err(|error| RunFault::Host("wait for a signal", error))? {
+            // A terminal that closes, or an operator who expects a reload: no reason to end.
+            host::SIGHUP => {
+                tracing::warn!("SIGHUP: the configuration is read at the start only; restart to apply a new one")
+            }
+            signal => break signal,
+        }
+    };
     health.stopping();
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
     tracing::info!(signal, timeout_s = config.server.stop_timeout.as_secs_f64(), "stopping");
@@ -191,7 +209,28 @@ fn once_free<T, E>(mut attempt: impl FnMut() -> Result<T, E>, occupied: impl Fn(
     }
 }
 
-/// Waits until every core listens.
+/// Connections that a core may have: `limits.connections`, or what the limit of open files leaves it. An eighth of them is for segments,
+/// 64 are for what else a core and the process hold open. Beyond it connections are refused, which clients understand, instead of
+/// left in the kernel's queue, and the log never lacks a descriptor.
+fn connections(configured: usize, files: u64, cores: u16) -> usize {
+    if files == 0 {
+        // Unknown: then running out is waited out.
+        return configured;
+    }
+    let each = usize::try_from(files / u64::from(cores.max(1))).unwrap_or(usize::MAX);
+    let most = each.saturating_sub(each / 8).saturating_sub(64).max(16);
+    if most < configured {
+        tracing::warn!(
+            files,
+            connections = most,
+            configured,
+            "the limit of open files leaves each core fewer connections than limits.connections; raise LimitNOFILE"
+        );
+    }
+    most.min(configured)
+}
+
+/// Waits until every core is there.
 fn await_cores(news: &Receiver<CoreEvent>, cores: u16) -> Result<(), RunFault> {
     for _ in 0..cores {
         match news.recv() {
@@ -218,4 +257,18 @@ fn await_end(news: &Receiver<CoreEvent>, cores: u16, timeout: Duration) -> u16 {
         }
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_never_take_the_descriptors_that_the_log_needs() {
+        assert_eq!(connections(65_536, 1 << 20, 2), 65_536);
+        assert_eq!(connections(65_536, 1_024, 2), 512 - 64 - 64);
+        assert_eq!(connections(10, 1_024, 2), 10);
+        assert_eq!(connections(65_536, 256, 64), 16);
+        assert_eq!(connections(65_536, 0, 2), 65_536);
+    }
 }

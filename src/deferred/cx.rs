@@ -138,7 +138,7 @@ pub struct Published {
     pub refused: Bytes,
     /// Whose publication.
     pub owner: Address,
-    /// It carried a document: a fresh trigger even for a user who declined (spec 6.3 BACKOFF).
+    /// It carried a document: a fresh trigger even for a user who declined.
     pub fresh: bool,
     /// False for a removal and a document that says "closed": nothing is pushed for it.
     pub triggers: bool,

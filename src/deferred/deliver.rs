@@ -1,4 +1,4 @@
-//! The MSRP side of a push: one SEND per deferred message, answered, written off (12.2.2.5; spec 6.2, 7).
+//! The MSRP side of a push: one SEND per deferred message, answered, written off (12.2.2.5).
 
 use super::cx::{Ask, Cx};
 use super::push::{End, Link, Pushes, Stage};
@@ -52,12 +52,12 @@ pub(super) fn session_id(path: &[u8]) -> &[u8] {
 }
 
 impl Pushes {
-    /// The client answered: set the session up, and connect if that is ours to do (spec 6.2).
+    /// The client answered: set the session up, and connect if that is ours to do (RFC 6135).
     pub(super) fn begin_session(&mut self, cx: &mut Cx, key: Key, answer: Answer) {
         let Some(push) = self.live.get_mut(key) else { return };
         push.stage = Stage::Waiting;
         if !answer.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
-            // Until other payloads exist (spec 6, 415/488) there is nothing this client could take.
+            // Until other payloads exist there is nothing this client could take.
             self.hang_up(cx, key, End::GiveUp);
             return;
         }
@@ -116,7 +116,7 @@ impl Pushes {
         let conn = match shared {
             Some((&conn, _)) => conn,
             None => {
-                //= spec 21.2: some clients accept only a connection whose source port is that of our a=path
+                // Some clients accept only a connection whose source port is that of our a=path (`manual::peers`).
                 let bind = cx.addresses.msrp.iter().map(|&(addr, _)| addr).find(|addr| addr.is_ipv4() == to.is_ipv4());
                 cx.dial(to, bind.filter(|_| self.media.bind_source), true)
             }
@@ -154,7 +154,7 @@ impl Pushes {
         }
     }
 
-    /// A connection could not be opened, or is gone: all its sessions have failed (spec 7.6).
+    /// A connection could not be opened, or is gone: all its sessions have failed.
     pub fn disconnected(&mut self, cx: &mut Cx, conn: ConnId) {
         let Some(link) = self.links.remove(&conn) else { return };
         for key in link.sessions {
@@ -282,7 +282,7 @@ impl Pushes {
                 match event {
                     SessionEvent::Delivered { token } => {
                         let place = Place::from_u64(token);
-                        //= design 1.2: a message leaves the store only after the client acknowledged it
+                        //= RFC 4975 7.1.2: a 200 to the last octet of a message says that the next hop, here the client, has it
                         if push.in_flight.remove(&place).is_some() {
                             push.delivered.push(place);
                             cx.counts.delivered += 1;
@@ -420,7 +420,7 @@ impl Pushes {
         if count == 0 || !link.open {
             return;
         }
-        // Different sessions alternate at chunk borders: a share each, and the first place goes round (spec 7.8).
+        // Different sessions alternate at chunk borders: a share each, and the first place goes round.
         let share = (budget / count).max(2 * 2048);
         for step in 0..count {
             let key = link.sessions[(link.turn + step) % count];
@@ -449,7 +449,7 @@ impl Pushes {
 }
 
 /// A host that is an address. Names are not looked up: a push does not wait for a name server, and a path whose host is a
-/// name cannot be held to `connect_allow` twice (spec 6.2: re-check after DNS).
+/// name cannot be held to `connect_allow` twice.
 fn ip(host: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(host).ok()?;
     text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok().map(|ip| ip.to_canonical())

@@ -1,4 +1,4 @@
-//! Pager-mode deposit: a SIP MESSAGE for a served user is kept (12.2.2.3; spec 2.5, 3.1).
+//! Pager-mode deposit: a SIP MESSAGE for a served user is kept (12.2.2.3).
 //!
 //! Knows policy and order of checks; does not know where the octets came from nor when they reach the disk. The 202 leaves
 //! in [`Deposits::durable`], which is called after the commit, never before.
@@ -90,12 +90,12 @@ impl Deposits {
             return Err(Refusal::of(413));
         }
         let media = content_type.map_or(b"".as_slice(), respond::media_type);
-        //= spec 3: application/im-iscomposing+xml is never stored: answered 200, dropped
+        // "Is composing" says nothing an hour later: never stored, answered 200, dropped (RFC 3994).
         if media.eq_ignore_ascii_case(b"application/im-iscomposing+xml") {
             return Ok(Taken::Answered(200));
         }
         let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
-        // A delivery report for someone who is offline says nothing that will still matter (spec 3, pure OMA mode).
+        // A delivery report for someone who is offline says nothing that will still matter.
         if media.eq_ignore_ascii_case(b"message/imdn+xml") || is_cpim && cpim::is_imdn(body) {
             return Ok(Taken::Answered(202));
         }
@@ -158,7 +158,7 @@ impl Deposits {
         let (locator, seq) = match appended {
             Ok(appended) => appended,
             Err(refused) => {
-                cx.directory.release(user, 1, octets);
+                cx.directory.give_up(user, octets);
                 return Err(match refused {
                     Refused::TooLarge => Refusal::of(413),
                     Refused::Full => {
@@ -197,10 +197,10 @@ impl Deposits {
         }
     }
 
-    /// The disk failed: no 202, and nobody sees the message. It may survive all the same (spec 3.1).
+    /// The disk failed: no 202, and nobody sees the message. It may survive all the same.
     pub fn failed(&mut self, cx: &mut Cx, lost: Deposited) {
         cx.counts.refused += 1;
-        cx.directory.release(lost.user, 1, lost.octets);
+        cx.directory.give_up(lost.user, lost.octets);
         let others = self.pending.remove(&lost.fingerprint).unwrap_or_default();
         for waiting in std::iter::once(lost.waiting).chain(others) {
             // Read once before, so it can be read again.
@@ -229,7 +229,7 @@ enum Taken {
 ///
 //= 12.2.2.3-5: if the Expires value is below the maximum value per local policy, the Expire value is the one in Expires
 //= 12.2.2.3-5: if absent or above the maximum, the Expire value is a default value
-//= spec 2.5: Expires counts from Date if present and within the skew of receipt, else from receipt; Expires 0 is answered 480
+//= RFC 3428 7: Expires is relative to Date if there is one (and it is near the truth), else to the receipt
 fn expiry(cx: &Cx, message: &Message) -> Result<u32, Refusal> {
     let now_s = cx.now.wall.seconds();
     let asked = message.expires().map(u64::from).filter(|&asked| asked <= cx.policy.expire_max.as_secs());
@@ -249,7 +249,7 @@ fn expiry(cx: &Cx, message: &Message) -> Result<u32, Refusal> {
 }
 
 /// What makes two MESSAGEs the same deposit: the CPIM Message-ID where there is one, else Call-ID, CSeq and From tag
-/// (spec 3.1); always for this owner.
+/// (`manual::decisions`, D24); always for this owner.
 fn fingerprint(cx: &Cx, message: &Message, owner: &Address, sender: &Address, is_cpim: bool) -> u64 {
     let mut key = Vec::with_capacity(160);
     let mut part = |octets: &[u8]| {

@@ -1,7 +1,7 @@
-//! From a SIP MESSAGE to the body of the later MSRP SEND, octet for octet (12.2.2.5; spec 7.1).
+//! From a SIP MESSAGE to the body of the later MSRP SEND, octet for octet (12.2.2.5).
 //!
 //! Done once, at deposit: what is written to disk is what is pushed. The headers that may not be delivered (hop and
-//! trust-domain data, spec 1.4) are left out of the payload and kept in the record's envelope, each with its place, so that
+//! trust-domain data) are left out of the payload and kept in the record's envelope, each with its place, so that
 //! the request as it arrived can be rebuilt (12.2.2.3-1).
 
 use crate::base::gather::Gather;
@@ -30,7 +30,7 @@ pub struct Encapsulated {
     pub body_type: Vec<u8>,
     /// What the payload leaves out.
     pub envelope: Vec<u8>,
-    /// The body contains `-------`: an end-line must be chosen with care (spec 7.5).
+    /// The body contains `-------`: an end-line must be chosen with care.
     pub has_dash7: bool,
 }
 
@@ -59,7 +59,7 @@ pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool) -
             b"\r\nContent-Type: message/sipfrag\r\n".as_slice()
         });
         //= 12.2.2.5: each deferred message shall include the timestamp received by the IM server
-        // A Date of the sender stays as it is; the server's time then goes beside it, into the part's own header (spec 7.2).
+        // A Date of the sender stays as it is; the server's time then goes beside it, into the part's own header (12.2.2.5).
         if dated {
             date_line(head, received_s);
         }
@@ -95,7 +95,7 @@ pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool) -
                 | Name::Route
                 | Name::RecordRoute
                 | Name::ContentLength => false,
-                // Privacy: id - the core cannot see an identity inside our payload, so we take it out (spec 1.4).
+                // Privacy: id - the core cannot see an identity inside our payload, so we take it out (RFC 3323 4.2).
                 Name::PAssertedIdentity => !private,
                 _ => true,
             };

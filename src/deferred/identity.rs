@@ -1,4 +1,4 @@
-//! Who is who: the served user a request is for, and the user it comes from (spec 1.2, 1.4).
+//! Who is who: the served user a request is for, and the user it comes from (12.2; RFC 3325).
 
 use super::policy::Policy;
 use crate::wire::sip::address::NameAddr;
@@ -102,7 +102,7 @@ impl Unserved {
 /// User parts of our own Contacts begin with this; see [`super::invite`].
 pub const CONTACT_PREFIX: &[u8] = b"push-";
 
-/// What `request_uri` names (spec 1.2, 3). `is_own_host` says whether a host is one of our addresses.
+/// What `request_uri` names (12.2). `is_own_host` says whether a host is one of our addresses.
 pub fn resource(
     policy: &Policy,
     request_uri: &[u8],
@@ -122,7 +122,7 @@ pub fn resource(
         return if served || ours { Ok(Resource::Server) } else { Err(Unserved::NotFound) };
     }
     if served || ours {
-        // The user part is case-sensitive, but the mission writes Deferred@ and deferred@ alike (spec 1.2).
+        // The user part is case-sensitive, but the mission writes Deferred@ and deferred@ alike.
         if user.eq_ignore_ascii_case(b"Deferred") {
             return Ok(Resource::Deferred);
         }
@@ -139,7 +139,7 @@ pub fn resource(
     Ok(Resource::User(Address::canonical(&uri)))
 }
 
-/// The authenticated originator (spec 1.4).
+/// The authenticated originator (RFC 3325 9.1).
 ///
 //= RFC 3325 5: a P-Asserted-Identity is honoured only from a trusted peer, never From.
 pub fn originator(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<Address> {

@@ -1,4 +1,4 @@
-//! The SIP requests of a push: what the clause asks of its INVITE, header by header (12.2.2.2-1; spec 6).
+//! The SIP requests of a push: what the clause asks of its INVITE, header by header (12.2.2.2-1).
 
 use super::cx::Cx;
 use super::identity::{Address, CONTACT_PREFIX};
@@ -100,6 +100,13 @@ impl Call {
         }
         //= 12.2.2.2-1g: SDP body as an offer, 'sendonly'
         request.body(b"application/sdp", &self.sdp).finish()
+    }
+
+    /// The way of the call's next request: the connection to the SIP/IP core may be another than the INVITE's, which a
+    /// long session outlives.
+    pub fn way(&mut self, cx: &mut Cx) -> Flow {
+        self.flow = cx.flow_to(Some(self.flow)).unwrap_or(self.flow);
+        self.flow
     }
 
     /// `<sip:push-..@host>;+g.oma.sip-im;automata`.

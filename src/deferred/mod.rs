@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`deposit`], [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
-//! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE and what its answers mean |
+//! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE, what its answers mean, how a push ends |
 //! | [`deliver`], [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
@@ -12,8 +12,10 @@ pub mod cx;
 pub mod deliver;
 pub mod deposit;
 pub mod encapsulate;
+mod goodbye;
 pub mod identity;
 pub mod invite;
+mod kept;
 pub mod outcome;
 pub mod policy;
 pub mod presence;

@@ -1,4 +1,4 @@
-//! What a final response to a push INVITE means for the messages that wait (spec 6, table; spec 5.4).
+//! What a final response to a push INVITE means for the messages that wait ([`crate::manual::peers`]).
 
 use std::time::Duration;
 
@@ -25,16 +25,16 @@ pub enum Outcome {
     Busy,
 }
 
-/// Time that a declined push is not repeated (spec 6, 486).
+/// Time that a declined push is not repeated (486, 600, 603).
 pub const BUSY_BACKOFF: Duration = Duration::from_secs(600);
 
-/// After these the push waits for a trigger (spec 5.4).
+/// After these the push waits for a trigger.
 const BACKOFF: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(120), Duration::from_secs(600)];
 
 /// A client that says "in a year" is asked again after a day all the same.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
-/// The table of spec 6.
+/// The table of [`crate::manual::peers`].
 pub fn of_status(status: u16) -> Outcome {
     match status {
         200..=299 => Outcome::Answered,

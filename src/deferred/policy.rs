@@ -1,4 +1,4 @@
-//! What the operator may choose (spec 18a), as values.
+//! What the operator may choose, as values.
 
 use ipnet::IpNet;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub enum OverQuota {
 pub struct Media {
     /// Networks we may connect to when the client is passive (RFC 4975 14.5).
     pub connect_allow: Vec<IpNet>,
-    /// Bind our listening port when connecting (spec 21.2).
+    /// Bind our listening port when connecting (`manual::peers`).
     pub bind_source: bool,
     /// Largest chunk, octets of body.
     pub chunk_max: usize,
@@ -109,7 +109,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The defaults of spec 18a for a host that serves `domains`.
+    /// The defaults for a host that serves `domains`.
     pub fn new(hostname: &str, domains: &[&str]) -> Policy {
         const DAY: u64 = 24 * 3600;
         Policy {

@@ -1,16 +1,17 @@
-//! Triggers: who is there, who wants deliveries, and when the next push may begin (12.2.2.2; spec 4, 5.3, 5.4).
+//! Triggers: who is there, who wants deliveries, and when the next push may begin (12.2.2.2).
 //!
 //! A PUBLISH of presence or of the IM service settings is kept as RFC 3903 says, is durable before it is answered, and is then
 //! a reason to look whether messages wait.
 
 use super::cx::{Commit, Cx, Published, Reply, Timer};
 use super::identity::Address;
+use super::kept::{decode, encode};
 use super::push::{End, Ended, Pushes};
 use super::respond::{self, Refusal};
 use super::users::{self, Users};
 use super::{outcome, policy::Policy};
 use crate::base::clock::{Tick, Wall};
-use crate::base::net::{Flow, SocketId};
+use crate::base::net::Flow;
 use crate::base::timers::TimerKey;
 use crate::proto::sip::publication::{Publications, PublishRequest, Refusal as Unpublished};
 use crate::store::record::StateKind;
@@ -18,7 +19,6 @@ use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::{pidf, settings};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Event packages as [`Publications`] counts them.
@@ -44,7 +44,7 @@ pub enum Cause {
     Fresh,
     /// A PUBLISH that only refreshes.
     Refresh,
-    /// A message came for someone who is online (spec 3.3d).
+    /// A message came for someone who is online.
     Arrival,
     /// The time set for the next attempt has come.
     Time,
@@ -69,7 +69,7 @@ struct Presence {
     publications: Publications,
     /// Where the last PUBLISH came from.
     flow: Option<Flow>,
-    /// The last wish about deliveries, and when it was published (spec 4.2, settings memory).
+    /// The last wish about deliveries, and when it was published.
     wish: Option<(bool, Wall)>,
     hold: Hold,
     /// Failures in a row.
@@ -130,7 +130,7 @@ impl Presences {
         let Some(event) = event else {
             return Err(Refusal::of(489).with(Name::AllowEvents, allow_events(&cx.policy)));
         };
-        //= spec 4.2: the publisher must be the owner: else 403
+        //= RFC 3903 6: the publisher is authorised: only the owner publishes, else 403
         if *by != owner {
             return Err(Refusal::of(403));
         }
@@ -170,7 +170,7 @@ impl Presences {
         })?;
 
         let peer = flow.peer();
-        //= spec 4.1: 200 OK + Expires + SIP-ETag; no Contact, no Record-Route, no body
+        //= RFC 3903 6-6: the 200 MUST contain an Expires header field and a SIP-ETag
         let accepted = respond::begin(cx, message, 200, peer)
             .line(Name::Expires, change.expires_s().to_string().as_bytes())
             .line(Name::SipETag, &change.tag())
@@ -239,7 +239,7 @@ impl Presences {
             user.failures = 0;
             user.hold = Hold::Nothing;
         }
-        //= spec 4.3: at most one attempt per push_min_interval per user
+        // At most one attempt per `push_min_interval`: every PUBLISH is a trigger, and a client that refreshes wildly is no reason to ring.
         if let Some(last) = user.last_attempt {
             let next = last + cx.policy.push_min_interval;
             if next > now.tick {
@@ -398,7 +398,7 @@ impl Presence {
     }
 
     /// True when a client of this user is known to be there: any presence that says open; without any presence, any
-    /// settings that live (spec 3, 5.3).
+    /// settings that live.
     fn is_online(&self, now: Wall) -> bool {
         let mut live = self.publications.iter().filter(|publication| publication.expires > now).peekable();
         let mut any_presence = false;
@@ -413,7 +413,7 @@ impl Presence {
         any_settings && !any_presence
     }
 
-    //= spec 4.3: the last modified settings publication decides, then the last known value, then the default
+    //= 12.2.2.2-1: shall check the settings: the last modified publication, then the last known wish, then the default
     fn wants_delivery(&self, policy: &Policy, now: Wall) -> bool {
         match self.publications.effective(SETTINGS, now).map(|publication| publication.value) {
             Some(YES) => return true,
@@ -461,62 +461,5 @@ fn value_of(cx: &Cx, message: &Message, event: u8, body: &[u8], owner: &Address)
         Some(true) => Ok(YES),
         Some(false) => Ok(NO),
         None => Ok(SILENT),
-    }
-}
-
-/// Version of the octets below.
-const VERSION: u8 = 1;
-
-/// `version, flow (text with its length), wish (0 none, 1 yes, 2 no) and its time, publications`.
-fn encode(out: &mut Vec<u8>, flow: Option<Flow>, wish: Option<(bool, Wall)>, publications: &Publications) {
-    out.push(VERSION);
-    let text = match flow {
-        Some(Flow::Datagram { socket, peer }) => format!("udp {} {peer}", socket.0),
-        Some(Flow::Stream { core, conn, peer }) => format!("tcp {} {} {peer}", core.0, conn.0),
-        None => String::new(),
-    };
-    out.push(text.len() as u8);
-    out.extend_from_slice(text.as_bytes());
-    let (mark, when) = match wish {
-        None => (0, Wall(0)),
-        Some((true, when)) => (1, when),
-        Some((false, when)) => (2, when),
-    };
-    out.push(mark);
-    out.extend_from_slice(&when.0.to_le_bytes());
-    publications.encode(out);
-}
-
-type Kept = (Option<Flow>, Option<(bool, Wall)>, Publications);
-
-fn decode(octets: &[u8]) -> Option<Kept> {
-    let (&version, rest) = octets.split_first()?;
-    if version != VERSION {
-        return None;
-    }
-    let (&len, rest) = rest.split_first()?;
-    let (text, rest) = rest.split_at_checked(usize::from(len))?;
-    let flow = decode_flow(std::str::from_utf8(text).ok()?);
-    let (&mark, rest) = rest.split_first()?;
-    let (when, rest) = rest.split_first_chunk::<8>()?;
-    let when = Wall(u64::from_le_bytes(*when));
-    let wish = match mark {
-        1 => Some((true, when)),
-        2 => Some((false, when)),
-        _ => None,
-    };
-    Some((flow, wish, Publications::decode(rest).ok()?))
-}
-
-/// Only a datagram's flow outlives the daemon.
-fn decode_flow(text: &str) -> Option<Flow> {
-    let mut words = text.split(' ');
-    match words.next()? {
-        "udp" => {
-            let socket = SocketId(words.next()?.parse().ok()?);
-            let peer: SocketAddr = words.next()?.parse().ok()?;
-            Some(Flow::Datagram { socket, peer })
-        }
-        _ => None,
     }
 }

@@ -1,11 +1,11 @@
-//! The push: every message that waits for a user, over one MSRP session (12.2.2.2, 12.2.2.5; spec 6.3).
+//! The push: every message that waits for a user, over one MSRP session (12.2.2.2, 12.2.2.5).
 //!
-//! This file holds the life of a push: how it begins, what it waits for, how it ends. Its SIP side is in
-//! [`super::signal`], its MSRP side in [`super::deliver`].
+//! This file holds the life of a push: how it begins, what it waits for, and when it is over. Its SIP side is in
+//! [`super::signal`], its MSRP side in [`super::deliver`], its end in `goodbye`.
 
-use super::cx::{Ask, Cx, Timer};
+use super::cx::{Cx, Timer};
 use super::identity::Address;
-use super::invite::{self, Call};
+use super::invite::Call;
 use super::policy::Media;
 use super::refusals::Refusal;
 use super::users::Users;
@@ -28,7 +28,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// After a CANCEL the INVITE must have ended by then (64*T1, spec 6.3), and a BYE likewise.
+/// How long answers under way are waited for when the daemon stops: a slow round trip, and a tenth of the default `stop_timeout`.
+pub(super) const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
+/// After a CANCEL the INVITE must have ended by then (64*T1, RFC 3261 9.1), and a BYE likewise.
 pub(super) const GOODBYE: Duration = Duration::from_secs(32);
 
 /// Where a push stands. Its messages leave the queue only by tombstones; whatever happens here, they are safe.
@@ -80,7 +83,7 @@ pub struct Ended {
     pub owner: Address,
     /// How.
     pub end: End,
-    /// The client lost or delayed answers: its next session goes one at a time (spec 21.4).
+    /// The client lost or delayed answers: its next session goes one at a time.
     pub cautious: bool,
     /// Messages it did not take: they wait for the next trigger, and are no reason for a push of their own.
     pub skipped: SpreadSet<Place>,
@@ -88,10 +91,10 @@ pub struct Ended {
 
 /// What a push that is over leaves to its user's list.
 pub(super) struct Left {
-    user: UserId,
+    pub(super) user: UserId,
     /// Answered 200, tombstone not yet appended.
-    delivered: Vec<Place>,
-    refused: Vec<(Place, Refusal)>,
+    pub(super) delivered: Vec<Place>,
+    pub(super) refused: Vec<(Place, Refusal)>,
 }
 
 /// Which transaction of a push a response belongs to.
@@ -143,7 +146,9 @@ pub(super) struct Push {
     pub(super) retiring: SpreadSet<Place>,
     pub(super) end: Option<End>,
     pub(super) cautious: bool,
-    armed: Option<(TimerKey, Tick)>,
+    pub(super) armed: Option<(TimerKey, Tick)>,
+    /// SIGTERM: nothing more is begun, answers under way are waited for.
+    pub(super) leaving: bool,
     pub(super) touched: bool,
 }
 
@@ -158,11 +163,15 @@ pub(super) struct Link {
     pub(super) turn: usize,
 }
 
-/// What is still owed to a call that is over: the ACK for a 2xx that comes again.
+/// What is still owed to a call that is over: the ACK for a 2xx that comes again, or, where the INVITE was given up before
+/// its answer, ACK and BYE for the first.
 pub(super) struct Late {
     pub(super) to_tag: Vec<u8>,
+    /// Empty until there is a 2xx.
     pub(super) ack: Bytes,
     pub(super) flow: Flow,
+    /// The INVITE: from it and a 2xx comes the dialog to be ended.
+    pub(super) request: Bytes,
 }
 
 /// All pushes of the users at home on this core.
@@ -276,6 +285,7 @@ impl Pushes {
                 end: None,
                 cautious,
                 armed: None,
+                leaving: false,
                 touched: false,
             }
         });
@@ -315,7 +325,7 @@ impl Pushes {
         }
     }
 
-    /// A user has new messages: a push under way takes them along (spec 7.7).
+    /// A user has new messages: a push under way takes them along.
     pub fn arrived(&mut self, users: &Users, user: UserId) -> bool {
         let Some(&key) = self.by_user.get(&user) else { return false };
         if let Some(push) = self.live.get_mut(key) {
@@ -357,140 +367,6 @@ impl Pushes {
         }
     }
 
-    /// Everything sent was answered, its tombstones are durable and nothing new has come: BYE.
-    ///
-    //= 12.2.2.5: after sending all the deferred messages, the IM Server shall send a SIP BYE
-    fn end_if_done(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
-        let Some(push) = self.live.get_mut(key) else { return };
-        if push.stage != Stage::Sending {
-            return;
-        }
-        // Behind a relay a message is delivered when it was reported, and a REPORT may never come: not waited for without end.
-        let unreported = push.session.as_ref().is_some_and(|session| session.is_idle() && session.unreported() > 0);
-        if unreported != (push.until != Tick::NEVER) {
-            push.until = if unreported { cx.now.tick + cx.policy.report_wait } else { Tick::NEVER };
-        }
-        let quiet = !push.loading
-            && push.in_flight.is_empty()
-            && push.delivered.is_empty()
-            && push.retiring.is_empty()
-            && push.session.as_ref().is_none_or(Session::is_idle);
-        if !quiet || push.next(users).is_some() {
-            return;
-        }
-        // One more look into the inbox: a message that another core committed in this instant still goes along.
-        let user = push.user;
-        if users.take_in(cx, user) {
-            self.arrived(users, user);
-            return;
-        }
-        self.hang_up(cx, key, End::Completed);
-    }
-
-    /// Ends the session with a BYE, or the attempt with a CANCEL, whichever there is.
-    pub(super) fn hang_up(&mut self, cx: &mut Cx, key: Key, end: End) {
-        let Some(push) = self.live.get_mut(key) else { return };
-        push.end = push.end.or(Some(end));
-        match push.stage {
-            Stage::Ending | Stage::Cancelling => return,
-            Stage::Inviting => {
-                push.stage = Stage::Cancelling;
-                push.until = cx.now.tick + GOODBYE;
-                if let Some(txn) = push.invite {
-                    cx.sip.cancel(cx.now.tick, txn, &mut cx.dice);
-                }
-                self.touch(key);
-                return;
-            }
-            Stage::Waiting | Stage::Connecting | Stage::Sending => {}
-        }
-        if let Some(session) = &mut push.session {
-            session.abort();
-        }
-        if let Some(conn) = push.conn {
-            cx.asks.push_back(Ask::Pump(conn));
-        }
-        self.bye(cx, key);
-    }
-
-    /// The user published over `flow`. An INVITE that still rings elsewhere is cancelled, so that the next goes where the user
-    /// is; it begins when this one is over, for there are never two.
-    pub fn moved(&mut self, cx: &mut Cx, user: UserId, flow: Flow) {
-        let Some(&key) = self.by_user.get(&user) else { return };
-        let Some(push) = self.live.get(key) else { return };
-        if push.stage == Stage::Inviting && push.call.flow != flow && !cx.has_proxy() {
-            self.hang_up(cx, key, End::Moved);
-        }
-    }
-
-    /// Sends the BYE of an established dialog.
-    pub(super) fn bye(&mut self, cx: &mut Cx, key: Key) {
-        let Some(push) = self.live.get_mut(key) else { return };
-        push.stage = Stage::Ending;
-        push.until = cx.now.tick + GOODBYE;
-        let flow = push.call.flow;
-        let Some(dialog) = push.dialog.as_mut() else {
-            self.finish(cx, key, End::GiveUp);
-            return;
-        };
-        let octets = invite::within(cx, dialog, Method::Bye, &flow).finish();
-        match cx.sip.request(cx.now.tick, Method::Bye, octets, flow) {
-            Ok(txn) => {
-                self.by_txn.insert(txn, (key, Role::Bye));
-                self.touch(key);
-            }
-            Err(_) => self.finish(cx, key, End::Transient(None)),
-        }
-    }
-
-    /// The push is over; what was not confirmed simply waits on (spec 6.3 CLOSED).
-    pub(super) fn finish(&mut self, cx: &mut Cx, key: Key, end: End) {
-        let Some(mut push) = self.live.remove(key) else { return };
-        let end = push.end.unwrap_or(end);
-        if end == End::Completed {
-            cx.counts.pushes_completed += 1;
-        } else {
-            cx.counts.pushes_failed += 1;
-        }
-        if let Some((timer, _)) = push.armed.take() {
-            cx.timers.cancel(timer);
-        }
-        self.by_user.remove(&push.user);
-        self.by_session.remove(&push.session_id);
-        if let Some(session) = &push.session {
-            push.cautious |= session.was_cautious();
-            self.by_tid.remove(&session.tid_prefix());
-        }
-        if let Some(txn) = push.invite {
-            self.by_txn.remove(&txn);
-            if let (Some(ack), Some(dialog)) = (push.ack.take(), &push.dialog) {
-                let late = Late { to_tag: dialog.remote_tag().to_vec(), ack, flow: push.call.flow };
-                self.late.insert(txn, late);
-                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
-            }
-        }
-        self.left.push(Left {
-            user: push.user,
-            delivered: std::mem::take(&mut push.delivered),
-            refused: std::mem::take(&mut push.refused),
-        });
-        if let Some(conn) = push.conn
-            && let Some(link) = self.links.get_mut(&conn)
-        {
-            link.sessions.retain(|&other| other != key);
-            if link.sessions.is_empty() {
-                cx.asks.push_back(Ask::Hangup(conn));
-            }
-        }
-        tracing::debug!(owner = ?push.call.owner, ?end, "push ended");
-        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped });
-    }
-
-    /// The pushes that ended since the last call.
-    pub fn take_ended(&mut self) -> Vec<Ended> {
-        std::mem::take(&mut self.ended)
-    }
-
     /// Sets the push's one timer to the earliest of what it waits for. A timer that fires early does no harm.
     fn arm(&mut self, cx: &mut Cx, key: Key) {
         let Some(push) = self.live.get_mut(key) else { return };
@@ -518,25 +394,17 @@ impl Pushes {
         push.armed = None;
         if push.until <= now {
             match push.stage {
-                // Nobody answered within `Expires`: CANCEL (spec 6).
+                // Nobody answered within `Expires`: CANCEL.
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
-                //= 2.4: behind a relay, without the REPORT 000 200 delivery is not confirmed: the message waits on
+                // Behind a relay, without the REPORT 000 200, delivery is not confirmed: the message waits on.
                 Stage::Sending => self.hang_up(cx, key, End::Transient(None)),
             }
         }
         self.session_turn(cx, key);
         self.session_timer(cx, key);
         self.touch(key);
-    }
-
-    /// Says good-bye to everybody (SIGTERM).
-    pub fn stop(&mut self, cx: &mut Cx) {
-        let keys: Vec<Key> = self.live.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.hang_up(cx, key, End::Transient(None));
-        }
     }
 }
 

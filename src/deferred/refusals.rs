@@ -1,4 +1,4 @@
-//! Messages that clients could not read, and those that are left alone for it (spec 7.6).
+//! Messages that clients could not read, and those that are left alone for it (RFC 4975 10.2).
 //!
 //! Memory only, like everything about attempts: after a restart whatever was not confirmed simply waits again. Knows
 //! places; the message itself stays in its user's list and in the store, retrievable and deletable as before.
@@ -31,7 +31,7 @@ pub struct Refusals {
 
 impl Refusals {
     /// Counts a refusal. True when the message is left alone from now on.
-    //= 7.6: 400, 423: count attempt; after 3 attempts poison flag (skip in push, still retrievable)
+    //= RFC 4975 10.2: 400: the request was unintelligible; the same octets will not do better for ever, so three times and no more
     pub fn count(&mut self, place: Place, refusal: Refusal) -> bool {
         if self.attempts.len() >= REFUSALS_MAX && !self.attempts.contains_key(&place) {
             return false;

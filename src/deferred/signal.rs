@@ -1,4 +1,4 @@
-//! The SIP side of a push: what the answers to its INVITE mean, and what the client asks within the dialog (spec 6, 7.7).
+//! The SIP side of a push: what the answers to its INVITE mean, and what the client asks within the dialog.
 
 use super::cx::{Cx, Reply};
 use super::invite;
@@ -119,7 +119,7 @@ impl Pushes {
     /// A 2xx: the first one makes the dialog; the same again gets the same ACK; one of another fork gets ACK and BYE.
     fn invite_answered(&mut self, cx: &mut Cx, key: Key, message: &Message) {
         let Some(push) = self.live.get_mut(key) else { return };
-        let flow = push.call.flow;
+        let flow = push.call.way(cx);
         if let Some(dialog) = &push.dialog {
             if message.to_tag() == Some(dialog.remote_tag()) {
                 if let Some(ack) = push.ack.clone() {
@@ -160,19 +160,23 @@ impl Pushes {
         }
     }
 
-    /// A 2xx for a call that is over: still acknowledged for 64*T1 (RFC 6026 Timer M).
+    /// A 2xx for a call that is over: still acknowledged for 64*T1 (RFC 6026 Timer M), and one that nobody waits for any
+    /// more is ended.
     fn late_response(&mut self, cx: &mut Cx, txn: ClientKey, message: &Message) {
-        if let Some(late) = self.late.get(&txn)
-            && (200..300).contains(&message.status())
-            && message.to_tag() == Some(&late.to_tag)
-        {
+        let Some(late) = self.late.get_mut(&txn).filter(|_| (200..300).contains(&message.status())) else { return };
+        if !late.ack.is_empty() && message.to_tag() == Some(&late.to_tag) {
             cx.sip.transmit(late.flow, late.ack.clone());
+        } else if let Some(ack) = decline_fork(cx, late.request.clone(), message, &late.flow)
+            && late.ack.is_empty()
+        {
+            late.to_tag = message.to_tag().unwrap_or_default().to_vec();
+            late.ack = ack;
         }
     }
 
     /// A request within the dialog of a push.
     ///
-    //= spec 16: in-dialog requests are matched by their dialog; no identity check applies to them
+    //= RFC 3261 12.2.2: a request within a dialog is matched by its dialog; who may speak in it was settled when it began
     pub fn within(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
         let known = self.live.get_mut(key).and_then(|push| {
             let dialog = push.dialog.as_mut()?;
@@ -210,7 +214,7 @@ impl Pushes {
         }
     }
 
-    /// Re-INVITE and UPDATE: refresh, hold and resume (spec 7.7).
+    /// Re-INVITE and UPDATE: refresh, hold and resume (RFC 3261 14.2).
     fn offered_again(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
         let peer = flow.peer();
         let Some(push) = self.live.get_mut(key) else { return };
@@ -278,7 +282,7 @@ impl Pushes {
             Some(Due::Bye) => self.hang_up(cx, key, End::Transient(None)),
             Some(Due::Refresh) => {
                 let (method, wish) = (timer.refresh_method(), timer.refresh());
-                let flow = push.call.flow;
+                let flow = push.call.way(cx);
                 let contact = push.call.contact_value();
                 let Some(dialog) = push.dialog.as_mut() else { return };
                 let request = invite::within(cx, dialog, method, &flow).line(Name::Contact, &contact);
@@ -298,14 +302,16 @@ impl Pushes {
         let status = message.status();
         let Some(push) = self.live.get_mut(key) else { return };
         let flow = push.call.flow;
-        if message.cseq().1 == Method::Invite && (200..300).contains(&status) {
-            if let Some(dialog) = &push.dialog {
-                let ack = invite::ack(cx, dialog, message.cseq().0, &flow);
-                let late = Late { to_tag: dialog.remote_tag().to_vec(), ack: ack.clone(), flow };
-                cx.sip.transmit(flow, ack);
-                self.late.insert(txn, late);
-                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
-            }
+        if message.cseq().1 == Method::Invite
+            && (200..300).contains(&status)
+            && let Some(dialog) = &push.dialog
+        {
+            let ack = invite::ack(cx, dialog, message.cseq().0, &flow);
+            let to_tag = dialog.remote_tag().to_vec();
+            let late = Late { to_tag, ack: ack.clone(), flow, request: Bytes::new() };
+            cx.sip.transmit(flow, ack);
+            self.late.insert(txn, late);
+            self.late_order.push_back((cx.now.tick + GOODBYE, txn));
         }
         self.by_txn.remove(&txn);
         match status {
@@ -314,7 +320,7 @@ impl Pushes {
                     *timer = SessionTimer::uac(cx.now.tick, &timer.refresh(), message);
                 }
             }
-            //= spec 7.7: session refresh failure 408/481: BYE
+            //= RFC 3261 12.2.1.2: a 481 or a 408 within a dialog: the UAC SHOULD terminate the dialog
             408 | 481 => self.hang_up(cx, key, End::Transient(None)),
             // Anything else leaves the session as it is until it expires (RFC 4028 10).
             _ => {
@@ -332,15 +338,17 @@ fn dialog_of(request: Bytes, response: &Message) -> Option<Dialog> {
     Dialog::uac(&request, response).ok()
 }
 
-fn decline_fork(cx: &mut Cx, request: Bytes, response: &Message, flow: &Flow) {
-    let Some(mut dialog) = dialog_of(request, response) else { return };
+/// ACK and BYE for a 2xx whose dialog nobody wants; the ACK, for its repetitions.
+fn decline_fork(cx: &mut Cx, request: Bytes, response: &Message, flow: &Flow) -> Option<Bytes> {
+    let mut dialog = dialog_of(request, response)?;
     let ack = invite::ack(cx, &dialog, response.cseq().0, flow);
-    cx.sip.transmit(*flow, ack);
+    cx.sip.transmit(*flow, ack.clone());
     let bye = invite::within(cx, &mut dialog, Method::Bye, flow).finish();
     // Its answer interests nobody; the transaction repeats it as long as is due.
     if cx.sip.request(cx.now.tick, Method::Bye, bye, *flow).is_err() {
         cx.counts.overloads += 1;
     }
+    Some(ack)
 }
 
 /// Where a 3xx sends us: its first Contact.

@@ -1,7 +1,7 @@
 //! What waits for each user whose home this core is.
 //!
 //! Other cores leave locators in a user's inbox; only the home takes them out, sorts them into the user's private list and
-//! decides (design 6): so two arrivals never race, and none is missed.
+//! decides: so two arrivals never race, and none is missed.
 
 use super::cx::{Commit, Cx, Timer};
 use super::policy::Expired;
@@ -100,7 +100,7 @@ impl Users {
         let mut twins = Vec::new();
         let mut new = false;
         for Arrival { locator, fingerprint } in drained.drain(..) {
-            // A twin was answered 202 by a core that could not know of the first: it is dropped here (design 6).
+            // A twin was answered 202 by a core that could not know of the first: it is dropped here.
             if !self.seen.insert(fingerprint, cx.now.tick) {
                 cx.counts.duplicates += 1;
                 twins.push(locator);
@@ -174,7 +174,7 @@ impl Users {
     /// Delivered, deleted or expired: one tombstone record for all of `places`. From now on nobody is sent them again; they
     /// leave the list when the record is durable.
     ///
-    //= design 1.2: a message leaves the store only after the client acknowledged it
+    // A message leaves the store only here, after the client acknowledged it: promise 2 of `manual::faults`.
     pub fn write_off(&mut self, cx: &mut Cx, user: UserId, places: Vec<Place>) {
         if places.is_empty() {
             return;

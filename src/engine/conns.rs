@@ -23,9 +23,9 @@ use std::time::Duration;
 const READ_FIRST: usize = 2 * 1024;
 /// Largest single read. 256 KiB are 200 MESSAGEs of a busy SIP core, or 2,000 MSRP responses.
 const READ_MOST: usize = 256 * 1024;
-/// A message begun must be whole by then, an MSRP connection bound, an unused one closed (spec 15).
+/// A message begun must be whole by then, an MSRP connection bound, an unused one closed (RFC 4975 5.4).
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After its last session an MSRP connection may be used again for this long (spec 7.7).
+/// After its last session an MSRP connection may be used again for this long.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What cuts a connection's octets.
@@ -165,7 +165,7 @@ impl Conns {
             return;
         }
         let mut gather = conn.spare.pop().unwrap_or_default();
-        // Answers we owe go first (spec 7.8).
+        // Answers we owe go first.
         std::mem::swap(&mut gather, &mut conn.owed);
         if conn.is_msrp() && !conn.finishing && gather.len() < self.limits.send_octets {
             pushes.fill(now, id, &mut gather, self.limits.send_octets);

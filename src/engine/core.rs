@@ -9,17 +9,18 @@
 //! Contract: `handle` any number of inputs, then `turn` once, then `effect` until `None`; come back at `deadline`, with the
 //! next input, or when `has_mail`. The same inputs at the same times give the same effects.
 
+use super::addresses::addresses;
 use super::conns::{Conn, Conns, Cutter, Written};
 use super::effect::Effect;
 use super::input::{Input, Service};
 use super::letters::Letter;
 use super::meter::Publisher;
-use super::setup::{Birth, Setup, Transport};
+use super::setup::{Birth, Setup};
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
-use crate::base::net::{ConnId, CoreId, Flow, SocketId};
+use crate::base::net::{ConnId, CoreId, Flow};
 use crate::base::timers::Timers;
-use crate::deferred::cx::{Addresses, Ask, Commit, Counts, Cx, Dial, Reply, Timer};
+use crate::deferred::cx::{Ask, Counts, Cx, Dial, Reply, Timer};
 use crate::deferred::deposit::Deposits;
 use crate::deferred::identity::Address;
 use crate::deferred::policy::Media;
@@ -27,19 +28,11 @@ use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
 use crate::deferred::respond;
 use crate::deferred::users::Users;
-use crate::proto::msrp::session;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
 use crate::proto::sip::timing::Timing;
-use crate::store::disk::DiskDone;
 use crate::store::loader::Loader;
-use crate::store::log::{self, LogEvent};
 use crate::store::record::StateKind;
-use crate::wire::msrp::cut::Piece;
-use crate::wire::sip::cut::Found;
-use crate::wire::sip::message::Message;
-use crate::wire::sip::names::{Method, Name};
-use crate::wire::sip::write::Response;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -60,8 +53,8 @@ pub struct Core {
     pub(super) trusted: Vec<IpNet>,
     pub(super) cores: u16,
     pub(super) meter: Option<Publisher>,
-    setup: Setup,
-    conns: Conns,
+    pub(super) setup: Setup,
+    pub(super) conns: Conns,
     sweeping: bool,
     stopped: bool,
 }
@@ -310,122 +303,8 @@ impl Core {
         }
     }
 
-    fn consume_sip(&mut self, id: ConnId) -> bool {
-        loop {
-            let Some(Conn { cutter: Cutter::Sip(cut), buffer, owed, peer, .. }) = self.conns.table.get_mut(&id) else {
-                return true;
-            };
-            let peer = *peer;
-            match cut.next(buffer) {
-                Ok(Found::More) => return true,
-                Ok(Found::KeepAlive { len, ping }) => {
-                    buffer.advance(len);
-                    if ping {
-                        //= RFC 5626 4.4.1: a double CRLF is answered by a single one
-                        owed.put(b"\r\n");
-                    }
-                }
-                Ok(Found::Message { len, .. }) => {
-                    let octets = buffer.split_to(len).freeze();
-                    let flow = Flow::Stream { core: self.cx.core, conn: id, peer };
-                    self.parse(octets, flow, false);
-                }
-                Err(fault) => {
-                    //= spec 16: a stream that cannot be re-synchronised is closed
-                    self.cx.counts.sip_faults += 1;
-                    tracing::debug!(%peer, ?fault, "not SIP: the connection is closed");
-                    return false;
-                }
-            }
-        }
-    }
-
-    fn consume_msrp(&mut self, id: ConnId) -> bool {
-        let Some(conn) = self.conns.table.get_mut(&id) else { return true };
-        let buffer = std::mem::take(&mut conn.buffer);
-        let mut at = 0;
-        let keep = loop {
-            let Some(Conn { cutter: Cutter::Msrp(cut), owed, taker, .. }) = self.conns.table.get_mut(&id) else {
-                break true;
-            };
-            let rest = buffer.get(at..).unwrap_or_default();
-            match cut.next(rest) {
-                Ok(Piece::More) => break true,
-                Ok(Piece::Response { head, len }) => {
-                    self.pushes.answered(&mut self.cx, id, head.tid.of(rest), head.status);
-                    at += len;
-                }
-                Ok(Piece::Request { head, len }) => {
-                    *taker = self.pushes.request(&mut self.cx, id, &head, rest, owed);
-                    at += len;
-                }
-                Ok(Piece::Data { len }) => {
-                    if let Some(key) = *taker {
-                        self.pushes.request_data(key, rest.get(..len).unwrap_or_default());
-                    }
-                    at += len;
-                }
-                Ok(Piece::End { flag, len }) => {
-                    if let Some(key) = taker.take() {
-                        self.pushes.request_end(&mut self.cx, key, flag);
-                    }
-                    at += len;
-                }
-                Err(fault) => {
-                    self.cx.counts.msrp_faults += 1;
-                    tracing::debug!(?fault, "malformed MSRP");
-                    *taker = None;
-                    session::respond_fault(owed, &fault, rest);
-                    if fault.is_lost() {
-                        break false;
-                    }
-                    at += fault.len;
-                }
-            }
-        };
-        if let Some(conn) = self.conns.table.get_mut(&id) {
-            conn.buffer = buffer;
-            conn.buffer.advance(at);
-        }
-        keep
-    }
-
-    fn datagram(&mut self, socket: SocketId, peer: SocketAddr, octets: Bytes) {
-        //= RFC 5626 4.4: keep-alives are not SIP messages
-        if octets.iter().all(|&octet| octet == b'\r' || octet == b'\n') || octets.iter().all(|&octet| octet == 0) {
-            return;
-        }
-        self.parse(octets, Flow::Datagram { socket, peer }, true);
-    }
-
-    fn parse(&mut self, octets: Bytes, flow: Flow, datagram: bool) {
-        let limits = &self.setup.limits;
-        let parsed = if datagram { Message::parse_datagram(octets, limits) } else { Message::parse(octets, limits) };
-        match parsed {
-            Ok(message) => self.sip_message(message, flow),
-            Err(malformed) => {
-                self.cx.counts.sip_faults += 1;
-                tracing::debug!(peer = %flow.peer(), fault = ?malformed.fault, "malformed SIP");
-                // Answered without state: a malformed request makes no transaction. An ACK is never answered.
-                if let Some(request) = malformed.partial
-                    && request.is_request()
-                    && request.method() != Method::Ack
-                {
-                    let status = malformed.fault.status();
-                    let tag = self.cx.tag();
-                    let response = Response::to(&request, status, flow.peer())
-                        .to_tag(&tag)
-                        .line(Name::Server, &self.cx.product)
-                        .finish();
-                    self.transmit(flow, response);
-                }
-            }
-        }
-        self.upward();
-    }
-
     /// What the transaction layer has to say.
-    fn upward(&mut self) {
+    pub(super) fn upward(&mut self) {
         while let Some(upward) = self.cx.sip.poll_upward() {
             match upward {
                 Upward::Request { txn, message, flow } => {
@@ -445,14 +324,14 @@ impl Core {
     }
 
     /// Sends a SIP message on a flow that exists.
-    fn transmit(&mut self, flow: Flow, octets: Bytes) {
+    pub(super) fn transmit(&mut self, flow: Flow, octets: Bytes) {
         match flow {
             Flow::Datagram { socket, peer } => {
                 self.effects.push_back(Effect::SendDatagram { socket, to: peer, octets });
             }
             Flow::Stream { core, conn, .. } if core == self.cx.core => match self.conns.write(conn, octets) {
                 Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
-                Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, conn),
+                Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, self.cx.core, conn),
                 Written::Overflow => {
                     self.cx.counts.overloads += 1;
                     self.hang_up(conn, true);
@@ -510,7 +389,7 @@ impl Core {
         if self.cx.proxy == Some(conn) {
             self.cx.proxy = None;
         }
-        self.cx.sip.flow_failed(self.cx.now.tick, conn);
+        self.cx.sip.flow_failed(self.cx.now.tick, self.cx.core, conn);
         self.pushes.disconnected(&mut self.cx, conn);
     }
 
@@ -539,66 +418,6 @@ impl Core {
         }
     }
 
-    fn disk(&mut self, done: DiskDone) {
-        if log::is_loader_ticket(done.ticket()) {
-            if let Some(loaded) = self.cx.loader.done(done) {
-                self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
-            }
-            return;
-        }
-        match self.cx.log.done(done) {
-            Some(LogEvent::Durable { up_to }) => {
-                while self.cx.commits.front().is_some_and(|&(seq, _)| seq <= up_to) {
-                    if let Some((_, commit)) = self.cx.commits.pop_front() {
-                        self.durable(commit);
-                    }
-                }
-            }
-            Some(LogEvent::Failed { after, up_to, fault }) => {
-                tracing::error!(
-                    ?fault,
-                    core = self.cx.core.0,
-                    final_ = self.cx.log.is_poisoned(),
-                    "the log failed: deposits on this core are refused until the disk is sound again"
-                );
-                let start = self.cx.commits.partition_point(|&(seq, _)| seq <= after);
-                let end = self.cx.commits.partition_point(|&(seq, _)| seq <= up_to);
-                let failed: Vec<Commit> = self.cx.commits.drain(start..end).map(|(_, commit)| commit).collect();
-                for commit in failed {
-                    self.failed(commit);
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn durable(&mut self, commit: Commit) {
-        match commit {
-            Commit::Deposit(done) => self.deposits.durable(&mut self.cx, *done),
-            Commit::Publish(done) => {
-                self.presences.durable(&mut self.cx, &self.users, &mut self.pushes, *done);
-            }
-            Commit::Retire { user, places } => {
-                self.users.retire(&mut self.cx, user, &places);
-                self.pushes.retired(user, &places);
-            }
-            Commit::Note => {}
-        }
-    }
-
-    fn failed(&mut self, commit: Commit) {
-        match commit {
-            Commit::Deposit(lost) => self.deposits.failed(&mut self.cx, *lost),
-            Commit::Publish(lost) => self.presences.failed(&mut self.cx, *lost),
-            // Delivered, and the tombstone is lost: it is not sent again while we live, and once more after a restart.
-            Commit::Retire { user, places } => {
-                self.users.retire(&mut self.cx, user, &places);
-                self.pushes.retired(user, &places);
-            }
-            Commit::Note => {}
-        }
-    }
-
     fn letter(&mut self, letter: Letter) {
         match letter {
             Letter::Request { reply, message, flow } => self.serve(reply, message, flow),
@@ -621,39 +440,6 @@ impl Core {
             let refusal = respond::Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
             self.refuse(reply, &message, &flow, &refusal);
         }
-    }
-}
-
-/// How peers reach us: what we listen on, or what the operator says instead.
-fn addresses(setup: &Setup) -> Addresses {
-    let text = |addr: SocketAddr| match &setup.sip.advertise {
-        Some(advertise) if advertise.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
-            advertise.clone()
-        }
-        Some(advertise) => format!("{advertise}:{}", addr.port()),
-        None => addr.to_string(),
-    };
-    let of = |transport: Transport| {
-        let listen = setup.sip.listen.iter().filter(move |entry| entry.transport == transport);
-        listen.map(|entry| (entry.addr, text(entry.addr))).collect::<Vec<_>>()
-    };
-    let udp = of(Transport::Udp);
-    let proxy = setup.sip.outbound_proxy;
-    let proxy_udp = proxy.filter(|proxy| proxy.transport == Transport::Udp).and_then(|proxy| {
-        let socket = udp.iter().position(|(addr, _)| addr.is_ipv4() == proxy.addr.is_ipv4())?;
-        Some((SocketId(socket as u16), proxy.addr))
-    });
-    let msrp = setup
-        .msrp
-        .listen
-        .iter()
-        .map(|&addr| (addr, setup.msrp.advertise.clone().unwrap_or_else(|| addr.ip().to_string())));
-    Addresses {
-        tcp: of(Transport::Tcp),
-        msrp: msrp.collect(),
-        proxy_udp,
-        proxy_tcp: proxy.filter(|proxy| proxy.transport == Transport::Tcp).map(|proxy| proxy.addr),
-        udp,
     }
 }
 

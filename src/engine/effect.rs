@@ -9,6 +9,10 @@ use std::net::SocketAddr;
 
 /// One thing to do.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation per letter; effects are drained every turn"
+)]
 pub enum Effect {
     /// Read into the spare capacity of `buffer`, behind what it holds. At most one is under way per connection; no
     /// `Receive`, no reading: that is the back-pressure. Answered by `Received`.
@@ -40,7 +44,7 @@ pub enum Effect {
         conn: ConnId,
         /// Where to.
         to: SocketAddr,
-        /// Our end, where the peer checks it (spec 21.2). When it cannot be had, any will do.
+        /// Our end, where the peer checks it (`manual::peers`). When it cannot be had, any will do.
         bind: Option<SocketAddr>,
     },
     /// Shut a connection down in both directions, whatever is under way on it. Answered by `Closed` after every operation

@@ -1,4 +1,4 @@
-//! What cores write to each other (design 6). Message bodies never change core here: only SIP messages do, which are small,
+//! What cores write to each other. Message bodies never change core here: only SIP messages do, which are small,
 //! and a `Bytes` moves by reference.
 
 use crate::base::net::{ConnId, Flow};
@@ -46,6 +46,11 @@ pub enum Letter {
 }
 
 impl Letter {
+    /// True for what anybody outside can make us write any number of, and repeats when it is lost.
+    pub fn is_unasked(&self) -> bool {
+        matches!(self, Letter::Stray { .. })
+    }
+
     /// True for a letter that begins something and may be refused when the box is full.
     pub fn is_request(&self) -> bool {
         matches!(self, Letter::Request { .. })

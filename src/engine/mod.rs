@@ -7,5 +7,8 @@ pub mod letters;
 pub mod meter;
 pub mod setup;
 
+mod addresses;
+mod commits;
 mod conns;
+mod intake;
 mod route;

@@ -1,4 +1,4 @@
-//! Which use case a SIP request belongs to, and on which core (design 6, Cores and SIP).
+//! Which use case a SIP request belongs to, and on which core (`manual::path`).
 //!
 //! The receiving core decides deposits. Publications belong to the user's home, requests within a dialog to the core whose
 //! number our Contact carries: those go there as letters, and the answer comes back as one.
@@ -72,7 +72,7 @@ impl Core {
             }
             //= RFC 3903 6-1: the Request-URI is not one for which this is the compositor: 404
             (Method::Publish, _) => self.refuse(reply, &message, &flow, &Refusal::of(404)),
-            // Interactive sessions are not deferred (spec 3.2); large messages and retrieval come with their clauses.
+            // Interactive sessions are not deferred (they are answered 480); large messages and retrieval come with their clauses.
             (Method::Invite, _) => {
                 if !accepts_sdp(&message) {
                     return self.refuse(reply, &message, &flow, &Refusal::of(406));
@@ -99,7 +99,7 @@ impl Core {
     fn deposit(&mut self, reply: Reply, message: &Message, flow: &Flow, owner: &Address) {
         match identity::originator(message, flow.peer().ip(), &self.trusted) {
             Some(sender) => self.deposits.receive(&mut self.cx, reply, message, flow, owner, &sender),
-            //= spec 1.4: no P-Asserted-Identity from a trusted peer: 403
+            //= RFC 3325 5: without an identity that a trusted peer asserts, a user is unknown: 403
             None => {
                 let warning = respond::warning(&self.cx, "no asserted identity from a trusted peer");
                 self.refuse(reply, message, flow, &Refusal::of(403).with(Name::Warning, warning));
@@ -129,7 +129,7 @@ impl Core {
         self.effects.push_back(Effect::Letter { to, letter: Letter::Request { reply, message, flow } });
     }
 
-    /// What we can do (spec 16, OPTIONS).
+    /// What we can do (RFC 3261 11.2).
     fn options(&mut self, reply: Reply, message: &Message, flow: &Flow) {
         let unknown = respond::unsupported(message, &[respond::SUPPORTED]);
         if !unknown.is_empty() {

@@ -2,7 +2,9 @@
 //!
 //! - [`path`]: the way of one message through the files; read it first
 //! - [`lexicon`]: one word, one thing
+//! - [`format`](mod@format): the log, octet by octet
 //! - [`faults`]: what may go wrong, and what is then promised
+//! - [`peers`]: what clients really do, and what we do about it
 //! - [`decisions`]: what was decided, and why
 
 #[doc = include_str!("path.md")]
@@ -11,8 +13,14 @@ pub mod path {}
 #[doc = include_str!("lexicon.md")]
 pub mod lexicon {}
 
+#[doc = include_str!("format.md")]
+pub mod format {}
+
 #[doc = include_str!("faults.md")]
 pub mod faults {}
+
+#[doc = include_str!("peers.md")]
+pub mod peers {}
 
 #[doc = include_str!("decisions.md")]
 pub mod decisions {}

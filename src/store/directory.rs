@@ -19,10 +19,12 @@
 
 #![allow(unsafe_code)]
 
+mod table;
+
 use super::record::Locator;
 use crate::base::inbox::{Inbox, Link, Nodes, Parcel, ReadyList, Shelves};
 use crate::base::net::CoreId;
-use crossbeam::epoch::{self, Atomic, Guard, Owned, Shared};
+use crossbeam::epoch::{self, Atomic, Guard, Shared};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 use siphasher::sip::SipHasher13;
@@ -30,6 +32,7 @@ use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use table::{Bucket, Found, SLOTS, octets_of, slot_word};
 
 /// A user of the directory; valid while a message of theirs is reserved or they are pinned.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -102,20 +105,15 @@ struct Entry {
     address: Atomic<[MaybeUninit<u8>]>,
 }
 
-const SLOTS: usize = 7;
-
-/// One cache line. A slot is 0, or the upper half of the hash << 32 | entry + 1.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Bucket {
-    slots: [AtomicU64; SLOTS],
-    /// How many buckets further on a user of this one may be found. Only grows.
-    reach: AtomicU64,
+impl Entry {
+    /// Keeps an open user open for a moment. Waits, for less than that, in the case that all 511 pins are taken.
+    fn pin(&self) {
+        let pin = |word: u64| (word >> 54 & PINS_MAX < PINS_MAX).then_some(word + PIN);
+        while self.word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, pin).is_err() {
+            std::hint::spin_loop();
+        }
+    }
 }
-
-/// Buckets a user may spill over. At most half of all slots are taken, and the hash is keyed: a few in a row are never full
-/// by chance, and nobody outside can choose what collides.
-const REACH_MAX: u64 = 64;
 
 /// The shared directory.
 #[derive(Debug)]
@@ -206,7 +204,7 @@ impl Directory {
         self.len() == 0
     }
 
-    /// The user of this address. The answer holds until somebody closes the user; only home closes.
+    /// The user of this address. The answer holds until somebody closes the user.
     pub fn find(&self, address: &[u8]) -> Option<UserId> {
         let guard = epoch::pin();
         let found = self.look_up(self.hash(address), address, &guard)?;
@@ -269,6 +267,13 @@ impl Directory {
         }
     }
 
+    /// Gives back the reservation of one message that was never published. Only its core knows of it, so it is this core that lets
+    /// the user go if there is nothing else: home would never ask, and the places of users who were only refused would run out.
+    pub fn give_up(&self, user: UserId, octets: u64) {
+        self.release(user, 1, octets);
+        self.close(user);
+    }
+
     /// Messages and octets reserved by this user.
     pub fn usage(&self, user: UserId) -> (u32, u64) {
         let word = self.entry(user).word.load(Ordering::Relaxed);
@@ -295,15 +300,25 @@ impl Directory {
 
     /// Leaves a durable message in its user's inbox. `Some(home)`: that core must be rung, the user was just put on its list.
     /// The message must have been reserved.
+    ///
+    /// The user is pinned meanwhile. From the push on home may drain the message unasked, deliver it and release it, and nothing
+    /// else would keep it from closing the user before we have linked it: the next user of that entry would stand on a list
+    /// of the wrong home, which would drain an inbox that is not its own.
     #[inline]
     pub fn publish(&self, user: UserId, arrival: Arrival, nodes: &mut Nodes) -> Option<CoreId> {
         let entry = self.entry(user);
-        if !entry.inbox.push(arrival, nodes) {
-            return None;
+        entry.pin();
+        let mut rung = None;
+        if entry.inbox.push(arrival, nodes) {
+            let home = entry.home.load(Ordering::Relaxed);
+            let linked = self.ready[usize::from(home)].link(user.0, &entry.link);
+            rung = linked.then_some(CoreId(home));
         }
-        let home = entry.home.load(Ordering::Relaxed);
-        let linked = self.ready[usize::from(home)].link(user.0, &entry.link);
-        linked.then_some(CoreId(home))
+        if entry.word.fetch_sub(PIN, Ordering::AcqRel) == PIN {
+            // Home has released the message already, and our pin may have been what kept it from closing the user.
+            self.close(user);
+        }
+        rung
     }
 
     /// Home only: the users whose inboxes filled since. Every one of them must be drained now.
@@ -324,8 +339,9 @@ impl Directory {
         self.entry(user).inbox.drain(&self.shelves, into);
     }
 
-    /// Home only: lets the user go if nothing is reserved, nobody pins them and nothing waits. True when they are gone; `user` means
-    /// nobody from then on. False: ask again when the next message has been released.
+    /// Lets the user go if nothing is reserved, nobody pins them and nothing waits. True when they are gone; `user` means nobody
+    /// from then on. False: ask again when the next message has been released. For home, and for whoever has just given back
+    /// the last reservation or pin.
     pub fn close(&self, user: UserId) -> bool {
         let guard = epoch::pin();
         let entry = self.entry(user);
@@ -402,109 +418,6 @@ impl Directory {
             }
         }
     }
-
-    /// Under the lock of the address's bucket.
-    fn create(&self, hash: u64, address: &[u8], word: u64) -> Result<UserId, DirectoryFull> {
-        if self.living.fetch_add(1, Ordering::Relaxed) >= self.users as u64 {
-            self.living.fetch_sub(1, Ordering::Relaxed);
-            return Err(DirectoryFull);
-        }
-        let full = || {
-            self.living.fetch_sub(1, Ordering::Relaxed);
-            DirectoryFull
-        };
-        let number = self.free_entry().ok_or_else(full)?;
-        let entry = &self.entries[number as usize];
-        let mut owned = Owned::<[MaybeUninit<u8>]>::init(address.len());
-        for (to, from) in owned.iter_mut().zip(address) {
-            to.write(*from);
-        }
-        entry.address.store(owned, Ordering::Release);
-        entry.hash.store(hash, Ordering::Relaxed);
-        entry.home.store(self.home_of(hash).0, Ordering::Relaxed);
-        entry.word.store(word, Ordering::Release);
-        let begin = self.bucket_of(hash);
-        for step in 0..REACH_MAX.min(self.buckets.len() as u64) {
-            let bucket = self.bucket(begin + step);
-            for slot in bucket.slots.iter().filter(|slot| slot.load(Ordering::Relaxed) == 0) {
-                // Before the slot: who finds the reach too short must not have been able to find the slot either.
-                self.bucket(begin).reach.fetch_max(step, Ordering::AcqRel);
-                let claim = slot.compare_exchange(0, slot_word(hash, number), Ordering::AcqRel, Ordering::Relaxed);
-                if claim.is_ok() {
-                    return Ok(UserId(number));
-                }
-            }
-        }
-        // Never found by anyone: it may go back at once. Its address is freed when the entry is used again or dropped.
-        entry.word.store(CLOSED, Ordering::Relaxed);
-        self.free_address(entry);
-        self.free.push(number);
-        Err(full())
-    }
-
-    fn free_address(&self, entry: &Entry) {
-        let guard = epoch::pin();
-        let address = entry.address.swap(Shared::null(), Ordering::AcqRel, &guard);
-        if !address.is_null() {
-            // SAFETY: as in `close`: taken out of the entry by the swap, destroyed after all present guards.
-            unsafe { guard.defer_destroy(address) };
-        }
-    }
-
-    fn free_entry(&self) -> Option<u32> {
-        if let Some(number) = self.free.pop() {
-            return Some(number);
-        }
-        let fresh = self.fresh.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |fresh| {
-            ((fresh as usize) < self.entries.len()).then_some(fresh + 1)
-        });
-        if let Ok(number) = fresh {
-            return Some(number);
-        }
-        // All that is free waits for an epoch. Push the epochs on; our own guard holds at most the latest back.
-        epoch::pin().flush();
-        self.free.pop()
-    }
-
-    fn bucket_of(&self, hash: u64) -> u64 {
-        // The lower half chose the home core, so the bucket comes from the upper.
-        hash >> 32
-    }
-
-    fn bucket(&self, number: u64) -> &Bucket {
-        &self.buckets[number as usize & (self.buckets.len() - 1)]
-    }
-
-    fn look_up<'a>(&'a self, hash: u64, address: &[u8], guard: &Guard) -> Option<Found<'a>> {
-        let begin = self.bucket_of(hash);
-        let reach = self.bucket(begin).reach.load(Ordering::Acquire);
-        for step in 0..=reach {
-            for slot in &self.bucket(begin + step).slots {
-                let word = slot.load(Ordering::Acquire);
-                if word == 0 || tag(word) != tag(slot_word(hash, 0)) {
-                    continue;
-                }
-                let user = word as u32 - 1;
-                let shared = self.entries[user as usize].address.load(Ordering::Acquire, guard);
-                // SAFETY: loaded under `guard`, which the caller holds; see `address`.
-                let Some(stored) = (unsafe { shared.as_ref() }) else { continue };
-                // SAFETY: `create` has written every octet before it stored the pointer with Release.
-                let stored = unsafe { octets_of(stored) };
-                if stored == address {
-                    return Some(Found { user, slot, word });
-                }
-            }
-        }
-        None
-    }
-
-    fn slot_of(&self, hash: u64, user: u32) -> Option<&AtomicU64> {
-        let begin = self.bucket_of(hash);
-        let reach = self.bucket(begin).reach.load(Ordering::Acquire);
-        (0..=reach)
-            .flat_map(|step| &self.bucket(begin + step).slots)
-            .find(|slot| slot.load(Ordering::Acquire) == slot_word(hash, user))
-    }
 }
 
 impl Drop for Directory {
@@ -513,28 +426,6 @@ impl Drop for Directory {
             self.free_address(entry);
         }
     }
-}
-
-struct Found<'a> {
-    user: u32,
-    slot: &'a AtomicU64,
-    word: u64,
-}
-
-/// Bits of the hash that chose neither the bucket's lowest bits nor the core alone: a mix of both halves.
-fn slot_word(hash: u64, user: u32) -> u64 {
-    (hash ^ hash << 32) >> 32 << 32 | u64::from(user.wrapping_add(1))
-}
-
-fn tag(slot: u64) -> u32 {
-    (slot >> 32) as u32
-}
-
-/// # Safety
-/// Every octet must have been written.
-unsafe fn octets_of(stored: &[MaybeUninit<u8>]) -> &[u8] {
-    // SAFETY: `MaybeUninit<u8>` has the layout of `u8`, and the caller says that all are written.
-    unsafe { &*(stored as *const [MaybeUninit<u8>] as *const [u8]) }
 }
 
 /// A user's address, held against being freed.
@@ -555,138 +446,4 @@ impl Deref for Address {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::store::disk::SegmentNo;
-    use crate::store::record::{Flags, Place, Stamp};
-    use std::thread;
-
-    const NO_QUOTA: (u32, u64) = (u32::MAX, u64::MAX);
-
-    fn arrival(n: u64) -> Arrival {
-        Arrival { locator: locator(n), fingerprint: !n }
-    }
-
-    fn locator(stamp: u64) -> Locator {
-        Locator::new(Place { segment: SegmentNo(1), offset: stamp as u32 }, Stamp(stamp), 0, 64, Flags::default())
-    }
-
-    #[test]
-    fn a_user_is_found_by_the_whole_address_and_counted() {
-        let directory = Directory::new(10, 2, [7; 16]);
-        assert_eq!(directory.find(b"sip:a@x"), None);
-        let a = directory.reserve(b"sip:a@x", 100, NO_QUOTA).unwrap();
-        assert_eq!(directory.find(b"sip:a@x"), Some(a));
-        assert_eq!(directory.find(b"sip:a@xx"), None);
-        assert_eq!(directory.usage(a), (1, 104));
-        assert_eq!(&*directory.address(a), b"sip:a@x");
-        assert_eq!(directory.home_of_user(a), directory.home(b"sip:a@x"));
-        assert!(!directory.close(a));
-        directory.release(a, 1, 104);
-        assert!(directory.close(a));
-        assert_eq!((directory.find(b"sip:a@x"), directory.len()), (None, 0));
-    }
-
-    #[test]
-    fn a_quota_is_a_count_and_octets() {
-        let directory = Directory::new(4, 1, [0; 16]);
-        let user = directory.reserve(b"u", 80, (2, 160)).unwrap();
-        assert_eq!(directory.reserve(b"u", 88, (2, 160)), Err(Refusal::OverQuota));
-        assert_eq!(directory.reserve(b"u", 80, (2, 160)), Ok(user));
-        assert_eq!(directory.reserve(b"u", 0, (2, 1_000)), Err(Refusal::OverQuota));
-        assert_eq!(directory.reserve(b"v", 200, (2, 160)), Err(Refusal::OverQuota));
-        assert_eq!(directory.find(b"v"), None, "a refused message leaves no user behind");
-        directory.release(user, 1, 80);
-        assert_eq!(directory.usage(user), (1, 80));
-    }
-
-    #[test]
-    fn a_full_directory_says_so_and_takes_new_users_when_old_ones_left() {
-        let directory = Directory::new(100, 1, [1; 16]);
-        for round in 0..40 {
-            let users: Vec<UserId> =
-                (0..100).map(|n| directory.enter(format!("{round}-{n}").as_bytes()).unwrap()).collect();
-            assert_eq!(directory.enter(b"one more"), Err(DirectoryFull));
-            assert_eq!(directory.reserve(b"one more", 1, NO_QUOTA), Err(Refusal::DirectoryFull));
-            for user in users {
-                assert!(!directory.close(user), "pinned");
-                directory.leave(user);
-                assert!(directory.close(user));
-            }
-        }
-    }
-
-    #[test]
-    fn the_first_publication_rings_home_and_a_linked_user_is_not_closed() {
-        let directory = Directory::new(4, 2, [3; 16]);
-        let mut nodes = directory.nodes(CoreId(0)).unwrap();
-        let user = directory.reserve(b"u", 64, NO_QUOTA).unwrap();
-        let home = directory.home(b"u");
-        assert_eq!(directory.publish(user, arrival(1), &mut nodes), Some(home));
-        directory.reserve(b"u", 64, NO_QUOTA).unwrap();
-        assert_eq!(directory.publish(user, arrival(2), &mut nodes), None);
-        let mut found = Vec::new();
-        directory.drain(user, &mut found);
-        assert_eq!(found, [arrival(1), arrival(2)]);
-        directory.release(user, 2, 128);
-        assert!(!directory.close(user), "still on the ready-list");
-        assert!(directory.has_ready(home));
-        let mut users = Vec::new();
-        directory.take_ready(home, &mut users);
-        assert_eq!(users, [user]);
-        assert!(directory.close(user));
-    }
-
-    #[test]
-    fn cores_that_deposit_while_home_closes_lose_nothing() {
-        const EACH: u64 = 8_000;
-        const PRODUCERS: u16 = 3;
-        let directory = Directory::new(64, PRODUCERS, [9; 16]);
-        let mut got: Vec<Vec<Locator>> = vec![Vec::new(); 20];
-        thread::scope(|scope| {
-            for core in 0..PRODUCERS {
-                let directory = &directory;
-                scope.spawn(move || {
-                    let mut nodes = directory.nodes(CoreId(core)).unwrap();
-                    for n in 0..EACH {
-                        let address = [b'u', (n % 20) as u8];
-                        let user = directory.reserve(&address, 64, NO_QUOTA).unwrap();
-                        if n % 16 == 0 {
-                            directory.release(user, 1, 64);
-                            continue;
-                        }
-                        directory.publish(user, arrival(u64::from(core) << 32 | n), &mut nodes);
-                    }
-                });
-            }
-            let expected = (u64::from(PRODUCERS) * (EACH - EACH / 16)) as usize;
-            let (mut users, mut found, mut sum) = (Vec::new(), Vec::new(), 0);
-            while sum < expected {
-                (0..PRODUCERS).for_each(|core| directory.take_ready(CoreId(core), &mut users));
-                for user in users.drain(..) {
-                    directory.drain(user, &mut found);
-                    sum += found.len();
-                    let name = usize::from(directory.address(user)[1]);
-                    got[name].extend(found.iter().map(|arrival| arrival.locator));
-                    directory.release(
-                        user,
-                        found.len() as u32,
-                        found.drain(..).map(|arrival| arrival.locator.octets()).sum(),
-                    );
-                    directory.close(user);
-                }
-            }
-        });
-        for (name, got) in got.iter().enumerate() {
-            for core in 0..u64::from(PRODUCERS) {
-                let theirs: Vec<u64> =
-                    got.iter().map(|l| l.stamp().0).filter(|s| s >> 32 == core).map(|s| s & 0xffff_ffff).collect();
-                let expected: Vec<u64> = (0..EACH).filter(|n| n % 20 == name as u64 && n % 16 != 0).collect();
-                assert_eq!(theirs, expected);
-            }
-        }
-        for name in 0..20u8 {
-            assert!(directory.find(&[b'u', name]).is_none_or(|user| directory.usage(user) == (0, 0)));
-        }
-    }
-}
+mod tests;

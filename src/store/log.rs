@@ -12,17 +12,19 @@
 //! A record's place is decided when it is appended, so the places of waiting groups are fixed and groups are submitted in
 //! their order, one at a time: the next starts when the previous ends, and is as large as what gathered meanwhile.
 
+mod append;
+mod chain;
+
 use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
-use super::layout::{self, GROUP_HEAD, GroupHead, RECORD_HEAD, RecordHead, SEGMENT_HEAD, SegmentHead, TEAR_UNIT};
-use super::record::{Draft, Flags, Kind, Locator, Place, RECORD_OCTETS_MAX, Stamp, StateDraft, StateKind};
-use super::segments::{Segment, Segments};
+use super::layout::{self, GroupHead, SEGMENT_HEAD, TEAR_UNIT};
+use super::record::Stamp;
+use super::segments::Segments;
 use crate::base::clock::Tick;
-use crate::base::gather::{Gather, PIECES_MAX};
+use crate::base::gather::Gather;
 use crate::base::net::CoreId;
-use bytes::{Bytes, BytesMut};
+use chain::{Seg, State};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Number of an append. Everything up to the last durable one is durable.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -104,26 +106,6 @@ pub fn is_loader_ticket(ticket: u64) -> bool {
     ticket & LOADER_TICKET != 0
 }
 
-/// A failed preparation is tried again at most this often.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// Tombstones and states may wait beyond `commit_octets`, by a quarter of it: a flood of deposits must not keep a delivered
-/// message from being forgotten.
-const ESSENTIAL_SHARE: usize = 4;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    Wanted,
-    Preparing(u64),
-    Ready,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Seg {
-    room: Room,
-    state: State,
-}
-
 #[derive(Debug)]
 struct Group {
     segment: SegmentNo,
@@ -139,20 +121,6 @@ struct Flight {
     group: u64,
     last: Seq,
     octets: usize,
-}
-
-struct Sections<'a> {
-    kind: Kind,
-    flags: Flags,
-    stamp: Stamp,
-    expiry_s: u32,
-    fingerprint: u64,
-    random: [u8; 10],
-    owner: &'a [u8],
-    label: &'a [u8],
-    envelope: &'a [u8],
-    parts: &'a [u8],
-    body: Gather,
 }
 
 /// One core's log.
@@ -225,83 +193,6 @@ impl Log {
         }
     }
 
-    /// Takes a message in. Its locator may be published when its [`Seq`] is durable, not before.
-    pub fn append_message(&mut self, draft: Draft<'_>) -> Result<(Locator, Seq), Refused> {
-        assert!(draft.id.millis() == draft.stamp.millis(), "an id is made from the stamp of its message");
-        let mut parts = Vec::with_capacity(draft.parts.len() * 24);
-        for part in draft.parts {
-            part.words().iter().for_each(|word| parts.extend_from_slice(&word.to_le_bytes()));
-        }
-        let (place, octets, seq) = self.append(Sections {
-            kind: Kind::Message,
-            flags: draft.flags,
-            stamp: draft.stamp,
-            expiry_s: draft.expiry_s,
-            fingerprint: draft.fingerprint,
-            random: draft.id.random(),
-            owner: draft.owner,
-            label: draft.body_type,
-            envelope: draft.envelope,
-            parts: &parts,
-            body: draft.body,
-        })?;
-        Ok((Locator::new(place, draft.stamp, draft.expiry_s, octets, draft.flags), seq))
-    }
-
-    /// Takes a piece of a large message in. It is dead unless a durable message names it among its parts.
-    pub fn append_part(&mut self, owner: &[u8], stamp: Stamp, body: Gather) -> Result<(Locator, Seq), Refused> {
-        let sections = Sections { body, ..plain(Kind::Part, stamp, owner) };
-        let (place, octets, seq) = self.append(sections)?;
-        Ok((Locator::new(place, stamp, 0, octets, Flags::LARGE), seq))
-    }
-
-    /// These messages are no more, whoever wrote them. One record for all.
-    pub fn append_tombstones(&mut self, places: &[Place]) -> Result<Seq, Refused> {
-        self.append_tombstones_owing(places, &[])
-    }
-
-    /// These messages are no more, and that owes these reports (or ends these states): one record, so it is all or nothing.
-    pub fn append_tombstones_owing(&mut self, places: &[Place], owed: &[StateDraft<'_>]) -> Result<Seq, Refused> {
-        let mut body = Gather::new();
-        for state in owed {
-            let owner_len = u16::try_from(state.owner.len()).map_err(|_| Refused::TooLarge)?;
-            let key_len = u16::try_from(state.key.len()).map_err(|_| Refused::TooLarge)?;
-            let value_len = u32::try_from(state.value.len()).map_err(|_| Refused::TooLarge)?;
-            body.put(&[state.kind as u8, 0, 0, 0]);
-            body.put(&owner_len.to_le_bytes());
-            body.put(&key_len.to_le_bytes());
-            body.put(&state.stamp.0.to_le_bytes());
-            body.put(&value_len.to_le_bytes());
-            [state.owner, state.key, state.value].iter().for_each(|octets| body.put(octets));
-        }
-        let stamp = owed.iter().map(|state| state.stamp).max().unwrap_or_default();
-        let envelope = octets_of_places(places);
-        let sections = Sections { envelope: &envelope, body, ..plain(Kind::Tombstones, stamp, b"") };
-        self.append(sections).map(|(_, _, seq)| seq)
-    }
-
-    /// The users of these messages have had them: from now on they are [`Flags::RETAINED`].
-    pub fn append_retained(&mut self, places: &[Place]) -> Result<Seq, Refused> {
-        let envelope = octets_of_places(places);
-        let sections = Sections { envelope: &envelope, ..plain(Kind::Retained, Stamp(0), b"") };
-        self.append(sections).map(|(_, _, seq)| seq)
-    }
-
-    /// A state: the latest stamp under (kind, owner, key) wins, an empty value means gone.
-    pub fn append_state(
-        &mut self,
-        kind: StateKind,
-        stamp: Stamp,
-        owner: &[u8],
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<Seq, Refused> {
-        let mut body = Gather::new();
-        body.put(value);
-        let sections = Sections { flags: Flags(kind as u8), label: key, body, ..plain(Kind::State, stamp, owner) };
-        self.append(sections).map(|(_, _, seq)| seq)
-    }
-
     /// Starts the next group when none is under way, and asks for segments ahead of need.
     pub fn turn(&mut self, out: &mut Vec<DiskOp>) {
         if self.poisoned {
@@ -337,14 +228,6 @@ impl Log {
             DiskDone::Prepared { ticket, outcome } => self.prepared(ticket, outcome),
             DiskDone::Committed { ticket, gather, outcome } => self.committed(ticket, gather, outcome),
             DiskDone::Read { .. } | DiskDone::Removed { .. } => None,
-        }
-    }
-
-    /// Lets the next turn try once more to prepare a segment after one could not be had; at most once a second.
-    pub fn retry_prepare(&mut self, now: Tick) {
-        if self.disk_full && !self.may_prepare && now - self.retried >= RETRY {
-            self.retried = now;
-            self.may_prepare = true;
         }
     }
 
@@ -386,138 +269,6 @@ impl Log {
         self.salt.1
     }
 
-    fn append(&mut self, mut sections: Sections<'_>) -> Result<(Place, u64, Seq), Refused> {
-        if self.poisoned {
-            return Err(Refused::Poisoned);
-        }
-        let fixed = sections.owner.len() + sections.label.len() + sections.envelope.len() + sections.parts.len();
-        let length = RECORD_HEAD + fixed + sections.body.len();
-        let octets = (length as u64).next_multiple_of(8);
-        let group_max = self.setup.segment_octets - SEGMENT_HEAD as u64;
-        let head = RecordHead {
-            kind: sections.kind,
-            flags: sections.flags,
-            owner_len: u16::try_from(sections.owner.len()).map_err(|_| Refused::TooLarge)?,
-            length: u32::try_from(length).map_err(|_| Refused::TooLarge)?,
-            stamp: sections.stamp,
-            birth: Place::default(),
-            expiry_s: sections.expiry_s,
-            label_len: u16::try_from(sections.label.len()).map_err(|_| Refused::TooLarge)?,
-            parts: u16::try_from(sections.parts.len() / 24).map_err(|_| Refused::TooLarge)?,
-            fingerprint: sections.fingerprint,
-            random: sections.random,
-            envelope_len: u32::try_from(sections.envelope.len()).map_err(|_| Refused::TooLarge)?,
-        };
-        let alone = GROUP_HEAD as u64 + octets;
-        if octets > RECORD_OCTETS_MAX
-            || alone.next_multiple_of(TEAR_UNIT) > group_max.min(self.setup.commit_octets as u64)
-        {
-            return Err(Refused::TooLarge);
-        }
-        let essential = !matches!(sections.kind, Kind::Message | Kind::Part);
-        let bound = self.setup.commit_octets + if essential { self.setup.commit_octets / ESSENTIAL_SHARE } else { 0 };
-        if self.waiting + alone.next_multiple_of(TEAR_UNIT) as usize > bound {
-            return Err(Refused::Full);
-        }
-        // One write takes 1,024 pieces: a body in more than that is made one, the only copy of a body in this room.
-        if sections.body.pieces() > PIECES_MAX - 8 {
-            let flat = Bytes::from(sections.body.to_vec());
-            sections.body = Gather::new();
-            sections.body.push(flat);
-        }
-        self.make_room(octets, sections.body.pieces(), essential)?;
-        let Some(mut group) = self.open.take() else { return Err(Refused::Full) };
-
-        let place = Place { segment: group.segment, offset: ((group.at + group.gather.len() as u64) / 8) as u32 };
-        let seed = layout::seed(self.salt_of(group.segment), place.segment, place.offset);
-        let mut body_sum = seed;
-        let adjacent = [sections.label, sections.envelope, sections.parts];
-        for octets in adjacent.into_iter().chain(sections.body.iter()) {
-            body_sum = crc32c::crc32c_append(body_sum, octets);
-        }
-        let (head, sums) = RecordHead { birth: place, ..head }.encode(seed, sections.owner, body_sum);
-        let before = group.gather.len();
-        group.gather.put(&head);
-        group.gather.put(sections.owner);
-        adjacent.iter().for_each(|octets| group.gather.put(octets));
-        group.gather.append(&mut sections.body);
-        group.gather.put(&[0u8; 8][..octets as usize - length]);
-        self.waiting += group.gather.len() - before;
-
-        self.last.0 += 1;
-        self.highest = self.highest.max(sections.stamp);
-        group.last = self.last;
-        group.head.count += 1;
-        group.head.sum = sums.fold(group.head.sum);
-        group.head.highest = self.highest;
-        self.open = Some(group);
-        Ok((place, octets, self.last))
-    }
-
-    /// Sees to it that there is an open group with room for a record.
-    fn make_room(&mut self, octets: u64, pieces: usize, essential: bool) -> Result<(), Refused> {
-        if let Some(open) = &self.open {
-            let end = (open.at + open.gather.len() as u64 + octets).next_multiple_of(TEAR_UNIT);
-            let fits = self.active.is_some_and(|seg| seg.room.segment == open.segment && end <= seg.room.end);
-            // Beside the body's own pieces a record begins with one, and one more may close the group.
-            if fits && open.gather.pieces() + pieces + 2 <= PIECES_MAX && (essential || !self.on_reserve) {
-                return Ok(());
-            }
-        }
-        let needed = (GROUP_HEAD as u64 + octets).next_multiple_of(TEAR_UNIT);
-        self.close_open();
-        let here =
-            self.active.is_some_and(|seg| seg.room.at + needed <= seg.room.end) && (essential || !self.on_reserve);
-        if !here {
-            self.roll(needed, essential)?;
-        }
-        let Some(active) = self.active else { return Err(Refused::DiskFull) };
-        self.group += 1;
-        let mut gather = self.gathers.pop().unwrap_or_default();
-        gather.put(&[0u8; GROUP_HEAD]);
-        self.waiting += GROUP_HEAD;
-        let head = GroupHead { length: 0, count: 0, sum: 0, number: self.group, durable: 0, highest: self.highest };
-        self.open = Some(Group { segment: active.room.segment, at: active.room.at, head, last: self.last, gather });
-        Ok(())
-    }
-
-    /// Leaves the active segment for one with `needed` octets of room.
-    fn roll(&mut self, needed: u64, essential: bool) -> Result<(), Refused> {
-        if self.active.is_some_and(|seg| seg.state != State::Ready) {
-            // Groups wait for it; only one segment at a time is waited for.
-            return Err(Refused::Full);
-        }
-        let fits = |seg: &Option<Seg>| seg.is_some_and(|seg| seg.room.at + needed <= seg.room.end);
-        let next_serves =
-            fits(&self.next) && (!self.disk_full || self.next.is_some_and(|seg| seg.state == State::Ready));
-        if next_serves {
-            self.active = self.next.take();
-            self.on_reserve = false;
-        } else if !self.disk_full
-            && self.next.is_none()
-            && let Some(seg) = self.wanted()
-        {
-            self.active = Some(seg);
-            self.on_reserve = false;
-        } else if essential && fits(&self.reserve) && self.reserve.is_some_and(|seg| seg.state == State::Ready) {
-            self.active = self.reserve.take();
-            self.on_reserve = true;
-        } else {
-            return Err(Refused::DiskFull);
-        }
-        Ok(())
-    }
-
-    /// A segment of a new number, or one that recovery found unused.
-    fn wanted(&mut self) -> Option<Seg> {
-        if let Some(room) = self.spare.pop() {
-            return Some(Seg { room, state: State::Ready });
-        }
-        let segment = self.segments.fresh()?;
-        let room = Room { segment, at: SEGMENT_HEAD as u64, end: self.setup.segment_octets };
-        Some(Seg { room, state: State::Wanted })
-    }
-
     fn close_open(&mut self) {
         let Some(mut group) = self.open.take() else { return };
         group.head.length = group.gather.len() as u32;
@@ -530,84 +281,6 @@ impl Log {
             active.room.at = group.at + group.gather.len() as u64;
         }
         self.closed.push_back(group);
-    }
-
-    /// Asks for what is missing, in this order: a segment to write, the reserve, and when half is written the next.
-    fn prepare(&mut self, out: &mut Vec<DiskOp>) {
-        if self.disk_full && !self.may_prepare {
-            return;
-        }
-        if self.active.is_none() {
-            self.active = self.wanted();
-            self.on_reserve = false;
-        }
-        let ready = self.active.is_some_and(|seg| seg.state == State::Ready);
-        if ready && self.reserve.is_none() {
-            self.reserve = self.wanted();
-        }
-        let half = self.active.is_some_and(|seg| seg.room.at > seg.room.end / 2) || self.on_reserve;
-        if ready && half && self.next.is_none() {
-            self.next = self.wanted();
-        }
-        for which in 0..3 {
-            let seg = match which {
-                0 => self.active,
-                1 => self.reserve,
-                _ => self.next,
-            };
-            let Some(mut seg) = seg.filter(|seg| seg.state == State::Wanted) else { continue };
-            let (ticket, segment) = (self.ticket(), seg.room.segment);
-            let (log, salt) = (self.setup.core, self.segments.salt(segment));
-            let mut header = BytesMut::with_capacity(SEGMENT_HEAD);
-            SegmentHead { log, segment, salt, octets: seg.room.end }.encode(&mut header);
-            out.push(DiskOp::Prepare { ticket, log, segment, octets: seg.room.end, header });
-            self.segments.insert(segment, Segment { log, salt });
-            self.may_prepare = !self.disk_full;
-            seg.state = State::Preparing(ticket);
-            match which {
-                0 => self.active = Some(seg),
-                1 => self.reserve = Some(seg),
-                _ => self.next = Some(seg),
-            }
-            if self.disk_full {
-                return;
-            }
-        }
-    }
-
-    fn prepared(&mut self, ticket: u64, outcome: Result<(), DiskFault>) -> Option<LogEvent> {
-        let place = [&mut self.active, &mut self.next, &mut self.reserve]
-            .into_iter()
-            .find(|seg| seg.is_some_and(|seg| seg.state == State::Preparing(ticket)))?;
-        let Err(fault) = outcome else {
-            if let Some(seg) = place {
-                seg.state = State::Ready;
-            }
-            self.disk_full = false;
-            self.may_prepare = true;
-            return None;
-        };
-        let segment = place.take()?.room.segment;
-        self.segments.remove(segment);
-        self.disk_full = true;
-        self.may_prepare = false;
-        // What was to lie there is lost; what goes before it is not. Groups behind it can only lie in the same segment.
-        let lost = |group: &Group| group.segment == segment;
-        let failed = self.open.iter().chain(&self.closed).any(lost);
-        self.closed.retain(|group| !lost(group));
-        if self.open.as_ref().is_some_and(lost) {
-            self.open = None;
-        }
-        if !failed {
-            return None;
-        }
-        let left = self.open.iter().chain(&self.closed);
-        self.waiting =
-            left.map(|group| group.gather.len()).sum::<usize>() + self.flight.as_ref().map_or(0, |f| f.octets);
-        self.group =
-            self.closed.back().map_or(self.flight.as_ref().map_or(self.durable_group, |f| f.group), |g| g.head.number);
-        let survivor = self.closed.back().map(|group| group.last).or(self.flight.as_ref().map(|flight| flight.last));
-        Some(LogEvent::Failed { after: survivor.unwrap_or(self.durable), up_to: self.last, fault })
     }
 
     fn committed(&mut self, ticket: u64, mut gather: Gather, outcome: Result<(), DiskFault>) -> Option<LogEvent> {
@@ -633,24 +306,4 @@ impl Log {
             }
         }
     }
-}
-
-fn plain<'a>(kind: Kind, stamp: Stamp, owner: &'a [u8]) -> Sections<'a> {
-    Sections {
-        kind,
-        flags: Flags::default(),
-        stamp,
-        expiry_s: 0,
-        fingerprint: 0,
-        random: [0; 10],
-        owner,
-        label: b"",
-        envelope: b"",
-        parts: b"",
-        body: Gather::new(),
-    }
-}
-
-fn octets_of_places(places: &[Place]) -> Vec<u8> {
-    places.iter().flat_map(|place| place.to_u64().to_le_bytes()).collect()
 }

@@ -4,7 +4,7 @@
 //! The way of a record: a [`record::Draft`] is appended to a core's [`log::Log`], which answers with a [`record::Locator`] and
 //! later says that it is durable; the locator goes through the [`directory::Directory`] to the user's home core, into a
 //! [`queue::Queue`], and from there to the [`loader::Loader`], which brings the octets back. After a start all of this is
-//! rebuilt by [`recovery`]. The file itself is described in `src/manual/format.md`.
+//! rebuilt by [`recovery`]. The file itself is drawn in [`crate::manual::format`](mod@crate::manual::format).
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]

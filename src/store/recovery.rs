@@ -8,17 +8,19 @@
 //! readable is kept, the rest is counted. It is a *torn tail* when no group says so: nobody was told it is durable, it is cut whole,
 //! and the log goes on at its beginning.
 
+mod harvest;
+
 use super::directory::{Directory, UserId};
 use super::disk::{DiskFault, SegmentNo};
-use super::layout::{self, Damage, HeadFault, SEGMENT_HEAD, SegmentHead, TEAR_UNIT, View};
+use super::layout::{self, Damage, HeadFault, SEGMENT_HEAD, SegmentHead, TEAR_UNIT};
 use super::log::{LogResume, Room};
 use super::queue::Queue;
-use super::record::{Flags, Kind, Locator, Place, Stamp, StateKind};
-use super::scan::{self, FoundGroup, Scan};
+use super::record::{Locator, Place, Stamp, StateKind};
+use super::scan::{self, Scan};
 use super::segments::{Segment, Segments, salt_of};
 use crate::base::net::CoreId;
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use harvest::{Harvest, settle};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The data directory as recovery sees it. Blocking; used before any core runs.
@@ -178,30 +180,14 @@ impl Recovered {
     }
 }
 
-/// A message as found; 32 octets.
-#[derive(Clone, Copy)]
-struct FoundMessage {
-    locator: Locator,
-    fingerprint: u64,
-}
-
-type StateKey = (StateKind, Box<[u8]>, Box<[u8]>);
-
-#[derive(Default)]
-struct Harvest {
-    owners: HashMap<Box<[u8]>, Vec<FoundMessage>>,
-    dead: HashSet<Place>,
-    retained: HashSet<Place>,
-    states: HashMap<StateKey, (Stamp, Box<[u8]>)>,
-    highest: Stamp,
-}
-
 struct SegmentFile {
     segment: SegmentNo,
     salt: u32,
     len: u64,
     /// Its header did not pass.
     headless: bool,
+    /// The disk did not give all of it.
+    unread: bool,
     scan: Scan,
 }
 
@@ -249,7 +235,7 @@ fn read_log(
             return Err(RecoveryFault::SegmentTooLong { log, segment, octets: len });
         }
         files.sync(log, segment).map_err(|fault| RecoveryFault::Sync { log, segment, fault })?;
-        read_segment(files, log, segment, len, &mut page);
+        let unread = read_segment(files, log, segment, len, &mut page);
         found.report.segments += 1;
         found.report.octets += page.len() as u64;
         let head = SegmentHead::decode(&page);
@@ -259,7 +245,12 @@ fn read_log(
         let head = head.ok().filter(|head| head.log == log && head.segment == segment);
         let salt = head.map_or_else(|| salt_of(&key, segment), |head| head.salt);
         let scan = scan::groups(&page, segment, salt);
-        if scan.groups.is_empty() && scan.gaps.is_empty() && head.is_none_or(|head| head.octets > len) {
+        if let Some((at, fault)) = unread {
+            let errno = if let DiskFault::Errno(errno) = fault { errno } else { 0 };
+            found.report.damaged(log, segment, at, Damage::Unreadable(errno));
+        }
+        let empty = scan.groups.is_empty() && scan.gaps.is_empty() && unread.is_none();
+        if empty && head.is_none_or(|head| head.octets > len) {
             found.report.unfinished.push((log, segment));
             continue;
         }
@@ -272,7 +263,7 @@ fn read_log(
             found.report.groups += 1;
             harvest.group(&page, log, segment, salt, group, &mut found.report);
         }
-        scanned.push(SegmentFile { segment, salt, len, headless: head.is_none(), scan });
+        scanned.push(SegmentFile { segment, salt, len, headless: head.is_none(), unread: unread.is_some(), scan });
     }
 
     let all = || scanned.iter().flat_map(|file| &file.scan.groups);
@@ -288,7 +279,7 @@ fn read_log(
         let SegmentFile { segment, len, .. } = *file;
         let place = |at: u64| Place { segment, offset: (at / 8) as u32 };
         let mut used_to = SEGMENT_HEAD as u64;
-        let mut lost_any = file.headless;
+        let mut lost_any = file.headless || file.unread;
         let mut held = false;
         for group in &file.scan.groups {
             if group.whole {
@@ -319,7 +310,9 @@ fn read_log(
             }
         }
         let room = Room { segment, at: used_to.next_multiple_of(TEAR_UNIT), end: len };
-        if Some(segment) == newest {
+        if file.unread {
+            // What the disk does not give today may be there tomorrow: nothing is written over it.
+        } else if Some(segment) == newest {
             resume.active = Some(room);
         } else if used_to == SEGMENT_HEAD as u64 && !lost_any {
             resume.spare.push(room);
@@ -331,15 +324,29 @@ fn read_log(
     Ok(())
 }
 
-/// Reads a segment whole. What the disk does not give stays zero, and is found to be missing.
-fn read_segment(files: &dyn Files, log: CoreId, segment: SegmentNo, len: u64, page: &mut Vec<u8>) {
+/// Reads a segment whole. What the disk does not give stays zero, and is found to be missing; where the first of that is, and why.
+fn read_segment(
+    files: &dyn Files,
+    log: CoreId,
+    segment: SegmentNo,
+    len: u64,
+    page: &mut Vec<u8>,
+) -> Option<(u64, DiskFault)> {
     page.clear();
     page.resize(usize::try_from(len).unwrap_or(0), 0);
-    fill(files, log, segment, 0, page, 1 << 20);
+    fill(files, log, segment, 0, page, 1 << 20)
 }
 
 /// Reads in steps; a step that fails is read again in smaller ones, down to 4 KiB, so that one bad sector costs one page.
-fn fill(files: &dyn Files, log: CoreId, segment: SegmentNo, at: u64, page: &mut [u8], step: usize) {
+fn fill(
+    files: &dyn Files,
+    log: CoreId,
+    segment: SegmentNo,
+    at: u64,
+    page: &mut [u8],
+    step: usize,
+) -> Option<(u64, DiskFault)> {
+    let mut unread = None;
     for (number, piece) in page.chunks_mut(step).enumerate() {
         let at = at + (number * step) as u64;
         let mut done = 0;
@@ -348,151 +355,16 @@ fn fill(files: &dyn Files, log: CoreId, segment: SegmentNo, at: u64, page: &mut 
                 Ok(0) => break,
                 Ok(read) => done += read.min(piece.len() - done),
                 Err(_) if step > 4_096 => {
-                    fill(files, log, segment, at + done as u64, &mut piece[done..], 4_096);
+                    unread = unread.or(fill(files, log, segment, at + done as u64, &mut piece[done..], 4_096));
                     break;
                 }
-                Err(_) => {
+                Err(fault) => {
                     piece[done..].fill(0);
+                    unread = unread.or(Some((at + done as u64, fault)));
                     break;
                 }
             }
         }
     }
-}
-
-impl Harvest {
-    /// Takes in what is readable of a group, and counts the rest.
-    fn group(
-        &mut self,
-        page: &[u8],
-        log: CoreId,
-        segment: SegmentNo,
-        salt: u32,
-        group: &FoundGroup,
-        report: &mut RecoveryReport,
-    ) {
-        self.highest = self.highest.max(group.head.highest);
-        let at = usize::try_from(group.at).unwrap_or(usize::MAX);
-        scan::records(page, at, &group.head, segment, salt, |place, record| match record {
-            Ok(view) => {
-                report.records += 1;
-                self.record(page, place, &view);
-            }
-            Err(damage) => report.damaged(log, segment, place.octets(), damage),
-        });
-    }
-
-    fn record(&mut self, page: &[u8], place: Place, view: &View) {
-        self.highest = self.highest.max(view.head.stamp);
-        let owner = view.owner.of(page);
-        match view.head.kind {
-            Kind::Message => {
-                let head = &view.head;
-                // The birth place is the identity; until copies are made, it is where the record lies.
-                let locator = Locator::new(head.birth, head.stamp, head.expiry_s, view.octets, head.flags);
-                debug_assert!(head.birth == place);
-                let message = FoundMessage { locator, fingerprint: head.fingerprint };
-                match self.owners.get_mut(owner) {
-                    Some(messages) => messages.push(message),
-                    None => {
-                        self.owners.insert(owner.into(), vec![message]);
-                    }
-                }
-            }
-            Kind::Tombstones => {
-                self.dead.extend(places(view.envelope.of(page)));
-                self.owed(view.body.of(page));
-            }
-            Kind::Retained => self.retained.extend(places(view.envelope.of(page))),
-            Kind::State => {
-                if let Some(kind) = StateKind::from_u8(view.head.flags.0) {
-                    self.state(kind, owner, view.label.of(page), view.body.of(page), view.head.stamp);
-                }
-            }
-            Kind::Part | Kind::Checkpoint => {}
-        }
-    }
-
-    fn state(&mut self, kind: StateKind, owner: &[u8], key: &[u8], value: &[u8], stamp: Stamp) {
-        match self.states.entry((kind, owner.into(), key.into())) {
-            Entry::Occupied(mut entry) => {
-                // Within a log later records come later, so of two with one stamp the second wins.
-                if entry.get().0 <= stamp {
-                    entry.insert((stamp, value.into()));
-                }
-            }
-            Entry::Vacant(entry) => {
-                entry.insert((stamp, value.into()));
-            }
-        }
-    }
-
-    /// States written together with tombstones: kind 1, zero 3, owner_len 2, key_len 2, stamp 8, value_len 4, then the three.
-    fn owed(&mut self, mut octets: &[u8]) {
-        while let Some((fixed, rest)) = octets.split_at_checked(20) {
-            let owner_len = usize::from(layout::le16(fixed, 4));
-            let key_len = usize::from(layout::le16(fixed, 6));
-            let value_len = layout::le32(fixed, 16) as usize;
-            let Some((owner, rest)) = rest.split_at_checked(owner_len) else { return };
-            let Some((key, rest)) = rest.split_at_checked(key_len) else { return };
-            let Some((value, rest)) = rest.split_at_checked(value_len) else { return };
-            let Some(kind) = StateKind::from_u8(fixed[0]) else { return };
-            self.state(kind, owner, key, value, Stamp(layout::le64(fixed, 8)));
-            octets = rest;
-        }
-    }
-}
-
-fn places(octets: &[u8]) -> impl Iterator<Item = Place> {
-    octets.chunks_exact(8).map(|place| Place::from_u64(layout::le64(place, 0)))
-}
-
-/// Applies tombstones, drops twins, fills the directory and the homes.
-fn settle(directory: &Directory, mut harvest: Harvest, found: &mut Recovered) -> Result<(), RecoveryFault> {
-    for (owner, mut messages) in harvest.owners.drain() {
-        messages.sort_unstable_by_key(|message| message.locator.stamp());
-        let home = &mut found.homes[directory.home(&owner).index()];
-        let mut queue = Queue::new();
-        let mut seen = HashSet::new();
-        for FoundMessage { locator, fingerprint } in messages {
-            let first = fingerprint == 0 || seen.insert(fingerprint);
-            if fingerprint != 0 && first {
-                home.fingerprints.push((fingerprint, locator.stamp()));
-            }
-            if harvest.dead.contains(&locator.place()) {
-                found.report.dead += 1;
-            } else if !first {
-                // The first may be delivered already: a twin is never worth a second push.
-                home.twins.push(locator);
-            } else {
-                let retained = harvest.retained.contains(&locator.place());
-                let flags = if retained { locator.flags().with(Flags::RETAINED) } else { locator.flags() };
-                queue.insert(locator.with_flags(flags));
-            }
-        }
-        if queue.is_empty() {
-            continue;
-        }
-        let count = u32::try_from(queue.len()).unwrap_or(u32::MAX);
-        let full = |_| RecoveryFault::TooManyUsers { room: directory.len() };
-        let user = directory.restore(&owner, count, queue.octets()).map_err(full)?;
-        found.report.messages += u64::from(count);
-        found.report.users += 1;
-        home.users.push((user, queue));
-    }
-    for ((kind, owner, key), (stamp, value)) in harvest.states {
-        if !value.is_empty() {
-            let home = directory.home(&owner).index();
-            found.homes[home].states.push(StateRecovered { kind, owner, key, value, stamp });
-        }
-    }
-    for home in &mut found.homes {
-        // A hash map's order is not repeatable; the simulator's runs must be.
-        home.users.sort_unstable_by_key(|(_, queue)| queue.first().map(Locator::stamp));
-        home.states
-            .sort_unstable_by(|a, b| (a.stamp, a.kind, &a.owner, &a.key).cmp(&(b.stamp, b.kind, &b.owner, &b.key)));
-        home.fingerprints.sort_unstable_by_key(|(fingerprint, stamp)| (*stamp, *fingerprint));
-        home.twins.sort_unstable_by_key(Locator::stamp);
-    }
-    Ok(())
+    unread
 }

@@ -92,7 +92,7 @@ const NO_DIGIT: u8 = u8::MAX;
 /// Octets of an id.
 pub const ID_OCTETS: usize = 26;
 
-/// Name of a stored message, and the MSRP Message-ID it is pushed under (spec 2.3).
+/// Name of a stored message, and the MSRP Message-ID it is pushed under (12.2.2.3-3).
 ///
 /// 48 bits of time (the millisecond of its stamp), then 80 random bits, as 26 base32 digits: it sorts by time, and nobody
 /// guesses a neighbour's.

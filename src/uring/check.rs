@@ -90,6 +90,14 @@ fn diagnose(error: io::Error, disabled: Option<u8>) -> KernelFault {
     }
 }
 
+/// A core's ring is larger than the one that [`kernel`] tried: the same errors come later then, and have the same remedies.
+pub fn told(error: &io::Error) -> String {
+    match error.raw_os_error().map(io::Error::from_raw_os_error).map(|error| diagnose(error, disabled_level())) {
+        Some(fault @ (KernelFault::Forbidden { .. } | KernelFault::Memory)) => fault.to_string(),
+        _ => error.to_string(),
+    }
+}
+
 fn disabled_level() -> Option<u8> {
     let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
     text.trim().parse().ok().filter(|level| *level != 0)

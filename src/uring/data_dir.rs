@@ -83,8 +83,7 @@ impl DataDir {
             let path = at.to_path_buf();
             move |error| DirFault::Unusable { path, error }
         };
-        // Messages are private: nobody but the daemon's user looks in.
-        DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(unusable(path))?;
+        make_durable_dir(path).map_err(unusable(path))?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -181,6 +180,22 @@ impl DataDir {
         Ok(found)
     }
 
+    /// Makes the names of all segments durable: a predecessor that was killed may have made a segment and not synced its directory,
+    /// and what we write into it would go with its name.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn sync_names(&self) -> io::Result<()> {
+        sync_directory(&self.path)?;
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() && entry.file_name().to_str().is_some_and(|name| name.starts_with("log-")) {
+                sync_directory(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a segment to read.
     ///
     /// # Errors
@@ -215,9 +230,9 @@ impl DataDir {
     pub fn prepare_segment(&self, log: CoreId, segment: SegmentNo, octets: u64, header: &[u8]) -> io::Result<File> {
         let directory = self.log_path(log);
         match DirBuilder::new().mode(0o750).create(&directory) {
-            Ok(()) => sync_directory(&self.path)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            // Also when it is there already: whoever made it may not have come this far.
+            _ => sync_directory(&self.path)?,
         }
         let path = self.segment_path(log, segment);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o640).open(&path)?;
@@ -262,6 +277,24 @@ fn fill(file: &File, octets: u64, header: &[u8]) -> io::Result<()> {
         at += len as u64;
     }
     file.sync_all()
+}
+
+/// Makes a directory and those above it that are missing, each durable with its name.
+fn make_durable_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_durable_dir(parent)?;
+    // Messages are private: nobody but the daemon's user looks in.
+    match DirBuilder::new().mode(0o750).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
+        // A parent that we may not read we cannot sync: somebody else has made it, and looks after it.
+        _ => match sync_directory(parent) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+            _ => Ok(()),
+        },
+    }
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

@@ -19,9 +19,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 
 /// Segments kept open per core: at 64 MiB each the warmest 64 GiB. Above it the one that was opened first is closed.
 const OPEN_SEGMENTS: usize = 1024;
+
+/// A segment that could not be opened for want of descriptors is tried again after this.
+const WANT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What the kernel's error means to the store.
 pub fn fault(error: &io::Error) -> DiskFault {
@@ -61,6 +65,11 @@ impl Files {
         }
     }
 
+    fn clear(&mut self) {
+        self.open.clear();
+        self.order.clear();
+    }
+
     fn remove(&mut self, name: Name) {
         if self.open.remove(&name).is_some() {
             self.order.retain(|other| *other != name);
@@ -80,14 +89,41 @@ struct Shared {
 }
 
 impl Shared {
+    /// A segment, opened where it is not.
+    ///
+    /// Want of descriptors or memory is no fault of the disk's, and must not become one: a failed commit is final for its log, and a
+    /// message that cannot be read is put aside. So it is waited out; meanwhile commits gather, and past `commit_octets` deposits
+    /// get 503.
     async fn file(&self, name: Name) -> io::Result<SharedFd> {
-        if let Some(fd) = self.files.borrow().open.get(&name) {
-            return Ok(fd.clone());
+        let mut said = false;
+        loop {
+            if let Some(fd) = self.files.borrow().open.get(&name) {
+                return Ok(fd.clone());
+            }
+            match op::open(self.data.segment_cpath(name.0, name.1)?).await {
+                Ok(fd) => {
+                    let fd = Rc::new(fd);
+                    self.files.borrow_mut().insert(name, fd.clone());
+                    return Ok(fd);
+                }
+                Err(error) if is_want(&error) => {
+                    if !said {
+                        said = true;
+                        tracing::warn!(%error, "cannot open a segment of the log, waiting; is the limit of open files (LimitNOFILE) too low?");
+                    }
+                    // Those that nobody uses just now are the quickest to be had.
+                    self.files.borrow_mut().clear();
+                    tokio::time::sleep(WANT_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let fd = Rc::new(op::open(self.data.segment_cpath(name.0, name.1)?).await?);
-        self.files.borrow_mut().insert(name, fd.clone());
-        Ok(fd)
     }
+}
+
+/// True for an error that says what we lack, not what is wrong with the file.
+fn is_want(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::EINTR))
 }
 
 /// One core's disk.

@@ -108,24 +108,28 @@ pub fn raise_descriptors() -> u64 {
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 { limit.rlim_cur } else { before }
 }
 
-/// SIGTERM and SIGINT, waited for by a thread instead of interrupting one.
+/// The name of the signal that asks daemons to read their configuration again.
+pub const SIGHUP: &str = "SIGHUP";
+
+/// SIGTERM, SIGINT and SIGHUP, waited for by a thread instead of interrupting one.
 #[derive(Debug)]
 pub struct Signals {
     set: libc::sigset_t,
 }
 
 impl Signals {
-    /// Holds both signals back in the calling thread and every thread it starts from now on. Call before there are any.
+    /// Holds them back in the calling thread and every thread it starts from now on. Call before there are any.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn hold() -> io::Result<Signals> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: sigemptyset fills the whole set, which is valid from then on; both signals exist.
+        // SAFETY: sigemptyset fills the whole set, which is valid from then on; the signals exist.
         let set = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
             libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP);
             set.assume_init()
         };
         // SAFETY: the set is valid; the old mask is not asked for.
@@ -144,7 +148,13 @@ impl Signals {
         loop {
             // SAFETY: set and number are whole and ours.
             match unsafe { libc::sigwait(&raw const self.set, &raw mut signal) } {
-                0 => return Ok(if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" }),
+                0 => {
+                    return Ok(match signal {
+                        libc::SIGINT => "SIGINT",
+                        libc::SIGHUP => SIGHUP,
+                        _ => "SIGTERM",
+                    });
+                }
                 libc::EINTR => {}
                 errno => return Err(io::Error::from_raw_os_error(errno)),
             }

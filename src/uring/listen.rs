@@ -57,13 +57,39 @@ pub struct CoreSockets {
     pub msrp: Vec<Socket>,
 }
 
-impl CoreSockets {
-    /// Lets clients connect: MSRP first, so that whoever reaches us by SIP finds everything there.
+/// The daemon's own hold on all sockets that are to listen: it lets clients in when every core is there, and no core before.
+#[derive(Debug)]
+pub struct Gates {
+    msrp: Vec<Socket>,
+    sip: Vec<Socket>,
+}
+
+impl Gates {
+    /// Of all cores' sockets.
+    ///
+    /// # Errors
+    /// Descriptors ran out.
+    pub fn of(bound: &Bound) -> io::Result<Gates> {
+        let copies = |sockets: &dyn Fn(&CoreSockets) -> &Vec<Socket>| {
+            bound.cores.iter().flat_map(|core| sockets(core)).map(Socket::try_clone).collect::<io::Result<Vec<_>>>()
+        };
+        Ok(Gates { msrp: copies(&|core| &core.msrp)?, sip: copies(&|core| &core.sip)? })
+    }
+
+    /// Lets clients connect by MSRP: first, so that whoever reaches us by SIP finds everything there.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn listen(&self) -> io::Result<()> {
-        self.msrp.iter().chain(&self.sip).try_for_each(|socket| socket.listen(BACKLOG))
+    pub fn open_msrp(&self) -> io::Result<()> {
+        self.msrp.iter().try_for_each(|socket| socket.listen(BACKLOG))
+    }
+
+    /// Lets peers connect by SIP.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open_sip(&self) -> io::Result<()> {
+        self.sip.iter().try_for_each(|socket| socket.listen(BACKLOG))
     }
 }
 
@@ -198,7 +224,7 @@ mod tests {
     fn nobody_can_connect_before_the_daemon_listens() {
         let bound = bind(&[local(Transport::Tcp)], &[], 1).unwrap();
         assert!(TcpStream::connect(bound.sip[0].addr).is_err());
-        bound.cores[0].listen().unwrap();
+        Gates::of(&bound).unwrap().open_sip().unwrap();
         assert!(TcpStream::connect(bound.sip[0].addr).is_ok());
     }
 
@@ -217,7 +243,8 @@ mod tests {
     fn a_second_daemon_finds_every_kind_of_port_taken() {
         let first =
             bind(&[local(Transport::Udp), local(Transport::Tcp)], &["127.0.0.1:0".parse().unwrap()], 1).unwrap();
-        first.cores[0].listen().unwrap();
+        let gates = Gates::of(&first).unwrap();
+        gates.open_msrp().and_then(|()| gates.open_sip()).unwrap();
         for address in &first.sip {
             assert!(bind(&[*address], &[], 1).is_err(), "{address:?}");
         }

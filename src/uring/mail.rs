@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
 /// Where a core is reached from other threads.
@@ -18,11 +18,18 @@ pub struct Door {
     pub mailbox: Mailbox<Letter>,
     /// Wakes it.
     pub bell: Bell,
+    /// Every core is there and every socket listens.
+    open: AtomicBool,
     /// It is to stop.
     stop: AtomicBool,
 }
 
 impl Door {
+    /// True once the daemon serves.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
     /// True once the daemon is stopping.
     pub fn is_to_stop(&self) -> bool {
         self.stop.load(Ordering::Acquire)
@@ -33,19 +40,33 @@ impl Door {
 #[derive(Debug)]
 pub struct Mail {
     doors: Vec<Door>,
+    /// Cores that have said good-bye.
+    ended: AtomicUsize,
 }
 
 impl Mail {
     /// Doors for `cores` cores with room for `requests` and `replies` letters each.
     pub fn new(cores: u16, requests: usize, replies: usize) -> Arc<Mail> {
-        let door =
-            || Door { mailbox: Mailbox::new(requests, replies), bell: Bell::new(), stop: AtomicBool::new(false) };
-        Arc::new(Mail { doors: (0..cores).map(|_| door()).collect() })
+        let door = || Door {
+            mailbox: Mailbox::new(requests, replies),
+            bell: Bell::new(),
+            open: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        };
+        Arc::new(Mail { doors: (0..cores).map(|_| door()).collect(), ended: AtomicUsize::new(0) })
     }
 
     /// One core's door.
     pub fn door(&self, core: CoreId) -> Option<&Door> {
         self.doors.get(core.index())
+    }
+
+    /// Lets every core begin: to receive, to accept, to turn.
+    pub fn open_all(&self) {
+        for door in &self.doors {
+            door.open.store(true, Ordering::Release);
+            door.bell.ring();
+        }
     }
 
     /// Asks every core to say good-bye and end.
@@ -54,6 +75,21 @@ impl Mail {
             door.stop.store(true, Ordering::Release);
             door.bell.ring();
         }
+    }
+
+    /// One core has said good-bye; call once a core. It stays for the others, whose BYEs may leave by its connections, until
+    /// all have.
+    pub fn good_bye(&self) {
+        if self.ended.fetch_add(1, Ordering::AcqRel) + 1 == self.doors.len() {
+            for door in &self.doors {
+                door.bell.ring();
+            }
+        }
+    }
+
+    /// True when every core has said good-bye.
+    pub fn all_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) >= self.doors.len()
     }
 }
 

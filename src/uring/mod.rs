@@ -1,7 +1,7 @@
 //! The kernel's interpreter: the only room that names tokio-uring, owns file descriptors and reads a clock.
 //!
-//! One pinned thread per core runs a [`thread::Mind`]: completions and letters in, effects out, sleep. What the design calls
-//! the ground's traps are dealt with in one place each:
+//! One pinned thread per core runs a [`thread::Mind`]: completions and letters in, effects out, sleep. The traps of this
+//! ground are dealt with in one place each:
 //!
 //! - submissions reach the kernel only when the thread parks, so a turn that has more to do waits for a NOP ([`op::nop`])
 //!   instead of yielding ([`thread`]);

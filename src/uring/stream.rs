@@ -26,10 +26,19 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A peer that has not answered a SYN in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// While it connects, a socket is looked at this often: whether it is still wanted and its time not over.
+const CONNECT_LOOK: Duration = Duration::from_millis(500);
+
+/// While descriptors lack, each failed accept is tried again after this, and said once in [`COMPLAINT`].
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// One complaint about failing accepts in this time: there are 16 accepts per listener.
+const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// Accepts under way per listener: with one, a storm of clients would be let in one per turn.
 const ACCEPTS: usize = 16;
@@ -106,12 +115,15 @@ pub struct Streams {
     table: RefCell<SpreadMap<ConnId, Entry>>,
     /// The next accepted connection's number: even ones are accepted, odd ones are opened by the core.
     next: Cell<u64>,
+    /// When accepting last failed aloud.
+    complained: Cell<Option<Instant>>,
 }
 
 impl Streams {
     /// None yet.
     pub fn new(desk: Rc<Desk>, tuning: Tuning) -> Rc<Streams> {
-        Rc::new(Streams { desk, tuning, table: RefCell::default(), next: Cell::new(2) })
+        let (table, next, complained) = (RefCell::default(), Cell::new(2), Cell::new(None));
+        Rc::new(Streams { desk, tuning, table, next, complained })
     }
 
     /// Begins to accept at a socket that listens.
@@ -131,8 +143,11 @@ impl Streams {
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     // Descriptors or memory ran out. They come back when connections end; until then clients wait in the backlog.
-                    tracing::warn!(%error, "cannot accept a connection, trying again; is the limit of open files (LimitNOFILE) too low?");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if self.complained.get().is_none_or(|at| at.elapsed() >= COMPLAINT) {
+                        self.complained.set(Some(Instant::now()));
+                        tracing::warn!(%error, "cannot accept a connection, trying again; is the limit of open files (LimitNOFILE) too low?");
+                    }
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
                 }
             }
         }
@@ -162,13 +177,13 @@ impl Streams {
     }
 
     async fn finish_connect(self: Rc<Self>, conn: ConnId, mut fd: SharedFd, to: SocketAddr, bind: Option<SocketAddr>) {
-        let mut outcome = connect_in_time(&fd, to).await;
+        let mut outcome = self.connect_in_time(conn, &fd, to).await;
         if bind.is_some() && outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable) {
             // Our end and theirs are a pair that is still in TIME_WAIT: any other port of ours will do.
             match outgoing_socket(to, None).map(Rc::new) {
                 Ok(fresh) if self.replace_opening(conn, &fresh) => {
                     fd = fresh;
-                    outcome = connect_in_time(&fd, to).await;
+                    outcome = self.connect_in_time(conn, &fd, to).await;
                 }
                 _ => {}
             }
@@ -185,6 +200,31 @@ impl Streams {
             (Err(error), _) => error.kind(),
         };
         self.desk.put(Input::ConnectFailed { conn, error: failed });
+    }
+
+    /// Connects, or shuts the socket down when its time is over or nobody wants it any more, whereupon the operation ends with an
+    /// error of its own. Shut again and again until it does: a socket that was shut while its SYN was under way is a fresh one to
+    /// the kernel, and the ring's second look at the operation may begin to connect it anew.
+    async fn connect_in_time(&self, conn: ConnId, fd: &SharedFd, to: SocketAddr) -> io::Result<()> {
+        let mut connecting = Box::pin(op::connect(fd, to.into()));
+        let mut look = tokio::time::interval(CONNECT_LOOK);
+        let until = Instant::now() + CONNECT_TIMEOUT;
+        let mut late = false;
+        let outcome = poll_fn(|context| {
+            while look.poll_tick(context).is_ready() {
+                late |= Instant::now() >= until;
+                if late || self.is_unwanted(conn) {
+                    socket::shut(fd);
+                }
+            }
+            connecting.as_mut().poll(context)
+        })
+        .await;
+        if late && outcome.is_err() { Err(ErrorKind::TimedOut.into()) } else { outcome }
+    }
+
+    fn is_unwanted(&self, conn: ConnId) -> bool {
+        matches!(self.table.borrow().get(&conn), Some(Entry::Opening { unwanted: true, .. }))
     }
 
     /// Puts another socket behind a connection that is opening; false when nobody wants it any more.
@@ -317,27 +357,11 @@ impl Streams {
     }
 }
 
-/// Connects, or shuts the socket down after the time, whereupon the operation ends with an error of its own.
-async fn connect_in_time(fd: &SharedFd, to: SocketAddr) -> io::Result<()> {
-    let mut connecting = Box::pin(op::connect(fd, to.into()));
-    let mut timeout = Box::pin(tokio::time::sleep(CONNECT_TIMEOUT));
-    let mut late = false;
-    let outcome = poll_fn(|context| {
-        if !late && timeout.as_mut().poll(context).is_ready() {
-            late = true;
-            socket::shut(fd);
-        }
-        connecting.as_mut().poll(context)
-    })
-    .await;
-    if late && outcome.is_err() { Err(ErrorKind::TimedOut.into()) } else { outcome }
-}
-
 /// A socket to connect with, bound to `bind` where that can be had.
 fn outgoing_socket(to: SocketAddr, bind: Option<SocketAddr>) -> io::Result<OwnedFd> {
     let socket = socket::stream(to)?;
     if let Some(bind) = bind.filter(|bind| bind.is_ipv4() == to.is_ipv4()) {
-        // Both options, as on the listener whose port this is (spec 21.2).
+        // Both options, as on the listener whose port this is (`manual::peers`).
         let shared = socket.set_reuse_address(true).and_then(|()| socket::set_reuse_port(&socket));
         if let Err(error) = shared.and_then(|()| socket.bind(&bind.into())) {
             tracing::debug!(%error, %bind, "cannot connect from our listening port, taking any");

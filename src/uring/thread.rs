@@ -94,7 +94,7 @@ pub struct CoreSpec<F> {
     pub clock: Clock,
     /// The doors of all cores.
     pub mail: Arc<Mail>,
-    /// Its sockets, bound. The thread listens once its mind is there.
+    /// Its sockets, bound. The thread uses them once the daemon has said [`Mail::open_all`].
     pub sockets: CoreSockets,
     /// The files.
     pub data: Arc<DataDir>,
@@ -107,11 +107,11 @@ pub struct CoreSpec<F> {
 /// What a core's thread tells the one who started it.
 #[derive(Debug)]
 pub enum CoreEvent {
-    /// Its sockets listen.
+    /// Its mind is there; it waits for [`Mail::open_all`].
     Started(CoreId),
     /// It could not start.
     Failed(CoreId, io::Error),
-    /// It has said good-bye.
+    /// It has said good-bye. It works on for the others until all have.
     Ended(CoreId),
 }
 
@@ -161,19 +161,10 @@ fn run<M: Mind + 'static, F: FnOnce() -> M>(spec: CoreSpec<F>, events: &Sender<C
         let desk = Desk::new();
         let streams = Streams::new(desk.clone(), spec.tuning);
         let disk = Disk::start(spec.core, spec.data, desk.clone(), spec.mail.clone())?;
-        let mut datagrams = Vec::new();
-        spec.sockets.listen()?;
-        for (number, socket) in spec.sockets.udp.into_iter().enumerate() {
-            let fd = Rc::new(OwnedFd::from(socket));
-            datagrams.push(fd.clone());
-            let socket = SocketId(u16::try_from(number).unwrap_or(u16::MAX));
-            tokio_uring::spawn(watch(datagram::receive(fd, socket, desk.clone())));
-        }
-        for (service, sockets) in [(Service::Msrp, spec.sockets.msrp), (Service::Sip, spec.sockets.sip)] {
-            for socket in sockets {
-                streams.accept_from(socket.into(), service);
-            }
-        }
+        let CoreSockets { udp, sip, msrp } = spec.sockets;
+        let datagrams = udp.into_iter().map(|socket| Rc::new(OwnedFd::from(socket))).collect();
+        let msrp = msrp.into_iter().map(|socket| (Service::Msrp, socket.into()));
+        let listeners = msrp.chain(sip.into_iter().map(|socket| (Service::Sip, socket.into()))).collect();
         let ground = Ground {
             core: spec.core,
             clock: spec.clock,
@@ -182,18 +173,18 @@ fn run<M: Mind + 'static, F: FnOnce() -> M>(spec: CoreSpec<F>, events: &Sender<C
             streams,
             disk,
             datagrams,
-            overdue: VecDeque::new(),
+            listeners,
+            overdue: Vec::new(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             stop_told: false,
+            events: events.clone(),
         };
         let _ = events.send(CoreEvent::Started(spec.core));
         // As a task of its own: waking one from this thread is a push on a list, waking the root writes to an eventfd.
         if tokio_uring::spawn(ground.turns(mind)).await.is_err() {
             std::process::abort();
         }
-        // Said here, not when the runtime is gone: its end waits for accepts and receives that nobody can take back (design 5).
-        let _ = events.send(CoreEvent::Ended(spec.core));
         Ok(())
     })
 }
@@ -235,12 +226,17 @@ struct Ground {
     streams: Rc<Streams>,
     disk: Disk,
     datagrams: Vec<op::SharedFd>,
-    /// Replies that found a box full. It has room for all transactions under way, so this is empty but for a moment.
-    overdue: VecDeque<(CoreId, Letter)>,
+    /// Not accepting yet.
+    listeners: Vec<(Service, OwnedFd)>,
+    /// Per core, replies that found its box full. A box has room for all transactions under way, so these are empty but for a
+    /// moment, and bounded by the transactions they finish: what anybody may send us any number of times is dropped instead.
+    overdue: Vec<VecDeque<Letter>>,
     timer: Pin<Box<tokio::time::Sleep>>,
     /// When the timer is set to fire.
     armed: Option<Instant>,
     stop_told: bool,
+    /// To the one who started it.
+    events: Sender<CoreEvent>,
 }
 
 impl Ground {
@@ -252,15 +248,16 @@ impl Ground {
             })
             .await;
         }
+        self.open().await;
         loop {
             let now = self.clock.now();
             self.take_in(&mut mind, now);
             mind.turn(now);
             while let Some(effect) = mind.effect() {
-                if matches!(effect, Effect::Stopped) {
-                    return;
-                }
                 self.carry_out(effect);
+            }
+            if self.mail.all_ended() {
+                return;
             }
             let due = mind.deadline().filter(|due| *due != Tick::NEVER);
             if self.has_work() || mind.has_mail() || due.is_some_and(|due| due <= self.clock.now().tick) {
@@ -268,6 +265,26 @@ impl Ground {
             } else {
                 self.sleep(&mind, due).await;
             }
+        }
+    }
+
+    /// Waits until all cores are there and all sockets listen, then begins to receive and to accept. Nothing is taken in, and no push
+    /// begins, before: what has arrived waits in the kernel.
+    async fn open(&mut self) {
+        let mail = self.mail.clone();
+        let Some(door) = mail.door(self.core) else { return };
+        poll_fn(|_| {
+            door.bell.lie_down();
+            if door.is_open() || door.is_to_stop() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        door.bell.get_up();
+        for (number, fd) in self.datagrams.iter().enumerate() {
+            let socket = SocketId(u16::try_from(number).unwrap_or(u16::MAX));
+            tokio_uring::spawn(watch(datagram::receive(fd.clone(), socket, self.desk.clone())));
+        }
+        for (service, listener) in self.listeners.drain(..) {
+            self.streams.accept_from(listener, service);
         }
     }
 
@@ -293,6 +310,7 @@ impl Ground {
     fn has_work(&self) -> bool {
         !self.desk.is_empty()
             || self.disk.has_news()
+            || self.mail.all_ended()
             || self
                 .mail
                 .door(self.core)
@@ -316,7 +334,12 @@ impl Ground {
                     door.bell.ring();
                 }
             }
-            Effect::Stopped => {}
+            Effect::Stopped => {
+                // Said here, not when the runtime is gone: its end waits for accepts and receives that nobody can take
+                // back.
+                let _ = self.events.send(CoreEvent::Ended(self.core));
+                self.mail.good_bye();
+            }
         }
     }
 
@@ -331,41 +354,49 @@ impl Ground {
                 Ok(()) => _ = door.bell.ring(),
                 Err(letter) => self.desk.put(Input::Undelivered(letter)),
             }
-        } else if self.overdue.iter().any(|(core, _)| *core == to) {
+        } else if self.overdue.get(to.index()).is_some_and(|waiting| !waiting.is_empty()) {
             // Behind its predecessors: replies to one core keep their order.
-            self.overdue.push_back((to, letter));
+            self.keep(to, letter);
         } else {
             match door.mailbox.reply(letter) {
                 Ok(()) => _ = door.bell.ring(),
-                Err(letter) => self.overdue.push_back((to, letter)),
+                Err(letter) => self.keep(to, letter),
             }
+        }
+    }
+
+    /// Keeps a reply that found the box full.
+    fn keep(&mut self, to: CoreId, letter: Letter) {
+        if letter.is_unasked() {
+            // A response or an ACK from outside, perhaps to nothing of ours. Its sender repeats it.
+            return tracing::debug!(core = to.0, "a core's box is full: a stray message is dropped");
+        }
+        if self.overdue.len() <= to.index() {
+            self.overdue.resize_with(to.index() + 1, VecDeque::new);
+        }
+        if let Some(waiting) = self.overdue.get_mut(to.index()) {
+            waiting.push_back(letter);
         }
     }
 
     /// Tries replies again whose box was full, each core's in order.
     fn deliver_overdue(&mut self) {
-        let mut full = Vec::new();
-        for _ in 0..self.overdue.len() {
-            let Some((to, letter)) = self.overdue.pop_front() else { break };
-            let Some(door) = self.mail.door(to) else { continue };
-            if full.contains(&to) {
-                self.overdue.push_back((to, letter));
-                continue;
-            }
-            match door.mailbox.reply(letter) {
-                Ok(()) => _ = door.bell.ring(),
-                Err(letter) => {
-                    full.push(to);
-                    self.overdue.push_back((to, letter));
+        for (core, waiting) in self.overdue.iter_mut().enumerate().filter(|(_, waiting)| !waiting.is_empty()) {
+            let Some(door) = u16::try_from(core).ok().and_then(|core| self.mail.door(CoreId(core))) else { continue };
+            while let Some(letter) = waiting.pop_front() {
+                if let Err(letter) = door.mailbox.reply(letter) {
+                    waiting.push_front(letter);
+                    break;
                 }
             }
+            door.bell.ring();
         }
     }
 
     /// Sleeps until an input, a letter, a ring or the deadline.
     async fn sleep<M: Mind>(&mut self, mind: &M, due: Option<Tick>) {
         let mut until = due.and_then(|due| self.clock.instant(due));
-        if !self.overdue.is_empty() {
+        if self.overdue.iter().any(|waiting| !waiting.is_empty()) {
             // The other core does not know that we wait for room.
             let soon = Instant::now() + Duration::from_millis(1);
             until = Some(until.map_or(soon, |until| until.min(soon)));

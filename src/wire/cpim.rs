@@ -9,7 +9,7 @@ fn blocks(body: &[u8]) -> (&[u8], &[u8]) {
     (head, mime)
 }
 
-/// Everything before the next empty line, and everything after it. Bare LF is taken too (spec 16).
+/// Everything before the next empty line, and everything after it. Bare LF is taken too.
 fn split_block(octets: &[u8]) -> (&[u8], &[u8]) {
     let crlf = memmem::find(octets, b"\r\n\r\n").map(|at| (at, 4));
     let lf = memmem::find(octets, b"\n\n").map(|at| (at, 2));

@@ -1,6 +1,6 @@
 //! Dates: IMF-fixdate in and out (RFC 3261 20.17, `Sat, 13 Nov 2010 23:29:00 GMT`).
 //!
-//! Our own rather than a crate's: a peer's weekday may be wrong and is not looked at (spec 16), zones other than GMT are no
+//! Our own rather than a crate's: a peer's weekday may be wrong and is not looked at, zones other than GMT are no
 //! date at all, and writing needs no allocation and knows no time it would panic at.
 
 use super::scan;

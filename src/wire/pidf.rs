@@ -1,7 +1,7 @@
 //! Presence documents (`application/pidf+xml`, RFC 3863): can this user take instant messages now?
 //!
 //! Only the answer to that one question leaves this file. Notes, contacts, locations and what RPID or
-//! `willingness` say are passed over (spec 5.3).
+//! `willingness` say are passed over.
 
 use super::xml::{Step, Walk, XmlFault, XmlWhat, boolean};
 

@@ -187,7 +187,7 @@ pub enum Setup {
 }
 
 impl Setup {
-    /// Reads the value of `a=setup`. `holdconn` and strangers are as if absent (spec 6.2).
+    /// Reads the value of `a=setup`. `holdconn` and strangers are as if absent (RFC 6135 4).
     pub fn read(value: &[u8]) -> Option<Setup> {
         [Setup::Active, Setup::Passive, Setup::ActPass]
             .into_iter()
@@ -378,6 +378,7 @@ mod tests {
         assert_eq!(Description::parse(&long).unwrap_err(), SdpFault::TooLong);
     }
 
+    //= RFC 3264 6: exactly the same number of m= lines, in the same order
     #[test]
     fn an_answer_has_the_offers_streams_in_the_offers_order() {
         let offer = Description::parse(OFFER).unwrap();

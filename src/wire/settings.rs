@@ -1,6 +1,6 @@
 //! The IM service settings document (12.2.2.2, Appendix E): does the user want deferred messages delivered?
 //!
-//! The schema's text could not be had, its names could (spec 4.1). So the one element that matters is found wherever it
+//! The schema's text could not be had, its names could (`manual::decisions`, D18). So the one element that matters is found wherever it
 //! stands: directly under an IM root, or as an extension of RFC 4354's `poc-settings`.
 
 use super::xml::{Step, Walk, XmlFault};

@@ -77,6 +77,7 @@ fn rubbish_from_strangers_is_cut_off() {
 }
 
 //= RFC 4975 5.4: if no match exists, the node MUST reject the request with a 481 response
+//= RFC 4975 7.3: a session-id that matches no session: 481
 #[test]
 fn an_unknown_session_is_481() {
     let scene = Scene::new(DEFERD);
@@ -175,7 +176,7 @@ fn a_frame_octet_by_octet_is_a_frame() {
     call.expect_bye();
 }
 
-//= 21.1: when active, some send a first SEND without Byte-Range: answer 200
+/// When active, some clients send a first SEND without Byte-Range.
 #[test]
 fn a_binding_send_without_byte_range_binds() {
     let scene = Scene::new(DEFERD);

@@ -160,6 +160,7 @@ fn the_three_answers_of_comedia_are_understood() {
 }
 
 //= RFC 3261 12.2.1.1: the route set of the 2xx carries ACK and BYE
+//= 12.2.2.2 (200-2): the Contact of the 200 is where ACK and BYE go
 #[test]
 fn ack_and_bye_follow_the_record_route() {
     for transport in [Transport::Udp, Transport::Tcp] {
@@ -180,7 +181,7 @@ fn ack_and_bye_follow_the_record_route() {
     }
 }
 
-/// The table of spec 6: nothing is lost by any final response, and the next fresh trigger brings everything.
+/// Nothing is lost by any final response, and the next fresh trigger brings everything.
 //= RFC 3261 17.1.1.3: the ACK of a refusal belongs to the INVITE's transaction
 #[test]
 fn every_final_response_keeps_the_messages() {
@@ -228,6 +229,7 @@ fn after_busy_a_refresh_is_no_fresh_trigger() {
 }
 
 //= RFC 4028 7.4: after 422 a new INVITE with the same Call-ID and at least that interval
+//= RFC 4028 7.3: 422: again with a Session-Expires of at least its Min-SE, and with that Min-SE
 #[test]
 fn a_session_interval_too_small_is_raised() {
     let scene = Scene::new(DEFERD);
@@ -329,7 +331,8 @@ fn an_unanswered_invite_is_repeated_over_udp() {
     call.expect_bye();
 }
 
-/// Answers that cannot carry a push: acknowledged, ended by BYE, nothing lost (spec 6.1).
+/// Answers that cannot carry a push: acknowledged, ended by BYE, nothing lost.
+//= RFC 4975 14.5: a path that points at a forbidden network is not connected to
 #[test]
 fn a_useless_answer_is_ended_by_bye() {
     let scene = Scene::new(DEFERD);

@@ -36,6 +36,7 @@ fn a_deposit_is_stored_whole_and_pushed_unaltered() {
 }
 
 //= RFC 3428 7: 202 without a body and without a Contact
+//= 12.2.1-2: include a Server header to indicate the IM release version
 #[test]
 fn a_deposit_is_answered_202_with_server_and_nothing_else() {
     let scene = Scene::new(DEFERD);
@@ -62,6 +63,7 @@ fn what_was_answered_202_survives_kill_9() {
 }
 
 //= 12.2.2.5: each Deferred message SHALL include the timestamp received by the IM Server in SIP headers
+//= D2-8: added a Date header if one wasn't there
 #[test]
 fn a_missing_date_is_added_at_storage() {
     let scene = Scene::new(DEFERD);
@@ -107,6 +109,7 @@ fn a_duplicate_in_a_new_transaction_is_answered_202_and_stored_once() {
 }
 
 //= 12.2.2.3-5: Expires below the maximum is the Expire value
+//= 12.2.2.4: the expired message is deleted undelivered
 #[test]
 fn a_message_whose_time_is_over_is_not_pushed() {
     let scene = Scene::new(DEFERD);
@@ -143,7 +146,7 @@ fn expires_0_is_never_stored() {
     scene.nothing_waits(&mut scene.bob());
 }
 
-//= 3: application/im-iscomposing+xml is never stored
+/// "Is composing" says nothing an hour later.
 #[test]
 fn is_composing_is_answered_200_and_dropped() {
     let scene = Scene::new(DEFERD);
@@ -175,8 +178,10 @@ fn octets_of_every_value_come_back() {
     scene.push_brings(&mut bob, &deposits);
 }
 
-/// Every refusal of spec 3.1, over both transports; none of them is stored.
+/// Every refusal, over both transports; none of them is stored.
 //= RFC 3261 8.2: UAS behavior, method, header and content inspection
+//= RFC 3261 8.2.1: a method that is not recognised or not supported
+//= RFC 3261 8.2.2.3: an option tag in Require that is not understood: 420 with Unsupported
 #[test]
 fn each_refusal_has_its_code() {
     let scene = Scene::with(DaemonOptions::new(DEFERD).line("policy", "max_message_size = \"4KiB\""));
@@ -234,6 +239,7 @@ fn a_full_quota_is_480_with_retry_after_and_never_202() {
     alice.message(BOB, "there is room again");
 }
 
+//= RFC 3325 5: an identity from a peer that is not trusted is none: 403
 #[test]
 fn a_peer_that_is_not_trusted_asserts_nothing() {
     let scene = Scene::with(DaemonOptions::new(DEFERD).line("sip", "trusted = [\"192.0.2.1/32\"]"));

@@ -127,7 +127,6 @@ fn bye_comes_only_when_the_last_answer_is_there() {
     scene.nothing_waits(&mut bob);
 }
 
-//= 18b-5: a message stored while the session drains is appended
 #[test]
 fn a_late_arrival_joins_the_session() {
     let scene = Scene::new(DEFERD);
@@ -144,7 +143,6 @@ fn a_late_arrival_joins_the_session() {
     scene.same(&pushed, &deposits);
 }
 
-//= 21.4: the window begins small and grows
 #[test]
 fn a_session_begins_with_four_unanswered_sends() {
     let scene = Scene::new(DEFERD);
@@ -222,7 +220,7 @@ fn what_was_not_confirmed_comes_again_with_the_same_id_and_octets() {
     }
 }
 
-/// Statuses that end the session: BYE, nothing lost (spec 7.6).
+/// Statuses that end the session: BYE, nothing lost.
 #[test]
 fn a_session_failure_is_ended_by_bye_and_loses_nothing() {
     for status in [403, 408, 481, 501, 506] {
@@ -261,7 +259,7 @@ fn a_413_stops_one_message_only() {
     assert!(octets < large.body.len(), "a refused message was sent to its end");
 }
 
-//= 7.6: 400 counts an attempt; after three the message is left out of pushes
+//= RFC 4975 10.2: 400: the same octets three times, then the message is left out of pushes
 #[test]
 fn a_400_is_tried_again_and_then_left_alone() {
     for status in [400, 423] {
@@ -392,7 +390,7 @@ fn a_client_that_stops_reading_holds_up_nobody_else() {
     msrp.expect_messages(20);
 }
 
-//= 21.3: To-Path carries all URIs of the client's path in order
+//= RFC 4975 7.1: To-Path: the peer's a=path as it is, all URIs in their order
 #[test]
 fn a_path_of_two_uris_is_used_literally() {
     let scene = Scene::new(DEFERD);
@@ -422,7 +420,7 @@ fn a_path_of_two_uris_is_used_literally() {
     scene.same(&pushed, &deposits);
 }
 
-//= 2.4: behind a relay delivery is confirmed by REPORTs; report_wait bounds the wait for them
+//= RFC 4975 7.1.2: hop by hop, a response says nothing of the peer: behind a relay delivery is confirmed by REPORTs
 #[test]
 fn a_relay_that_never_reports_holds_no_session_open() {
     let scene = Scene::with(DaemonOptions::new(DEFERD).line("policy", "report_wait = \"1s\""));
@@ -441,7 +439,6 @@ fn a_relay_that_never_reports_holds_no_session_open() {
     scene.same(&bob.take_push(2), &deposits);
 }
 
-//= 2.4: retained messages are not pushed again
 #[test]
 fn after_push_retain_keeps_it_from_the_next_push() {
     let scene = Scene::with(DaemonOptions::new(DEFERD).line("policy", "after_push = \"retain\""));

@@ -42,6 +42,7 @@ fn initial_refresh_modify_and_remove_each_get_a_fresh_tag() {
 //= RFC 3903 6-2: an event package that is not supported is answered 489 with Allow-Events
 //= RFC 3903 6-4: an expiration too brief is answered 423 with Min-Expires
 //= RFC 3903 6-5: a body that is not understood is answered 415 with Accept
+//= RFC 3903 6-1: a Request-URI for which this is not the compositor: 404
 #[test]
 fn each_refusal_has_its_code_and_its_header() {
     let scene = Scene::new(DEFERD);
@@ -107,7 +108,7 @@ fn documents_that_attack_are_refused_and_the_daemon_lives() {
     scene.assert_alive();
 }
 
-//= 4.2: publications are durable: the entity tag of the last 200 is valid after a crash
+/// Publications are durable: the entity tag of the last 200 is valid after a crash.
 #[test]
 fn a_publication_survives_kill_9() {
     let mut scene = Scene::new(DEFERD);

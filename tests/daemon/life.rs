@@ -13,6 +13,7 @@ use std::{
 use deferd_kit::{
     daemon::{Daemon, DaemonOptions},
     msrp_client::Reply,
+    peer::Transport,
     scene::{BOB, Scene},
     sdp::Setup,
     sip::SipMessage,
@@ -82,6 +83,33 @@ fn a_client_that_says_nothing_holds_up_no_stop() {
     scene.restart(1);
     let mut bob = scene.bob();
     scene.push_brings(&mut bob, &deposited);
+}
+
+#[test]
+fn sigterm_says_bye_to_the_clients_of_every_core() {
+    let mut options = DaemonOptions::new(DEFERD);
+    options.cores = 4;
+    let mut scene = Scene::with(options);
+    let alice = scene.alice_tcp();
+    let users: Vec<String> = (0..12).map(|number| format!("sip:user{number}@example.org")).collect();
+    let mut calls = Vec::new();
+    for (number, user) in users.iter().enumerate() {
+        alice.message(user, "hello");
+        let transport = if number % 2 == 0 { Transport::Tcp } else { Transport::Udp };
+        // A connection or port each: which core gets it is the kernel's choice, and seldom the user's home.
+        let mut client = scene.client(transport, user, scene.sip());
+        client.publish_presence(true);
+        let (call, msrp) = (client.expect_invite(), client.msrp(Setup::Active));
+        msrp.set_policy(|_, _| vec![Reply::Silence]);
+        call.answer(&msrp, Setup::Active);
+        msrp.expect_sends(1);
+        calls.push((client, call, msrp));
+    }
+    let begun = Instant::now();
+    scene.signal_term();
+    calls.iter().for_each(|(_, call, _)| drop(call.expect_bye()));
+    assert_eq!(scene.terminate(), 0, "{}", scene.stderr());
+    assert!(begun.elapsed() < Duration::from_secs(4), "stop_timeout is not needed: {:?}", begun.elapsed());
 }
 
 /// Runs a daemon that should not start; its exit code and what it said.
@@ -291,4 +319,34 @@ fn a_daemon_starts_twenty_times_in_a_row_on_the_same_directory() {
         daemon.restart(1 + round % 3);
     }
     assert_eq!(daemon.terminate(), 0);
+}
+
+/// A log file lay on the disk that was full: the subscriber complained about its own failure on stderr, which panicked.
+#[test]
+fn who_cannot_write_its_log_serves_on_and_a_hangup_is_no_end() {
+    let scene = Scene::new(DEFERD);
+    let config = beside(&scene, |text| text);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+    let mut child = Command::new(DEFERD)
+        .args(["run", "--config"])
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(full)
+        .spawn()
+        .expect("deferd runs");
+    let sip = (scene.sip().ip(), scene.sip().port() + 2);
+    crate::until("a daemon that listens", || {
+        assert!(child.try_wait().expect("a child can be waited for").is_none(), "it ended");
+        std::net::TcpStream::connect(sip).is_ok()
+    });
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args([name, &child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {name}");
+    };
+    signal("-HUP");
+    thread::sleep(Duration::from_millis(100));
+    assert!(std::net::TcpStream::connect(sip).is_ok(), "SIGHUP ended it");
+    signal("-TERM");
+    assert_eq!(child.wait().expect("a child can be waited for").code(), Some(0));
 }

@@ -177,6 +177,12 @@ fn a_body_above_the_limit_is_413_and_harms_nobody() {
     let alice = scene.alice_tcp();
     let refusal = alice.exchange(alice.text(BOB, &"z".repeat(9_000))).response;
     assert_eq!(refusal.code(), 413, "{refusal:?}");
+    // A body that nobody measures: as bad, and as clear.
+    let alice = scene.alice_tcp();
+    let endless = alice.text(BOB, "");
+    let octets = String::from_utf8(endless.write()).expect("text").replace("Content-Length: 0\r\n", "");
+    alice.send_raw(octets.as_bytes());
+    assert_eq!(alice.peer.expect_final(&endless).code(), 400);
     bob_gets(&mut scene, &[fits]);
 }
 
@@ -186,10 +192,17 @@ fn ends(mut stream: &TcpStream) -> bool {
     let mut rest = [0; 4096];
     loop {
         match stream.read(&mut rest) {
-            Ok(0) => return true,
-            Ok(_) => {}
-            Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            Ok(count) if count > 0 => {}
+            end => return ended(&end),
         }
+    }
+}
+
+/// FIN or reset, and not only nothing to read.
+fn ended(read: &std::io::Result<usize>) -> bool {
+    match read {
+        Ok(count) => *count == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
     }
 }
 
@@ -245,7 +258,7 @@ fn connections_beyond_the_limit_are_refused_and_those_inside_served() {
     let turned_away = flood.iter().filter(|&open| {
         let mut stream: &TcpStream = open;
         stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout can be set");
-        matches!(stream.read(&mut [0; 16]), Ok(0))
+        ended(&stream.read(&mut [0; 16]))
     });
     assert!(turned_away.count() >= 100, "about 64 of {} find room", flood.len());
     // Datagrams need no connection.
@@ -258,7 +271,7 @@ fn connections_beyond_the_limit_are_refused_and_those_inside_served() {
     crate::until("room for a client", || {
         let stream = TcpStream::connect(scene.sip()).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout can be set");
-        !matches!((&stream).read(&mut [0; 16]), Ok(0))
+        !ended(&(&stream).read(&mut [0; 16]))
     });
     let mut bob = scene.bob_udp();
     scene.push_brings(&mut bob, &all);

@@ -3,9 +3,10 @@
 
 use std::{
     io::Read,
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -86,9 +87,15 @@ impl Drop for Sipp {
     }
 }
 
-/// A UDP port that is free at this moment.
+/// A port that is free at this moment for UDP and TCP, below those that the kernel gives to outgoing connections and out of
+/// the way of the daemons' blocks.
 pub(crate) fn free_port() -> u16 {
-    UdpSocket::bind((HOME, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    (0..1000)
+        .map(|_| NEXT.fetch_add(1, Ordering::Relaxed))
+        .map(|number| 5_000 + ((std::process::id() as u16).wrapping_mul(37).wrapping_add(number)) % 5_000)
+        .find(|&port| UdpSocket::bind((HOME, port)).is_ok() && TcpListener::bind((HOME, port)).is_ok())
+        .expect("a free port")
 }
 
 /// Runs a client scenario against a server scenario.

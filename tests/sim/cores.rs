@@ -186,9 +186,7 @@ impl Cores {
             seat.core.handle(now, Input::Letter(letter));
         }
         seat.core.turn(now);
-        loop {
-            let Some(seat) = self.seats.get_mut(core.index()) else { break };
-            let Some(effect) = seat.core.effect() else { break };
+        while let Some(effect) = self.seats.get_mut(core.index()).and_then(|seat| seat.core.effect()) {
             self.effects += 1;
             self.carry_out(g, disk, core, effect);
             if g.plan.crash_at_effect == Some(self.effects) {
@@ -250,8 +248,9 @@ impl Cores {
                 let (low, high) = if g.calm { (100, 2_000) } else { g.plan.disk_us };
                 let delay = if g.chance(g.plan.stall) { 300_000 } else { g.between(low, high) };
                 g.say(format_args!("core {} asks the disk: {}", core.0, in_words(&op)));
-                if eio && !matches!(op, DiskOp::Read { .. }) {
-                    g.oracle.disk_hurt = true;
+                if eio {
+                    g.oracle.disk_hurt |= !matches!(op, DiskOp::Read { .. });
+                    g.oracle.unreadable |= matches!(op, DiskOp::Read { .. });
                 }
                 let number = disk.begin(core, op, eio);
                 g.later(delay, Event::Disk { life: g.life, number });
@@ -320,13 +319,13 @@ fn turn_soon(g: &mut Ground, seat: &mut Seat, core: CoreId, within: u64) {
 /// The oracle hears what a core hears.
 fn overhear(g: &mut Ground, core: CoreId, input: &Input) {
     match input {
-        Input::Datagram { octets, .. } => g.oracle.sip_up(octets),
+        Input::Datagram { octets, .. } => g.oracle.sip_up(g.now, octets),
         Input::Received { conn, buffer, outcome: Ok(count) } if *count > 0 => {
             let new = &buffer[buffer.len() - count..];
             g.say(format_args!("core {} hears {count} on {}", core.0, conn.0));
             g.trace.octets(new);
             match g.net.service(core, *conn) {
-                Some(Service::Sip) => g.oracle.sip_up_stream(core, *conn, new),
+                Some(Service::Sip) => g.oracle.sip_up_stream(g.now, core, *conn, new),
                 Some(Service::Msrp) => g.oracle.msrp_up(g.now, core, *conn, new),
                 None => {}
             }
@@ -334,6 +333,8 @@ fn overhear(g: &mut Ground, core: CoreId, input: &Input) {
         Input::Received { conn, .. } | Input::Sent { conn, outcome: Err(_), .. } | Input::Closed { conn } => {
             g.oracle.conn_over(core, *conn);
         }
+        Input::ConnectFailed { .. } => g.oracle.unreachable(),
+        Input::Stop => g.oracle.stopping(),
         _ => {}
     }
 }
@@ -370,6 +371,7 @@ fn judge(g: &mut Ground, disk: &Disk, recovered: &Recovered) {
     }
     let now = g.now;
     g.oracle.recovered(now, &alive);
+    g.oracle.disk_hurt = disk.full;
 }
 
 fn in_words(op: &DiskOp) -> String {

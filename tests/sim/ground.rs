@@ -2,7 +2,7 @@
 
 use crate::net::{Net, News, Owner, Way};
 use crate::oracle::Oracle;
-use crate::plan::Plan;
+use crate::plan::{Plan, Proxy};
 use crate::trace::Trace;
 use deferd::base::clock::{Now, Tick, Wall};
 use deferd::base::dice::Dice;
@@ -97,13 +97,15 @@ impl Ground {
     pub(crate) fn new(plan: Plan, seed: u64, loud: bool) -> Ground {
         let mut octets = [0xd1; 32];
         octets[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut oracle = Oracle::default();
+        oracle.flows_die = plan.proxy == Proxy::None;
         Ground {
             now: 1_000_000,
             plan,
             dice: Dice::from_seed(octets),
             trace: Trace::new(loud),
             net: Net::default(),
-            oracle: Oracle::default(),
+            oracle,
             life: 0,
             born: 0,
             clock_back: 0,

@@ -17,6 +17,10 @@ use std::rc::Rc;
 /// An acknowledged message whose tombstone is not durable after this has been forgotten about.
 const TOMBSTONE_US: u64 = 5_000_000;
 
+/// Without an answer the transaction of an INVITE ends by itself after 64*T1, of which ten seconds may have passed before its
+/// connection was there and it was seen to leave.
+const UNANSWERED_US: u64 = 21_000_000;
+
 /// What is known of one message.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
@@ -85,9 +89,12 @@ struct Session {
 #[derive(Debug)]
 struct Call {
     user: usize,
+    cseq: u32,
     open: bool,
     tried: u64,
     answered: bool,
+    /// The connection it came by is gone: its BYE needs another.
+    orphan: bool,
     /// The connection its INVITE went out on: with it an attempt ends.
     via: Option<(CoreId, ConnId)>,
 }
@@ -108,6 +115,10 @@ pub(crate) struct Oracle {
     wall_max: u64,
     /// A log of this life has failed: what it must not lose it still must not, but it need not forget.
     pub(crate) disk_hurt: bool,
+    /// A read has failed: what it was to bring is passed over until the next session.
+    pub(crate) unreadable: bool,
+    /// There is no SIP core to go through: with a user's connection the way to the user is gone, for a BYE too.
+    pub(crate) flows_die: bool,
     pub(crate) max_sizes: BTreeMap<String, u64>,
 }
 
@@ -144,9 +155,10 @@ impl Oracle {
     }
 
     /// It leaves once more, in a transaction of its own.
-    pub(crate) fn sent_again(&mut self, number: u32) {
+    pub(crate) fn sent_again(&mut self, number: u32, expires_us: Option<u64>) {
         if let Some(message) = self.messages.get_mut(&number) {
             message.twin = true;
+            message.expires_us = message.expires_us.min(expires_us);
         }
     }
 
@@ -225,14 +237,19 @@ impl Oracle {
         let user = uri.strip_prefix("sip:u").and_then(|rest| rest.split('@').next()?.parse::<usize>().ok());
         let Some(user) = user else { return self.violation(format!("an INVITE for {uri}")) };
         let other = self.calls.iter().find(|(id, call)| {
-            // 64*T1 without an answer: the transaction has ended by itself.
-            call.user == user && call.open && id.as_slice() != call_id && now < call.tried + 32_000_000
+            // Without a SIP core an INVITE to where the user was is given up for one to where the user is.
+            let counts = call.answered || !self.flows_die;
+            counts && call.user == user && call.open && id.as_slice() != call_id && now < call.tried.saturating_add(UNANSWERED_US)
         });
         if let Some((id, call)) = other {
             let (id, since) = (String::from_utf8_lossy(id).into_owned(), call.tried);
             self.violation(format!("a second push for u{user} while {id}, tried at {since}, is under way"));
         }
-        self.calls.insert(call_id.to_vec(), Call { user, open: true, tried: now, answered: false, via });
+        // A repetition changes nothing: Timer B runs from the first. Another CSeq is another attempt.
+        let cseq = message.cseq().0;
+        if self.calls.get(call_id).is_none_or(|call| call.cseq != cseq) {
+            self.calls.insert(call_id.to_vec(), Call { user, cseq, open: true, tried: now, answered: false, orphan: false, via });
+        }
     }
 
     fn call_over(&mut self, call_id: &[u8]) {
@@ -246,7 +263,7 @@ impl Oracle {
     }
 
     /// A core hears octets on a SIP connection.
-    pub(crate) fn sip_up_stream(&mut self, core: CoreId, conn: ConnId, octets: &[u8]) {
+    pub(crate) fn sip_up_stream(&mut self, now: u64, core: CoreId, conn: ConnId, octets: &[u8]) {
         let (cut, buffer) =
             self.heard.entry((core, conn)).or_insert_with(|| (Cut::new(&Limits::default()), BytesMut::new()));
         buffer.extend_from_slice(octets);
@@ -258,11 +275,11 @@ impl Oracle {
                 Found::Message { len, .. } => whole.push(buffer.split_to(len)),
             }
         }
-        whole.iter().for_each(|octets| self.sip_up(octets));
+        whole.iter().for_each(|octets| self.sip_up(now, octets));
     }
 
     /// A core hears a SIP message.
-    pub(crate) fn sip_up(&mut self, octets: &[u8]) {
+    pub(crate) fn sip_up(&mut self, now: u64, octets: &[u8]) {
         self.count += 1;
         let Ok(message) = SipMessage::parse_datagram(Bytes::copy_from_slice(octets), &Limits::default()) else {
             return;
@@ -274,6 +291,7 @@ impl Oracle {
         } else if !message.is_request()
             && message.cseq().1 == Method::Invite
             && let Some(call) = self.calls.get_mut(&call_id)
+            && now < call.tried.saturating_add(UNANSWERED_US)
         {
             // It lives as long as the dialog does.
             call.tried = u64::MAX / 2;
@@ -368,7 +386,7 @@ impl Oracle {
                 && !self.may_have_expired(earlier)
                 && self.max_sizes.get(path).is_none_or(|&max| (earlier.body.len() as u64) + 200 < max)
         });
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = earlier.filter(|_| !self.unreadable) {
             let earlier = earlier.number;
             self.violation(format!(
                 "{path}: message {number} comes before {earlier}, which was accepted before it was sent"
@@ -407,7 +425,7 @@ impl Oracle {
         let _ = self.up.entry((core, conn)).or_default().feed(octets, &mut frames);
         for frame in frames {
             if let Some(status) = frame.status() {
-                self.answered(now, &frame.header("From-Path").to_owned(), &frame.tid, status);
+                self.answered(now, frame.header("From-Path"), &frame.tid, status);
             }
         }
     }
@@ -443,13 +461,28 @@ impl Oracle {
         self.down.remove(&(core, conn));
         self.heard.remove(&(core, conn));
         self.up.remove(&(core, conn));
-        for call in self.calls.values_mut().filter(|call| call.via == Some((core, conn)) && !call.answered) {
-            call.open = false;
+        for call in self.calls.values_mut().filter(|call| call.via == Some((core, conn))) {
+            call.open &= call.answered && !self.flows_die;
+            call.orphan = true;
         }
         for path in self.on_conn.remove(&(core, conn)).unwrap_or_default() {
             if let Some(session) = self.sessions.get_mut(&path) {
                 session.over = true;
             }
+        }
+    }
+
+    /// The daemon could not connect: what it wanted to say there stays unsaid.
+    pub(crate) fn unreachable(&mut self) {
+        for call in self.calls.values_mut().filter(|call| call.orphan) {
+            call.open = false;
+        }
+    }
+
+    /// The daemon was told to stop: it says BYE to everybody, heard or not.
+    pub(crate) fn stopping(&mut self) {
+        for session in self.sessions.values_mut() {
+            session.over = true;
         }
     }
 
@@ -473,6 +506,7 @@ impl Oracle {
     pub(crate) fn recovered(&mut self, now: u64, alive: &BTreeMap<u32, &[u8]>) {
         let mut wrong = Vec::new();
         let hurt = std::mem::take(&mut self.disk_hurt);
+        self.unreadable = false;
         for number in alive.keys() {
             match self.messages.get(number) {
                 None => wrong.push(format!("recovery finds message {number}, which nobody sent")),

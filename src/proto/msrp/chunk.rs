@@ -1,4 +1,4 @@
-//! Where a body is cut, and which ids may not close its chunks (RFC 4975 7.1, 7.1.1, spec 7.5).
+//! Where a body is cut, and which ids may not close its chunks (RFC 4975 7.1, 7.1.1).
 
 use memchr::memmem;
 
@@ -10,7 +10,7 @@ pub const CHUNK_MIN: usize = WHOLE_MAX + 4;
 
 /// How many octets of `body` the chunk takes that begins at `sent`.
 //= RFC 4975 7.1.1: chunks SHOULD NOT be smaller than 2048 octets, except for the last
-//= 21.7: never a border inside a UTF-8 sequence of a text body
+// Never a border inside a UTF-8 sequence of a text body: some clients decode every chunk by itself.
 pub fn chunk_len(body: &[u8], sent: usize, chunk_max: usize, text: bool) -> usize {
     let left = body.len().saturating_sub(sent);
     if left <= chunk_max {
@@ -27,7 +27,7 @@ pub fn chunk_len(body: &[u8], sent: usize, chunk_max: usize, text: bool) -> usiz
         .unwrap_or(chunk_max)
 }
 
-/// True when seven hyphens and `id` stand in `body`, whatever follows: two of five clients stop there (spec 21.9).
+/// True when seven hyphens and `id` stand in `body`, whatever follows: two of five clients stop there.
 pub fn closes_early(body: &[u8], id: &[u8]) -> bool {
     memmem::find(body, &[b"-------", id].concat()).is_some()
 }

@@ -1,4 +1,4 @@
-//! When an answer is late, lost or overdue (spec 7, 21.4).
+//! When an answer is late, lost or overdue (RFC 4975 7.1.1; [`crate::manual::peers`]).
 //!
 //! Counts from the chunk or from the last answer, whichever is later: a slow link that answers steadily is not a dead one.
 

@@ -1,4 +1,4 @@
-//! Frames messages as chunks and settles them (RFC 4975 5.1, 7.1, spec 7.5).
+//! Frames messages as chunks and settles them (RFC 4975 5.1, 7.1).
 //!
 //! Knows messages, chunks and the window. Does not know why a session begins or what an answer means for it: that is
 //! [`super::session`].
@@ -403,6 +403,15 @@ impl Sender {
         self.transactions.release_all();
         self.messages_in_flight = 0;
         self.octets_waiting = 0;
+    }
+
+    /// Takes back what is not begun. What is under way is finished, and its answers count.
+    pub(super) fn hush(&mut self) {
+        let begun = self.messages.get((self.cursor - self.base) as usize).is_some_and(|message| message.sent > 0);
+        let keep = (self.cursor - self.base) as usize + usize::from(begun);
+        let dropped: usize = self.messages.range(keep..).map(|message| message.outgoing.body.len()).sum();
+        self.messages.truncate(keep);
+        self.octets_waiting = self.octets_waiting.saturating_sub(dropped);
     }
 
     /// True when an answer has been missing for too long.

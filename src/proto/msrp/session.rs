@@ -1,6 +1,6 @@
 //! One MSRP session of ours: it pushes messages, answers the peer's requests, and says when it is over.
 //!
-//! Knows what every answer means (spec 7.6) and who speaks first (RFC 4975 5.4, 6135). Knows no socket and no dialog.
+//! Knows what every answer means (RFC 4975 10) and who speaks first (RFC 4975 5.4, 6135). Knows no socket and no dialog.
 
 use super::receiver::{OWED_MAX, Receiver};
 pub use super::receiver::{respond_fault, respond_stateless};
@@ -136,6 +136,8 @@ pub struct Session {
     bound: bool,
     paused: bool,
     closing: bool,
+    /// Nothing more is begun.
+    hushed: bool,
     over: bool,
     counters: SessionCounters,
 }
@@ -143,7 +145,7 @@ pub struct Session {
 impl Session {
     /// A session whose connection is not there yet. Draws the session's part of the transaction ids.
     pub fn new(setup: SessionSetup, dice: &mut Dice) -> Session {
-        //= 7: Success-Report: yes only when the peer path has more than one URI
+        //= RFC 4975 7.1.2: hop by hop, a response says nothing of the peer: Success-Report yes behind relays, and only there
         let relayed = uri::uris(&setup.peer_path).count() > 1;
         Session {
             sender: Sender::new(&setup, relayed, dice),
@@ -157,6 +159,7 @@ impl Session {
             bound: false,
             paused: false,
             closing: false,
+            hushed: false,
             over: false,
             counters: SessionCounters::default(),
         }
@@ -169,7 +172,7 @@ impl Session {
     }
 
     /// The connection we asked for is there. The next fill begins with a SEND without content: one widely used client
-    /// fails on a first SEND with content (spec 21.1).
+    /// fails on a first SEND with content (`manual::peers`).
     //= RFC 4975 5.4: the active endpoint MUST immediately issue a SEND request
     pub fn connected(&mut self, _now: Tick) {
         if self.active && !self.is_open {
@@ -182,14 +185,14 @@ impl Session {
     pub fn offer(&mut self, outgoing: Outgoing) {
         if self.max_size.is_some_and(|most| outgoing.body.len() as u64 > most) {
             self.sender.rejected.push((outgoing.token, 413));
-        } else if !self.over && !self.closing {
+        } else if !self.over && !self.closing && !self.hushed {
             self.sender.offer(outgoing);
         }
     }
 
     /// How many more messages it can use now.
     pub fn wants(&self) -> usize {
-        if self.over || self.closing || self.paused { 0 } else { self.sender.wants() }
+        if self.over || self.closing || self.paused || self.hushed { 0 } else { self.sender.wants() }
     }
 
     /// True when nothing is queued, nothing unanswered and no response owed. Messages that wait only for REPORTs from
@@ -204,7 +207,7 @@ impl Session {
     }
 
     /// Messages of an idle session whose REPORTs have not come: wait up to `report_wait` before BYE. Not delivered until
-    /// then (spec 2.4). Always 0 without relays.
+    /// then (RFC 4975 7.1.2). Always 0 without relays.
     pub fn unreported(&self) -> usize {
         if self.sender.is_quiet() { self.sender.unsettled() } else { 0 }
     }
@@ -275,7 +278,7 @@ impl Session {
         }
     }
 
-    /// What an error answer to a message means (spec 7.6).
+    /// What an error answer to a message means (RFC 4975 10).
     fn refused(&mut self, seq: u64, status: u16, events: &mut Vec<SessionEvent>) {
         match status {
             //= RFC 4975 10.5: 413: MUST NOT send any further chunks with the same Message-ID
@@ -356,7 +359,7 @@ impl Session {
         };
         let message_id = head.message_id.of(buf);
         if is_success(status) {
-            //= 7.6: on a direct path a REPORT alone confirms nothing
+            // On a direct path a REPORT alone confirms nothing: the response does.
             match self.sender.reported(message_id, head.byte_range) {
                 Some(token) => events.push(SessionEvent::Delivered { token }),
                 None => self.counters.idle_reports += 1,
@@ -397,6 +400,12 @@ impl Session {
             self.binding_due = false;
             self.sender.abort();
         }
+    }
+
+    /// Sends nothing more that is not begun; the answers to what is under way count. Idle when they are there.
+    pub fn hush(&mut self) {
+        self.hushed = true;
+        self.sender.hush();
     }
 
     /// Looks at the time.

@@ -1,4 +1,4 @@
-//! SENDs that are not answered yet, found by the number in their id (RFC 4975 5.3, spec 7.5).
+//! SENDs that are not answered yet, found by the number in their id (RFC 4975 5.3).
 //!
 //! A ring: numbers count up, the oldest open transaction stands in front, so an answer is found without a search, in
 //! whatever order answers come. Knows no messages, only the number of the message a chunk belongs to.
@@ -90,7 +90,7 @@ impl Transactions {
     }
 
     /// The transaction with this id is answered; `None` for a stranger, and for one that was answered before.
-    //= 7.5: an answer is matched by index and still checked whole
+    //= RFC 4975 7.2: the transaction identifier of a response MUST match that of the request
     pub fn answered(&mut self, tid: &[u8]) -> Option<Transaction> {
         let number = Tid::number_of(tid)?;
         if !tid.starts_with(&self.prefix) {

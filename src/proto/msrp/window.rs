@@ -1,4 +1,4 @@
-//! How much may be unanswered: a window that begins small and grows while answers come in time (spec 21.4).
+//! How much may be unanswered: a window that begins small and grows while answers come in time ([`crate::manual::peers`]).
 //!
 //! Real clients differ: some lose frames when eight or more arrive in one read, one stops at about 64 KiB in flight,
 //! most take 64 and more. So nothing is assumed and everything is tried, doubling.

@@ -7,7 +7,7 @@ use super::outbox::{Alarm, Failure, Outbox, Owner, Upward};
 use super::request_client::{self, RequestClient};
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
-use crate::base::net::{ConnId, Flow};
+use crate::base::net::{ConnId, CoreId, Flow};
 use crate::wire::sip::{Message, Method};
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -55,7 +55,7 @@ pub(super) struct Clients {
     arena: Arena<Client>,
     by_print: ByPrint<Key>,
     /// Which connection carries which, by key as a number.
-    by_conn: BTreeSet<(ConnId, u64)>,
+    by_conn: BTreeSet<(CoreId, ConnId, u64)>,
     printer: Printer,
 }
 
@@ -106,8 +106,8 @@ impl Clients {
         let client = Client { machine, flow, print, octets: octets.clone(), invite, alarm, quiet };
         let key = self.arena.insert(client);
         self.by_print.insert(print, key);
-        if let Flow::Stream { conn, .. } = flow {
-            self.by_conn.insert((conn, key.to_u64()));
+        if let Flow::Stream { core, conn, .. } = flow {
+            self.by_conn.insert((core, conn, key.to_u64()));
         }
         self.rearm(key, out);
         out.send(flow, octets);
@@ -218,8 +218,9 @@ impl Clients {
     }
 
     /// A connection broke: whoever waits for an answer on it waits in vain.
-    pub(super) fn flow_failed(&mut self, conn: ConnId, out: &mut Outbox) {
-        let on_it: Vec<u64> = self.by_conn.range((conn, 0)..=(conn, u64::MAX)).map(|&(_, key)| key).collect();
+    pub(super) fn flow_failed(&mut self, core: CoreId, conn: ConnId, out: &mut Outbox) {
+        let on_it = self.by_conn.range((core, conn, 0)..=(core, conn, u64::MAX));
+        let on_it: Vec<u64> = on_it.map(|&(.., key)| key).collect();
         for key in on_it.into_iter().map(Key::from_u64) {
             // What has its final response waits for repetitions, which may find another way.
             if self.arena.get(key).is_some_and(Client::is_open) {
@@ -276,8 +277,8 @@ impl Clients {
         if self.by_print.get(&client.print) == Some(&key) {
             self.by_print.remove(&client.print);
         }
-        if let Flow::Stream { conn, .. } = client.flow {
-            self.by_conn.remove(&(conn, key.to_u64()));
+        if let Flow::Stream { core, conn, .. } = client.flow {
+            self.by_conn.remove(&(core, conn, key.to_u64()));
         }
         debug_assert!(self.by_print.len().max(self.by_conn.len()) <= self.arena.len(), "tables name only who is alive");
     }

@@ -212,7 +212,7 @@ impl Dialog {
         let target = [b"<", &*self.remote_target, b">"].concat();
         let first = self.routes.first().filter(|_| self.strict);
         //= RFC 3261 12.2.1.1: if the first URI has no lr, place it into the Request-URI, the remainder into Route, and the
-        //= remote target into the Route header field as the last value
+        // remote target into the Route header field as the last value
         let (uri, skip, last) = match first {
             Some(first) => (request_uri_of(first), 1, Some(&*target)),
             None => (self.remote_target.to_vec(), 0, None),
@@ -333,6 +333,7 @@ mod tests {
         Dialog::uac(&invite(""), &ok(more)).unwrap_or_else(|bad| panic!("{bad:?}"))
     }
 
+    //= RFC 3261 12.1.2: the routes from the response, in reverse order
     #[test]
     fn a_callers_dialog_takes_the_routes_in_reverse() {
         let mut dialog = uac("Contact: \"Bob\" <sip:bob@192.0.2.7;transport=tcp>;+g.oma.sip-im\n\
@@ -376,6 +377,7 @@ mod tests {
         }
     }
 
+    //= RFC 3261 12.1.1: the routes from the request, in order; the local sequence number is empty
     #[test]
     fn a_called_sides_dialog_takes_the_routes_in_order_and_counts_from_one() {
         let request = invite("Contact: <sip:alice@pc>\nRecord-Route: <sip:p1;lr>, <sip:p2;lr>\n");
@@ -396,6 +398,7 @@ mod tests {
         assert_eq!(Unusable::Contact.status(), Status(400));
     }
 
+    //= RFC 3261 12.2.2: lower than the remote sequence number: out of order, 500
     #[test]
     fn requests_out_of_order_are_refused_and_change_nothing() {
         let mut dialog = uac("Contact: <sip:bob@192.0.2.7>\n");

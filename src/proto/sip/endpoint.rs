@@ -129,8 +129,8 @@ impl Endpoint {
     /// caller's to drop.
     ///
     //= RFC 6026 8.8: the server transaction MUST remain in the current state
-    pub fn flow_failed(&mut self, _now: Tick, conn: ConnId) {
-        self.clients.flow_failed(conn, &mut self.out);
+    pub fn flow_failed(&mut self, _now: Tick, core: CoreId, conn: ConnId) {
+        self.clients.flow_failed(core, conn, &mut self.out);
     }
 
     /// The next thing to tell the transaction user.

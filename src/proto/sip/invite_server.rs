@@ -220,6 +220,7 @@ mod tests {
         assert_eq!(seen, [(200, Fired::Trying), (180_000, Fired::Answer500), (212_000, Fired::Gone { acked: false })]);
     }
 
+    //= RFC 3261 17.2.1: over datagrams a final response is repeated by timer G until timer H
     #[test]
     fn a_refusal_is_repeated_by_g_until_h_over_datagrams() {
         let timing = Timing::default();
@@ -254,6 +255,8 @@ mod tests {
         assert_eq!(run(&mut machine, 40_000), [(5_100, Fired::Gone { acked: true })]);
     }
 
+    //= RFC 3261 13.3.1.4: the 2xx is repeated with an interval that starts at T1 and doubles
+    //= RFC 6026 8.7: retransmissions of an accepted INVITE are absorbed until timer L
     #[test]
     fn a_2xx_is_repeated_until_acknowledged_and_absorbs_invites_until_l() {
         let timing = Timing::default();

@@ -286,6 +286,7 @@ mod tests {
         assert_ne!(print(&low), one);
     }
 
+    //= RFC 3261 17.2.3: branch, sent-by, and method, except for ACK
     #[test]
     fn neighbours_are_not_mistaken_for_one_another() {
         let printer = Printer::new();
@@ -297,6 +298,7 @@ mod tests {
         }
     }
 
+    //= RFC 3261 8.2.7: the same To tag is generated for the same request
     #[test]
     fn a_stateless_tag_is_the_same_for_the_same_request_on_any_day() {
         let request = message("SIP/2.0/UDP pc;branch=z9hG4bKa", ";tag=1", "c");

@@ -1,4 +1,4 @@
-//! The offer of a push and what its answer means (spec 6, 6.1, 6.2; RFC 3264, 4975 8, 6135).
+//! The offer of a push and what its answer means (12.2.2.2-1g; RFC 3264, 4975 8, 6135).
 //!
 //! Knows which attributes a push needs and which answers can be pushed to. Knows no dialog and opens no connection.
 
@@ -6,7 +6,7 @@ use crate::wire::msrp::uri::{self, MsrpUri, Scheme, UriFault};
 use crate::wire::sdp::{Description, Media, MsrpStream, SdpFault};
 pub use crate::wire::sdp::{Direction, Setup};
 
-/// What a push may carry at the root (spec 6).
+/// What a push may carry at the root (12.2.2.5; others take CPIM).
 pub const ACCEPT_TYPES: &[u8] = b"multipart/mixed message/cpim message/sip message/sipfrag";
 
 /// MSRP over plain TCP.
@@ -120,7 +120,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// True when relays stand between us and the peer: then a 200 is the next hop's only (spec 2.4).
+    /// True when relays stand between us and the peer: then a 200 is the next hop's only ([`crate::manual::peers`]).
     pub fn is_relayed(&self) -> bool {
         uri::uris(&self.peer_path).count() > 1
     }
@@ -129,11 +129,11 @@ impl Answer {
 /// Judges the answer to [`Offer::write`].
 pub fn judge_answer(sdp: &[u8]) -> Result<Answer, AnswerFault> {
     let answer = judge(sdp)?;
-    //= 6.1: direction must be recvonly; sendrecv or absent is taken
+    //= RFC 3264 6.1: a stream offered sendonly is answered recvonly or inactive
     if answer.direction.receives() { Ok(answer) } else { Err(AnswerFault::Direction(answer.direction)) }
 }
 
-/// Judges a later offer of the peer's in a running session: `direction` says whether to pause or to go on (spec 7.7).
+/// Judges a later offer of the peer's in a running session: `direction` says whether to pause or to go on.
 pub fn judge_offer(sdp: &[u8]) -> Result<Answer, AnswerFault> {
     judge(sdp)
 }
@@ -259,8 +259,9 @@ mod tests {
         }
     }
 
+    //= RFC 6135 4.1: a globally reachable server offers actpass
     #[test]
-    fn the_offer_is_the_one_of_section_6() {
+    fn the_offer_is_sendonly_and_actpass() {
         let expected = "v=0\r\no=dmf 3954441600 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
             m=message 2855 TCP/MSRP *\r\na=sendonly\r\n\
             a=accept-types:multipart/mixed message/cpim message/sip message/sipfrag\r\na=accept-wrapped-types:*\r\n\
@@ -283,6 +284,7 @@ mod tests {
         )
     }
 
+    //= RFC 4975 8.5: without more, the party that sent the offer connects
     #[test]
     fn without_setup_we_connect_to_the_leftmost_uri() {
         let answer = answer(
@@ -311,6 +313,8 @@ mod tests {
         assert_eq!((hold.setup, hold.connect_to), (None, Some((b"b".to_vec(), 1))));
     }
 
+    //= RFC 3264 6.1: a stream offered sendonly is answered recvonly or inactive
+    //= RFC 4975 8.2: MSRP URIs included in an SDP offer or answer MUST include explicit port numbers
     #[test]
     fn answers_that_cannot_be_pushed_to_say_why() {
         let path = "a=path:msrp://b:1/s;tcp\r\n";
@@ -331,6 +335,7 @@ mod tests {
         assert_eq!(judge_answer(b"").unwrap_err(), AnswerFault::Sdp(SdpFault::Version));
     }
 
+    //= RFC 4975 8.6: no top-level type that is not in accept-types, no type that is in neither list
     #[test]
     fn wildcards_take_what_they_cover() {
         let any = Accepts::read(b"*", b"");
@@ -342,6 +347,7 @@ mod tests {
         assert!(!Accepts::default().takes(b"text/plain", &[]));
     }
 
+    //= RFC 4975 8.4: the answer carries a path that is valid at the time
     #[test]
     fn a_hold_is_answered_inactive_and_the_end_of_it_sendonly() {
         let hold = b"v=0\r\no=b 1 2 IN IP4 b\r\ns=-\r\nt=0 0\r\nm=message 1 TCP/MSRP *\r\na=inactive\r\na=path:msrp://b:1/s;tcp\r\n";
@@ -351,5 +357,6 @@ mod tests {
         let on = b"v=0\r\no=b 1 3 IN IP4 b\r\ns=-\r\nt=0 0\r\nm=message 1 TCP/MSRP *\r\na=recvonly\r\na=path:msrp://b:1/s;tcp\r\n";
         let answer = String::from_utf8(ours().write_answer(on, Setup::Passive).unwrap()).unwrap();
         assert!(answer.contains("a=sendonly\r\n") && answer.contains("a=setup:passive\r\n"));
+        assert!(answer.contains("a=path:msrp://192.0.2.10:2855/9di4eae923wzd0x7b2m6;tcp\r\n"));
     }
 }

@@ -1,4 +1,4 @@
-//! The event state compositor of one user (RFC 3903 6, spec 4.2): which publications live, under which entity tag, until
+//! The event state compositor of one user (RFC 3903 6): which publications live, under which entity tag, until
 //! when. Knows neither messages nor documents: what was published is one octet whose meaning is its owner's.
 
 use crate::base::clock::Wall;
@@ -282,7 +282,7 @@ impl Publications {
         self.entries.iter().map(|p| p.expires).min()
     }
 
-    /// The one of `event` that decides: the last modified of those that live (spec 4.2).
+    /// The one of `event` that decides: the last modified of those that live, so that a user who switches off stays off.
     pub fn effective(&self, event: u8, now: Wall) -> Option<&Publication> {
         self.entries.iter().filter(|p| p.event == event && p.expires > now).max_by_key(|p| p.modified)
     }
@@ -320,7 +320,7 @@ impl Publications {
             *place = publication;
             return;
         }
-        //= spec 4.2: at most 16 publications per user and event; the oldest is dropped, never refused
+        // At most 16 of a user and event: a client that loses its entity tags must not fill the table, and is not refused for it.
         let same = |p: &Publication| p.event == publication.event;
         if self.entries.iter().filter(|p| same(p)).count() >= PER_EVENT_MAX
             && let Some((oldest, _)) =

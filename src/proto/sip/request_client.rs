@@ -119,6 +119,7 @@ mod tests {
         seen
     }
 
+    //= RFC 3261 17.1.2.2: timer E from T1, timer F after 64*T1
     #[test]
     fn an_unanswered_request_is_repeated_by_e_and_ended_by_f() {
         let mut machine = RequestClient::new(ms(0), &Timing::default(), false);

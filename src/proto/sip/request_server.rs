@@ -142,6 +142,8 @@ mod tests {
         assert_eq!(machine.respond(ms(10), &timing, 202), Respond::SendLast);
     }
 
+    //= RFC 4320 4.1: no provisional response but 100, and that not too early over datagrams
+    //= RFC 4320 4.2: no 408 to a non-INVITE request
     #[test]
     fn what_rfc_4320_forbids_is_not_sent() {
         let timing = Timing::default();

@@ -101,7 +101,7 @@ impl Servers {
         let invite = message.method() == Method::Invite;
         let outside = message.to_tag().is_none();
         //= RFC 3261 8.2.2.2: no tag in To; From tag, Call-ID, and CSeq match an ongoing transaction: 482
-        // A MESSAGE is let through: the deposit knows it by its fingerprint and answers 202 once more (spec 3.1).
+        // A MESSAGE is let through: the deposit knows it by its fingerprint and answers 202 once more (`manual::decisions`, D24).
         let looks = outside && message.method() != Method::Message;
         let call = (looks || invite).then(|| self.printer.call(&message));
         if outside && call.is_some_and(|call| self.by_call.contains_key(&call)) {

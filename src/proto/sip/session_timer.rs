@@ -21,7 +21,7 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// For an INVITE that begins a session. `refresher` is `Some(Refresher::Uac)` where S1 is followed (spec 6).
+    /// For an INVITE that begins a session. `refresher` is `Some(Refresher::Uac)` for a push (12.2.2.2-1f).
     pub fn new(interval_s: u32, min_se_s: u32, refresher: Option<Refresher>) -> Wish {
         let min_se_s = min_se_s.max(INTERVAL_MIN_S);
         //= RFC 4028 7.1: Session-Expires MUST be greater than or equal to the value in Min-SE
@@ -266,6 +266,8 @@ mod tests {
         Message::parse_datagram(octets, &Limits::default()).unwrap_or_else(|bad| panic!("{:?}", bad.fault))
     }
 
+    //= 12.2.2.2 (200-1): the session timer runs with the value received in Session-Expires
+    //= RFC 4028 7.2: the refresh is sent once half the session interval has elapsed
     #[test]
     fn the_refresher_refreshes_at_half_time_and_gives_up_before_the_end() {
         let mut timer =
@@ -282,6 +284,7 @@ mod tests {
         assert_eq!((refreshed.deadline(), refreshed.refresh_method()), (s(760), Method::Invite));
     }
 
+    //= RFC 4028 10: BYE at the minimum of 32 seconds and one third of the interval before the end
     #[test]
     fn who_does_not_refresh_waits_and_says_bye_a_third_or_32_s_before_the_end() {
         let mut timer =
@@ -304,6 +307,7 @@ mod tests {
         );
     }
 
+    //= RFC 4028 7.1: Session-Expires is never below Min-SE
     #[test]
     fn a_422_makes_the_wish_grow_once() {
         let mut wish = Wish::new(50, 0, None);
@@ -317,6 +321,7 @@ mod tests {
         }
     }
 
+    //= RFC 4028 9, table 2: who refreshes, and when Require says so
     #[test]
     fn the_answer_follows_table_2() {
         let cases =

@@ -130,3 +130,55 @@ fn a_datagram_for_a_socket_that_is_not_there_harms_nobody() {
     mind.effects.push_back(Effect::SendDatagram { socket: SocketId(40), to, octets: Bytes::from_static(b"x") });
     start(vec![mind]).stop();
 }
+
+/// A queue of 64 completions and 20,000 operations at once: the kernel keeps what does not fit, and the runtime fetches it.
+#[test]
+fn more_operations_than_the_completion_queue_holds_all_end() {
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_cqsize(64);
+    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(16).uring_builder(&ring)).unwrap();
+    runtime.block_on(async {
+        let tasks: Vec<_> = (0..20_000).map(|_| tokio_uring::spawn(crate::uring::op::nop())).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+}
+
+/// What arrives while other cores are being made waits in the kernel, and no core turns.
+#[test]
+fn nothing_is_taken_in_before_the_doors_are_open() {
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let listen = [Transport::Udp, Transport::Tcp].map(|transport| SipAddress { transport, addr: any });
+    let bound = listen::bind(&listen, &[], 1).unwrap();
+    let gates = listen::Gates::of(&bound).unwrap();
+    let (udp, tcp) = (bound.sip[0].addr, bound.sip[1].addr);
+    let place = tempfile::tempdir().unwrap();
+    let mail = Mail::new(1, 16, 16);
+    let (events, news) = mpsc::channel();
+    let (told, heard) = mpsc::channel();
+    let mind = script(move |_, input, _| {
+        let _ = told.send(matches!(input, Input::Datagram { .. }));
+    });
+    let spec = CoreSpec {
+        core: CoreId(0),
+        cpu: None,
+        clock: Clock::start(),
+        mail: mail.clone(),
+        sockets: bound.cores.into_iter().next().unwrap(),
+        data: Arc::new(DataDir::open(place.path()).unwrap()),
+        tuning: Tuning { unsent_octets: 1 << 18 },
+        mind: move || mind,
+    };
+    let thread = thread::spawn(spec, events).unwrap();
+    assert!(matches!(news.recv_timeout(PATIENCE).unwrap(), CoreEvent::Started(CoreId(0))));
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"early", udp).unwrap();
+    assert!(TcpStream::connect(tcp).is_err(), "no core is whole yet");
+    mail.door(CoreId(0)).unwrap().bell.ring();
+    assert!(heard.recv_timeout(Duration::from_millis(100)).is_err(), "a ring opens no door");
+    gates.open_sip().unwrap();
+    mail.open_all();
+    assert!(heard.recv_timeout(PATIENCE).unwrap(), "what came early is not lost");
+    mail.stop_all();
+    thread.join().unwrap();
+}

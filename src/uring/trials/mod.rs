@@ -91,7 +91,9 @@ impl Running {
 fn start<M: Mind + Send + 'static>(minds: Vec<M>) -> Running {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let listen = [Transport::Udp, Transport::Tcp].map(|transport| SipAddress { transport, addr: any });
-    let Bound { cores, sip, .. } = listen::bind(&listen, &[any], minds.len() as u16).unwrap();
+    let bound = listen::bind(&listen, &[any], minds.len() as u16).unwrap();
+    let gates = listen::Gates::of(&bound).unwrap();
+    let Bound { cores, sip, .. } = bound;
     let place = tempfile::tempdir().unwrap();
     let data = Arc::new(DataDir::open(place.path()).unwrap());
     let mail = Mail::new(minds.len() as u16, 16, 16);
@@ -120,6 +122,8 @@ fn start<M: Mind + Send + 'static>(minds: Vec<M>) -> Running {
         let event = events.recv_timeout(PATIENCE).unwrap();
         assert!(matches!(event, CoreEvent::Started(_)), "{event:?}");
     }
+    gates.open_msrp().and_then(|()| gates.open_sip()).unwrap();
+    mail.open_all();
     Running { mail, events, threads, sip: sip.iter().map(|to| to.addr).collect(), data, _place: place }
 }
 

@@ -192,7 +192,7 @@ fn a_connection_can_be_opened_from_a_bound_port_and_a_refusal_is_final() {
     });
     mind.effects.clear();
     let running = start(vec![mind]);
-    // The SIP listener's own port, as MSRP does with its own (spec 21.2).
+    // The SIP listener's own port, as MSRP does with its own (`manual::peers`).
     let bind = running.sip[1].to_string();
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(bind.as_bytes(), running.sip[0]).unwrap();
     let (mut stream, seen) = peer.accept().unwrap();
@@ -202,5 +202,64 @@ fn a_connection_can_be_opened_from_a_bound_port_and_a_refusal_is_final() {
     assert_eq!(text, "hello");
     let stories: Vec<String> = (0..5).map(|_| heard.recv_timeout(PATIENCE).unwrap()).collect();
     assert_eq!(stories, ["connected", "sent ok", "closed", "received Err(NotConnected)", "failed ConnectionRefused"]);
+    running.stop();
+}
+
+/// Nobody accepts there and the kernel's queue is full: SYNs are dropped, and a connection neither comes nor fails.
+fn full_listener() -> (socket2::Socket, Vec<TcpStream>) {
+    let listener = crate::uring::socket::stream("127.0.0.1:0".parse().unwrap()).unwrap();
+    listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    listener.listen(0).unwrap();
+    let to = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut inside = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&to, Duration::from_millis(200)) {
+        inside.push(stream);
+        assert!(inside.len() < 16, "a queue of no length is full soon");
+    }
+    (listener, inside)
+}
+
+#[test]
+fn closing_a_connection_that_is_opening_ends_it() {
+    let (told, heard) = mpsc::channel();
+    let (listener, _inside) = full_listener();
+    let to = listener.local_addr().unwrap().as_socket().unwrap();
+    let running = start(vec![script(move |_, input, effects| {
+        tell(&told, &input);
+        match input {
+            Input::Datagram { octets, .. } if &octets[..] == b"connect" => {
+                effects.push_back(Effect::Connect { conn: ConnId(1), to, bind: None });
+            }
+            Input::Datagram { .. } => effects.push_back(Effect::Close { conn: ConnId(1), reset: false }),
+            _ => {}
+        }
+    })]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"connect", running.sip[0]).unwrap();
+    assert!(heard.recv_timeout(Duration::from_millis(300)).is_err(), "nobody answers");
+    let closed = Instant::now();
+    socket.send_to(b"close", running.sip[0]).unwrap();
+    let story = heard.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert!(story.starts_with("failed "), "{story}");
+    assert!(closed.elapsed() < Duration::from_secs(4));
+    running.stop();
+    assert!(heard.try_recv().is_err(), "the failure comes once");
+}
+
+#[test]
+fn who_does_not_answer_a_syn_is_given_up_after_ten_seconds() {
+    let (told, heard) = mpsc::channel();
+    let (listener, _inside) = full_listener();
+    let to = listener.local_addr().unwrap().as_socket().unwrap();
+    let running = start(vec![script(move |_, input, effects| {
+        tell(&told, &input);
+        if let Input::Datagram { .. } = input {
+            effects.push_back(Effect::Connect { conn: ConnId(1), to, bind: None });
+        }
+    })]);
+    let began = Instant::now();
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"connect", running.sip[0]).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap(), "failed TimedOut");
+    assert!((Duration::from_secs(9)..Duration::from_secs(13)).contains(&began.elapsed()), "{:?}", began.elapsed());
     running.stop();
 }

@@ -6,7 +6,7 @@
 use super::uri;
 use crate::base::span::Span;
 
-/// Most URIs in a path (spec 15): a chain of relays is one or two long, 32 is far beyond any that works.
+/// Most URIs in a path: a chain of relays is one or two long, 32 is far beyond any that works.
 pub const PATH_URIS_MAX: usize = 32;
 
 /// Longest transaction id: ident is 4 to 32 characters (RFC 4975 9).

@@ -280,6 +280,7 @@ mod tests {
         }
     }
 
+    //= RFC 4975 6.1: scheme and transport case-insensitive, addresses by value, session-id case-sensitive
     #[test]
     fn uris_compare_by_the_rules_of_section_6_1() {
         let table = [

@@ -10,7 +10,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Octets of our transaction ids: 16 hex digits of the session (64 random bits, RFC 4975 7.1), 4 that count.
 pub const TID_LEN: usize = 20;
 
-/// Octets of our Message-IDs (spec 2.3).
+/// Octets of our Message-IDs.
 pub const MESSAGE_ID_LEN: usize = 26;
 
 /// Octets of an end-line of ours behind content: CRLF, seven hyphens, the transaction id, a flag, CRLF.
@@ -69,7 +69,7 @@ pub struct HeadTemplate {
 impl HeadTemplate {
     /// Paths as they stand in the headers: all URIs, in order. `success_report` asks for success REPORTs.
     ///
-    /// Failure-Report is left out: absent means yes, and an explicit yes draws unasked REPORTs from one stack (spec 21.6).
+    /// Failure-Report is left out: absent means yes, and an explicit yes draws unasked REPORTs from one stack (`manual::peers`).
     pub fn new(to_path: &[u8], from_path: &[u8], success_report: bool) -> HeadTemplate {
         let mut octets = Vec::with_capacity(to_path.len() + from_path.len() + 120);
         octets.extend_from_slice(b"MSRP ");

@@ -154,12 +154,12 @@ impl Client {
         self.request("PUBLISH").with("Event", event).with("Expires", "3600")
     }
 
-    /// A settings PUBLISH, not sent yet (spec 4.1).
+    /// A settings PUBLISH, not sent yet.
     pub fn settings(&self, active: bool) -> SipMessage {
         self.publication("poc-settings").with_body("application/poc-settings+xml", settings_document(active))
     }
 
-    /// A presence PUBLISH, not sent yet (spec 5.3).
+    /// A presence PUBLISH, not sent yet.
     pub fn presence(&self, open: bool) -> SipMessage {
         self.publication("presence").with_body("application/pidf+xml", pidf_document(&self.aor, open))
     }
@@ -327,7 +327,7 @@ impl SipCore {
     }
 }
 
-/// IM service settings (spec 4.1).
+/// IM service settings (12.2.2.2).
 pub fn settings_document(active: bool) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n\

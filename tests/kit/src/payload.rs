@@ -1,4 +1,4 @@
-//! The body of a pushed pager message, octet by octet (12.2.2.5; spec 7.1): multipart/mixed, one part, message/sip, complete.
+//! The body of a pushed pager message, octet by octet (12.2.2.5): multipart/mixed, one part, message/sip, complete.
 
 use crate::{
     msrp::MsrpMessage,

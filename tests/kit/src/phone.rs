@@ -235,7 +235,7 @@ impl Owner {
         let wild = self.weather.mood() == Mood::Wild;
         let call_id = call.request().call_id().to_string();
         let acked = |message: &SipMessage| message.method() == "ACK" && message.call_id() == call_id;
-        if wild && self.chance.one_in(10) {
+        if wild && self.chance.one_in(20) {
             call.respond(480, "Temporarily Unavailable");
             inbox.find(Duration::from_millis(300), acked);
             return;
@@ -265,12 +265,12 @@ impl Owner {
             Setup::Active => dial(&theirs, &ours),
             _ => accept(&listener, || self.ledger.deaths() != deaths),
         };
-        let manner = match self.chance.below(8) {
+        let manner = match self.chance.below(16) {
             _ if !wild => Manner::Prompt,
             0 | 1 => Manner::Late { most_ms: 60 },
-            2 => Manner::Late { most_ms: 5 },
-            3 => Manner::Forgets { one_in: 6 },
-            4 => Manner::FallsSilent { after: self.chance.below(12) },
+            2 | 3 => Manner::Late { most_ms: 5 },
+            4 => Manner::Forgets { one_in: 6 },
+            5 => Manner::FallsSilent { after: self.chance.below(12) },
             _ => Manner::Prompt,
         };
         self.take(push, &call_id, stream, manner, deaths);

@@ -66,12 +66,15 @@ struct Stream {
     up: bool,
 }
 
+/// A request's branch and method.
+type Asked = (Vec<u8>, Vec<u8>);
+
 /// The SIP core.
 #[derive(Debug)]
 pub(crate) struct SipCore {
     clients: BTreeMap<u64, Client>,
     /// Requests of the daemon's by branch and method, and what they were answered.
-    served: BTreeMap<(Vec<u8>, Vec<u8>), Option<(Road, Bytes)>>,
+    served: BTreeMap<Asked, Option<(Road, Bytes)>>,
     streams: BTreeMap<usize, Stream>,
     waiting: Vec<(SocketAddr, Bytes, u64)>,
     branches: u64,
@@ -235,8 +238,7 @@ impl SipCore {
             News::Octets(octets) => {
                 let Some(stream) = self.streams.get_mut(&at) else { return heard };
                 stream.buffer.extend_from_slice(&octets);
-                loop {
-                    let Some(stream) = self.streams.get_mut(&at) else { break };
+                while let Some(stream) = self.streams.get_mut(&at) {
                     match stream.cut.next(&stream.buffer).expect("the daemon writes SIP") {
                         Found::More => break,
                         Found::KeepAlive { len, .. } => _ = stream.buffer.split_to(len),

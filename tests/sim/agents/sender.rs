@@ -80,7 +80,10 @@ impl Senders {
 
     /// The same message once more, as another transaction.
     pub(crate) fn again(&mut self, g: &mut Ground, sip: &mut SipCore, number: u32) {
-        g.oracle.sent_again(number);
+        // Expires counts from receipt, and the clock may stand earlier now.
+        let expires = self.texts.get(number as usize).and_then(|text| text.expires);
+        let expires_us = expires.map(|seconds| g.wall() + u64::from(seconds) * 1_000_000);
+        g.oracle.sent_again(number, expires_us);
         self.transmit(g, sip, number);
     }
 

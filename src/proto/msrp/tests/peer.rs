@@ -30,6 +30,7 @@ fn a_passive_session_waits_for_the_peers_first_send_and_answers_it() {
     assert_eq!(frames[1].body.as_deref(), Some(&b"hello"[..]));
 }
 
+//= RFC 4975 7.1.4: Failure-Report no: no response; partial: no 200
 #[test]
 fn what_the_peer_asks_is_answered_by_its_failure_report() {
     let mut session = session(SessionSetup { active: false, ..setup() });
@@ -142,6 +143,7 @@ fn a_held_session_sends_responses_only() {
     assert_eq!(drain(&mut session, Tick(0)).len(), 1);
 }
 
+//= RFC 4975 7.3.2: a REPORT with namespace 000 means what a response with its code means
 #[test]
 fn a_direct_peers_reports_confirm_nothing_but_refuse() {
     let mut session = bound(setup());

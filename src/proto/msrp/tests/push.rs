@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 #[test]
-fn a_pager_message_goes_out_as_in_section_7_1() {
+fn a_pager_message_goes_out_head_body_and_end_line() {
     let body = "--dmf-7Qx2mV9bR4\r\nContent-Type: message/sip\r\n\r\n\
         MESSAGE sip:user2@imserver.com SIP/2.0\r\n\
         Via: SIP/2.0/TCP user1pc.imserver.com;branch=z9hG4bK776sgdkse\r\nMax-Forwards: 70\r\n\

@@ -82,7 +82,7 @@ fn every_2xx_to_an_invite_reaches_the_user_for_64_t1() {
         side.wait(1_000);
     }
     assert_eq!(statuses(&mut side, txn), [200, 200, 200]);
-    side.endpoint.flow_failed(side.now, ConnId(1));
+    side.endpoint.flow_failed(side.now, CoreId(3), ConnId(1));
     assert!(side.sent().is_empty() && side.told().is_empty());
     side.receive(&ok, tcp(3, PEER));
     assert_eq!(statuses(&mut side, txn), [200], "by whatever way it comes");
@@ -137,6 +137,8 @@ fn an_unanswered_request_is_repeated_and_times_out() {
     assert!(empty(&side));
 }
 
+//= RFC 3261 8.1.3.3: more than one Via header field value in a response: discarded
+//= RFC 6026 8.9: a response that matches no transaction is silently discarded
 #[test]
 fn responses_that_are_not_ours_are_dropped() {
     let mut side = Side::new();
@@ -163,7 +165,7 @@ fn a_broken_connection_fails_what_waits_on_it_and_nothing_else() {
     let mut side = Side::new();
     let (lost, _) = send(&mut side, Method::Invite, tcp(1, PEER));
     let (kept, bye) = send(&mut side, Method::Bye, tcp(3, PEER));
-    side.endpoint.flow_failed(side.now, ConnId(1));
+    side.endpoint.flow_failed(side.now, CoreId(3), ConnId(1));
     assert_eq!(statuses(&mut side, lost), [503]);
     side.receive(&read(&answer(&bye, 200)), tcp(3, PEER));
     assert_eq!(statuses(&mut side, kept), [200]);

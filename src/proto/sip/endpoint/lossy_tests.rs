@@ -141,7 +141,7 @@ proptest! {
                         side.endpoint.cancel(side.now, *txn, &mut side.dice);
                     }
                 }
-                10 => side.endpoint.flow_failed(side.now, ConnId(u64::from(choice % 3) * 2)),
+                10 => side.endpoint.flow_failed(side.now, CoreId(3), ConnId(u64::from(choice % 3) * 2)),
                 _ => side.wait(ms),
             }
             side.sent();

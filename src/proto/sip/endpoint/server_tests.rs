@@ -39,13 +39,14 @@ fn over_a_stream_nothing_is_kept_once_a_message_is_answered() {
     assert_eq!(side.endpoint.counts().responses_dropped, 1);
 }
 
+//= RFC 3261 8.2.2.2: From tag, Call-ID, and CSeq match an ongoing transaction: 482
 #[test]
 fn a_request_that_comes_by_two_ways_is_answered_482_the_second_time() {
-    let (mut side, first) = (Side::new(), request("MESSAGE", "z9hG4bKm1", ""));
+    let (mut side, first) = (Side::new(), request("PUBLISH", "z9hG4bKm1", ""));
     side.receive(&first, udp(PEER));
     side.asked();
     // The uppercase letter is another branch of the same call.
-    let second = request("MESSAGE", "z9hG4bKm1X", "");
+    let second = request("PUBLISH", "z9hG4bKm1X", "");
     side.receive(&second, udp("192.0.2.8:5060"));
     side.receive(&second, udp("192.0.2.8:5060"));
     assert!(side.told().is_empty());
@@ -96,6 +97,7 @@ fn a_silent_user_is_covered_by_100_in_the_time_of_each_method() {
     assert_eq!(side.endpoint.counts().requests_unanswered, 1, "the MESSAGE's client has given up");
 }
 
+//= RFC 3261 9.2: a CANCEL without its INVITE: 481; with it, the To tag of both answers is the same
 #[test]
 fn a_cancel_is_answered_and_told_once_while_the_invite_proceeds() {
     let (mut side, invite) = (Side::new(), request("INVITE", "z9hG4bKi1", ""));
@@ -231,6 +233,7 @@ fn requests_of_rfc_2543_are_matched_by_what_they_have() {
     }
 }
 
+//= RFC 3261 18.2.2: to the address in "received", using the port in sent-by
 #[test]
 fn without_rport_the_response_goes_to_the_port_in_sent_by() {
     let mut side = Side::new();
@@ -245,12 +248,13 @@ fn without_rport_the_response_goes_to_the_port_in_sent_by() {
     }
 }
 
+//= RFC 6026 8.8: after a transport error the server transaction remains in its state
 #[test]
 fn a_request_repeated_over_a_new_connection_is_answered_there() {
     let (mut side, invite) = (Side::new(), request("INVITE", "z9hG4bKi1", ""));
     side.receive(&invite, tcp(2, PEER));
     let txn = side.asked();
-    side.endpoint.flow_failed(side.now, ConnId(2));
+    side.endpoint.flow_failed(side.now, CoreId(3), ConnId(2));
     side.receive(&invite, tcp(4, "192.0.2.7:5071"));
     side.receive(&invite, tcp(6, "198.51.100.1:5071"));
     side.sent();

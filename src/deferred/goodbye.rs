@@ -1,0 +1,172 @@
+//! How a push ends: when all is done, when something failed, when the daemon stops. Its messages are safe in any case.
+
+use super::cx::{Ask, Cx};
+use super::invite;
+use super::push::{End, Ended, GOODBYE, LAST_ANSWERS, Late, Left, Push, Pushes, Role, Stage};
+use super::users::Users;
+use crate::base::arena::Key;
+use crate::base::clock::Tick;
+use crate::base::net::Flow;
+use crate::proto::msrp::session::Session;
+use crate::store::directory::UserId;
+use crate::wire::sip::names::Method;
+
+impl Pushes {
+    /// Everything sent was answered, its tombstones are durable and nothing new has come: BYE.
+    ///
+    //= 12.2.2.5: after sending all the deferred messages, the IM Server shall send a SIP BYE
+    pub(super) fn end_if_done(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        if push.stage != Stage::Sending {
+            return;
+        }
+        if push.leaving {
+            if push.session.as_ref().is_none_or(Session::is_idle) {
+                self.hang_up(cx, key, End::Transient(None));
+            }
+            return;
+        }
+        // Behind a relay a message is delivered when it was reported, and a REPORT may never come: not waited for without end.
+        let unreported = push.session.as_ref().is_some_and(|session| session.is_idle() && session.unreported() > 0);
+        if unreported != (push.until != Tick::NEVER) {
+            push.until = if unreported { cx.now.tick + cx.policy.report_wait } else { Tick::NEVER };
+        }
+        let quiet = !push.loading
+            && push.in_flight.is_empty()
+            && push.delivered.is_empty()
+            && push.retiring.is_empty()
+            && push.session.as_ref().is_none_or(Session::is_idle);
+        if !quiet || push.next(users).is_some() {
+            return;
+        }
+        // One more look into the inbox: a message that another core committed in this instant still goes along.
+        let user = push.user;
+        if users.take_in(cx, user) {
+            self.arrived(users, user);
+            return;
+        }
+        self.hang_up(cx, key, End::Completed);
+    }
+
+    /// Ends the session with a BYE, or the attempt with a CANCEL, whichever there is.
+    pub(super) fn hang_up(&mut self, cx: &mut Cx, key: Key, end: End) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        push.end = push.end.or(Some(end));
+        match push.stage {
+            Stage::Ending | Stage::Cancelling => return,
+            Stage::Inviting => {
+                push.stage = Stage::Cancelling;
+                push.until = cx.now.tick + GOODBYE;
+                if let Some(txn) = push.invite {
+                    cx.sip.cancel(cx.now.tick, txn, &mut cx.dice);
+                }
+                self.touch(key);
+                return;
+            }
+            Stage::Waiting | Stage::Connecting | Stage::Sending => {}
+        }
+        if let Some(session) = &mut push.session {
+            session.abort();
+        }
+        if let Some(conn) = push.conn {
+            cx.asks.push_back(Ask::Pump(conn));
+        }
+        self.bye(cx, key);
+    }
+
+    /// The user published over `flow`. An INVITE that still rings elsewhere is cancelled, so that the next goes where the user
+    /// is; it begins when this one is over, for there are never two.
+    pub fn moved(&mut self, cx: &mut Cx, user: UserId, flow: Flow) {
+        let Some(&key) = self.by_user.get(&user) else { return };
+        let Some(push) = self.live.get(key) else { return };
+        if push.stage == Stage::Inviting && push.call.flow != flow && !cx.has_proxy() {
+            self.hang_up(cx, key, End::Moved);
+        }
+    }
+
+    /// Sends the BYE of an established dialog.
+    pub(super) fn bye(&mut self, cx: &mut Cx, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        push.stage = Stage::Ending;
+        push.until = cx.now.tick + GOODBYE;
+        let flow = push.call.way(cx);
+        let Some(dialog) = push.dialog.as_mut() else {
+            self.finish(cx, key, End::GiveUp);
+            return;
+        };
+        let octets = invite::within(cx, dialog, Method::Bye, &flow).finish();
+        match cx.sip.request(cx.now.tick, Method::Bye, octets, flow) {
+            Ok(txn) => {
+                self.by_txn.insert(txn, (key, Role::Bye));
+                self.touch(key);
+            }
+            Err(_) => self.finish(cx, key, End::Transient(None)),
+        }
+    }
+
+    /// The push is over; what was not confirmed simply waits on.
+    pub(super) fn finish(&mut self, cx: &mut Cx, key: Key, end: End) {
+        let Some(mut push) = self.live.remove(key) else { return };
+        let end = push.end.unwrap_or(end);
+        if end == End::Completed {
+            cx.counts.pushes_completed += 1;
+        } else {
+            cx.counts.pushes_failed += 1;
+        }
+        if let Some((timer, _)) = push.armed.take() {
+            cx.timers.cancel(timer);
+        }
+        self.by_user.remove(&push.user);
+        self.by_session.remove(&push.session_id);
+        if let Some(session) = &push.session {
+            push.cautious |= session.was_cautious();
+            self.by_tid.remove(&session.tid_prefix());
+        }
+        if let Some(txn) = push.invite {
+            self.by_txn.remove(&txn);
+            let to_tag = push.dialog.as_ref().map_or_else(Vec::new, |dialog| dialog.remote_tag().to_vec());
+            let ack = push.ack.take().unwrap_or_default();
+            self.late.insert(txn, Late { to_tag, ack, flow: push.call.flow, request: push.request.clone() });
+            self.late_order.push_back((cx.now.tick + GOODBYE, txn));
+        }
+        self.left.push(Left {
+            user: push.user,
+            delivered: std::mem::take(&mut push.delivered),
+            refused: std::mem::take(&mut push.refused),
+        });
+        if let Some(conn) = push.conn
+            && let Some(link) = self.links.get_mut(&conn)
+        {
+            link.sessions.retain(|&other| other != key);
+            if link.sessions.is_empty() {
+                cx.asks.push_back(Ask::Hangup(conn));
+            }
+        }
+        tracing::debug!(owner = ?push.call.owner, ?end, "push ended");
+        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped });
+    }
+
+    /// The pushes that ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Says good-bye to everybody (SIGTERM). A session under way takes the answers that are under way along: what they
+    /// acknowledge would else be sent again after every restart.
+    pub fn stop(&mut self, cx: &mut Cx) {
+        let keys: Vec<Key> = self.live.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            match self.live.get_mut(key) {
+                Some(Push { stage: Stage::Sending, session: Some(session), leaving, until, .. })
+                    if !session.is_idle() =>
+                {
+                    session.hush();
+                    *leaving = true;
+                    *until = cx.now.tick + LAST_ANSWERS;
+                    self.touch(key);
+                }
+                _ => self.hang_up(cx, key, End::Transient(None)),
+            }
+        }
+    }
+}

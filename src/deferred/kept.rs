@@ -1,0 +1,64 @@
+//! What outlives the daemon of a user's presence: as octets in a state record, and back.
+
+use crate::base::clock::Wall;
+use crate::base::net::{Flow, SocketId};
+use crate::proto::sip::publication::Publications;
+use std::net::SocketAddr;
+
+/// Version of the octets below.
+const VERSION: u8 = 1;
+
+/// `version, flow (text with its length), wish (0 none, 1 yes, 2 no) and its time, publications`.
+pub(super) fn encode(out: &mut Vec<u8>, flow: Option<Flow>, wish: Option<(bool, Wall)>, publications: &Publications) {
+    out.push(VERSION);
+    let text = match flow {
+        Some(Flow::Datagram { socket, peer }) => format!("udp {} {peer}", socket.0),
+        Some(Flow::Stream { core, conn, peer }) => format!("tcp {} {} {peer}", core.0, conn.0),
+        None => String::new(),
+    };
+    out.push(text.len() as u8);
+    out.extend_from_slice(text.as_bytes());
+    let (mark, when) = match wish {
+        None => (0, Wall(0)),
+        Some((true, when)) => (1, when),
+        Some((false, when)) => (2, when),
+    };
+    out.push(mark);
+    out.extend_from_slice(&when.0.to_le_bytes());
+    publications.encode(out);
+}
+
+/// Where the last PUBLISH came from, the last wish and when it was published, and the publications.
+pub(super) type Kept = (Option<Flow>, Option<(bool, Wall)>, Publications);
+
+pub(super) fn decode(octets: &[u8]) -> Option<Kept> {
+    let (&version, rest) = octets.split_first()?;
+    if version != VERSION {
+        return None;
+    }
+    let (&len, rest) = rest.split_first()?;
+    let (text, rest) = rest.split_at_checked(usize::from(len))?;
+    let flow = decode_flow(std::str::from_utf8(text).ok()?);
+    let (&mark, rest) = rest.split_first()?;
+    let (when, rest) = rest.split_first_chunk::<8>()?;
+    let when = Wall(u64::from_le_bytes(*when));
+    let wish = match mark {
+        1 => Some((true, when)),
+        2 => Some((false, when)),
+        _ => None,
+    };
+    Some((flow, wish, Publications::decode(rest).ok()?))
+}
+
+/// Only a datagram's flow outlives the daemon.
+fn decode_flow(text: &str) -> Option<Flow> {
+    let mut words = text.split(' ');
+    match words.next()? {
+        "udp" => {
+            let socket = SocketId(words.next()?.parse().ok()?);
+            let peer: SocketAddr = words.next()?.parse().ok()?;
+            Some(Flow::Datagram { socket, peer })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,219 @@
+//! Taking records in: what is appended, where it will lie, its checksums, and the group it joins.
+
+use super::{Group, Log, Refused, Seq};
+use crate::base::gather::{Gather, PIECES_MAX};
+use crate::store::layout::{self, GROUP_HEAD, GroupHead, RECORD_HEAD, RecordHead, SEGMENT_HEAD, TEAR_UNIT};
+use crate::store::record::{Draft, Flags, Kind, Locator, Place, RECORD_OCTETS_MAX, Stamp, StateDraft, StateKind};
+use bytes::Bytes;
+
+/// Tombstones and states may wait beyond `commit_octets`, by a quarter of it: a flood of deposits must not keep a delivered
+/// message from being forgotten.
+const ESSENTIAL_SHARE: usize = 4;
+
+struct Sections<'a> {
+    kind: Kind,
+    flags: Flags,
+    stamp: Stamp,
+    expiry_s: u32,
+    fingerprint: u64,
+    random: [u8; 10],
+    owner: &'a [u8],
+    label: &'a [u8],
+    envelope: &'a [u8],
+    parts: &'a [u8],
+    body: Gather,
+}
+
+impl Log {
+    /// Takes a message in. Its locator may be published when its [`Seq`] is durable, not before.
+    pub fn append_message(&mut self, draft: Draft<'_>) -> Result<(Locator, Seq), Refused> {
+        assert!(draft.id.millis() == draft.stamp.millis(), "an id is made from the stamp of its message");
+        let mut parts = Vec::with_capacity(draft.parts.len() * 24);
+        for part in draft.parts {
+            part.words().iter().for_each(|word| parts.extend_from_slice(&word.to_le_bytes()));
+        }
+        let (place, octets, seq) = self.append(Sections {
+            kind: Kind::Message,
+            flags: draft.flags,
+            stamp: draft.stamp,
+            expiry_s: draft.expiry_s,
+            fingerprint: draft.fingerprint,
+            random: draft.id.random(),
+            owner: draft.owner,
+            label: draft.body_type,
+            envelope: draft.envelope,
+            parts: &parts,
+            body: draft.body,
+        })?;
+        Ok((Locator::new(place, draft.stamp, draft.expiry_s, octets, draft.flags), seq))
+    }
+
+    /// Takes a piece of a large message in. It is dead unless a durable message names it among its parts.
+    pub fn append_part(&mut self, owner: &[u8], stamp: Stamp, body: Gather) -> Result<(Locator, Seq), Refused> {
+        let sections = Sections { body, ..plain(Kind::Part, stamp, owner) };
+        let (place, octets, seq) = self.append(sections)?;
+        Ok((Locator::new(place, stamp, 0, octets, Flags::LARGE), seq))
+    }
+
+    /// These messages are no more, whoever wrote them. One record for all.
+    pub fn append_tombstones(&mut self, places: &[Place]) -> Result<Seq, Refused> {
+        self.append_tombstones_owing(places, &[])
+    }
+
+    /// These messages are no more, and that owes these reports (or ends these states): one record, so it is all or nothing.
+    pub fn append_tombstones_owing(&mut self, places: &[Place], owed: &[StateDraft<'_>]) -> Result<Seq, Refused> {
+        let mut body = Gather::new();
+        for state in owed {
+            let owner_len = u16::try_from(state.owner.len()).map_err(|_| Refused::TooLarge)?;
+            let key_len = u16::try_from(state.key.len()).map_err(|_| Refused::TooLarge)?;
+            let value_len = u32::try_from(state.value.len()).map_err(|_| Refused::TooLarge)?;
+            body.put(&[state.kind as u8, 0, 0, 0]);
+            body.put(&owner_len.to_le_bytes());
+            body.put(&key_len.to_le_bytes());
+            body.put(&state.stamp.0.to_le_bytes());
+            body.put(&value_len.to_le_bytes());
+            [state.owner, state.key, state.value].iter().for_each(|octets| body.put(octets));
+        }
+        let stamp = owed.iter().map(|state| state.stamp).max().unwrap_or_default();
+        let envelope = octets_of_places(places);
+        let sections = Sections { envelope: &envelope, body, ..plain(Kind::Tombstones, stamp, b"") };
+        self.append(sections).map(|(_, _, seq)| seq)
+    }
+
+    /// The users of these messages have had them: from now on they are [`Flags::RETAINED`].
+    pub fn append_retained(&mut self, places: &[Place]) -> Result<Seq, Refused> {
+        let envelope = octets_of_places(places);
+        let sections = Sections { envelope: &envelope, ..plain(Kind::Retained, Stamp(0), b"") };
+        self.append(sections).map(|(_, _, seq)| seq)
+    }
+
+    /// A state: the latest stamp under (kind, owner, key) wins, an empty value means gone.
+    pub fn append_state(
+        &mut self,
+        kind: StateKind,
+        stamp: Stamp,
+        owner: &[u8],
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Seq, Refused> {
+        let mut body = Gather::new();
+        body.put(value);
+        let sections = Sections { flags: Flags(kind as u8), label: key, body, ..plain(Kind::State, stamp, owner) };
+        self.append(sections).map(|(_, _, seq)| seq)
+    }
+
+    fn append(&mut self, mut sections: Sections<'_>) -> Result<(Place, u64, Seq), Refused> {
+        if self.poisoned {
+            return Err(Refused::Poisoned);
+        }
+        let fixed = sections.owner.len() + sections.label.len() + sections.envelope.len() + sections.parts.len();
+        let length = RECORD_HEAD + fixed + sections.body.len();
+        let octets = (length as u64).next_multiple_of(8);
+        let group_max = self.setup.segment_octets - SEGMENT_HEAD as u64;
+        let head = RecordHead {
+            kind: sections.kind,
+            flags: sections.flags,
+            owner_len: u16::try_from(sections.owner.len()).map_err(|_| Refused::TooLarge)?,
+            length: u32::try_from(length).map_err(|_| Refused::TooLarge)?,
+            stamp: sections.stamp,
+            birth: Place::default(),
+            expiry_s: sections.expiry_s,
+            label_len: u16::try_from(sections.label.len()).map_err(|_| Refused::TooLarge)?,
+            parts: u16::try_from(sections.parts.len() / 24).map_err(|_| Refused::TooLarge)?,
+            fingerprint: sections.fingerprint,
+            random: sections.random,
+            envelope_len: u32::try_from(sections.envelope.len()).map_err(|_| Refused::TooLarge)?,
+        };
+        let alone = GROUP_HEAD as u64 + octets;
+        if octets > RECORD_OCTETS_MAX
+            || alone.next_multiple_of(TEAR_UNIT) > group_max.min(self.setup.commit_octets as u64)
+        {
+            return Err(Refused::TooLarge);
+        }
+        let essential = !matches!(sections.kind, Kind::Message | Kind::Part);
+        let bound = self.setup.commit_octets + if essential { self.setup.commit_octets / ESSENTIAL_SHARE } else { 0 };
+        if self.waiting + alone.next_multiple_of(TEAR_UNIT) as usize > bound {
+            return Err(Refused::Full);
+        }
+        // One write takes 1,024 pieces: a body in more than that is made one, the only copy of a body in this room.
+        if sections.body.pieces() > PIECES_MAX - 8 {
+            let flat = Bytes::from(sections.body.to_vec());
+            sections.body = Gather::new();
+            sections.body.push(flat);
+        }
+        self.make_room(octets, sections.body.pieces(), essential)?;
+        let Some(mut group) = self.open.take() else { return Err(Refused::Full) };
+
+        let place = Place { segment: group.segment, offset: ((group.at + group.gather.len() as u64) / 8) as u32 };
+        let seed = layout::seed(self.salt_of(group.segment), place.segment, place.offset);
+        let mut body_sum = seed;
+        let adjacent = [sections.label, sections.envelope, sections.parts];
+        for octets in adjacent.into_iter().chain(sections.body.iter()) {
+            body_sum = crc32c::crc32c_append(body_sum, octets);
+        }
+        let (head, sums) = RecordHead { birth: place, ..head }.encode(seed, sections.owner, body_sum);
+        let before = group.gather.len();
+        group.gather.put(&head);
+        group.gather.put(sections.owner);
+        adjacent.iter().for_each(|octets| group.gather.put(octets));
+        group.gather.append(&mut sections.body);
+        group.gather.put(&[0u8; 8][..octets as usize - length]);
+        self.waiting += group.gather.len() - before;
+
+        self.last.0 += 1;
+        self.highest = self.highest.max(sections.stamp);
+        group.last = self.last;
+        group.head.count += 1;
+        group.head.sum = sums.fold(group.head.sum);
+        group.head.highest = self.highest;
+        self.open = Some(group);
+        Ok((place, octets, self.last))
+    }
+
+    /// Sees to it that there is an open group with room for a record.
+    fn make_room(&mut self, octets: u64, pieces: usize, essential: bool) -> Result<(), Refused> {
+        if let Some(open) = &self.open {
+            let end = (open.at + open.gather.len() as u64 + octets).next_multiple_of(TEAR_UNIT);
+            let fits = self.active.is_some_and(|seg| seg.room.segment == open.segment && end <= seg.room.end);
+            // Beside the body's own pieces a record begins with one, and one more may close the group.
+            if fits && open.gather.pieces() + pieces + 2 <= PIECES_MAX && (essential || !self.on_reserve) {
+                return Ok(());
+            }
+        }
+        let needed = (GROUP_HEAD as u64 + octets).next_multiple_of(TEAR_UNIT);
+        self.close_open();
+        let here =
+            self.active.is_some_and(|seg| seg.room.at + needed <= seg.room.end) && (essential || !self.on_reserve);
+        if !here {
+            self.roll(needed, essential)?;
+        }
+        let Some(active) = self.active else { return Err(Refused::DiskFull) };
+        self.group += 1;
+        let mut gather = self.gathers.pop().unwrap_or_default();
+        gather.put(&[0u8; GROUP_HEAD]);
+        self.waiting += GROUP_HEAD;
+        let head = GroupHead { length: 0, count: 0, sum: 0, number: self.group, durable: 0, highest: self.highest };
+        self.open = Some(Group { segment: active.room.segment, at: active.room.at, head, last: self.last, gather });
+        Ok(())
+    }
+}
+
+fn plain<'a>(kind: Kind, stamp: Stamp, owner: &'a [u8]) -> Sections<'a> {
+    Sections {
+        kind,
+        flags: Flags::default(),
+        stamp,
+        expiry_s: 0,
+        fingerprint: 0,
+        random: [0; 10],
+        owner,
+        label: b"",
+        envelope: b"",
+        parts: b"",
+        body: Gather::new(),
+    }
+}
+
+fn octets_of_places(places: &[Place]) -> Vec<u8> {
+    places.iter().flat_map(|place| place.to_u64().to_le_bytes()).collect()
+}
