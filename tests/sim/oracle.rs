@@ -44,6 +44,8 @@ pub(crate) struct Message {
     perhaps: bool,
     /// Its client has answered for all of it, at least once.
     delivered: bool,
+    /// How often its client could not read it: after three times nobody sends it any more.
+    unread: u32,
     /// Its tombstone was found durable.
     gone: bool,
 }
@@ -64,6 +66,7 @@ impl Message {
             acknowledged: None,
             perhaps: false,
             delivered: false,
+            unread: 0,
             gone: false,
         }
     }
@@ -444,6 +447,9 @@ impl Oracle {
             200..300 => {}
             400 | 413 | 423 => {
                 session.refused.insert(number);
+                if let Some(message) = self.messages.get_mut(&number) {
+                    message.unread += u32::from(status != 413);
+                }
             }
             _ => {
                 session.over = true;
@@ -561,7 +567,7 @@ impl Oracle {
     }
 
     fn is_missing(&self, message: &Message) -> bool {
-        message.accepted.is_some() && !message.delivered && !self.may_have_expired(message)
+        message.accepted.is_some() && !message.delivered && message.unread < 3 && !self.may_have_expired(message)
     }
 
     /// At the end: everything accepted has arrived.
