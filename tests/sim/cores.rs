@@ -186,9 +186,7 @@ impl Cores {
             seat.core.handle(now, Input::Letter(letter));
         }
         seat.core.turn(now);
-        loop {
-            let Some(seat) = self.seats.get_mut(core.index()) else { break };
-            let Some(effect) = seat.core.effect() else { break };
+        while let Some(effect) = self.seats.get_mut(core.index()).and_then(|seat| seat.core.effect()) {
             self.effects += 1;
             self.carry_out(g, disk, core, effect);
             if g.plan.crash_at_effect == Some(self.effects) {
@@ -293,14 +291,14 @@ impl Cores {
         self.seats.iter().all(|seat| seat.core.pushes() == 0)
     }
 
-    /// What the tables still hold.
-    pub(crate) fn left(&self) -> String {
+    /// What the tables still hold; `unsure`: users may have something waiting.
+    pub(crate) fn left(&self, unsure: bool) -> String {
         let mut left = Vec::new();
         for (core, seat) in self.seats.iter().enumerate() {
             let counts = [
                 (seat.core.pushes(), "pushes"),
                 (seat.core.connections(), "connections"),
-                (seat.core.users(), "users"),
+                (if unsure { 0 } else { seat.core.users() }, "users"),
             ];
             for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
                 left.push(format!("{count} {what} on core {core}"));

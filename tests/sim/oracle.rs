@@ -439,7 +439,7 @@ impl Oracle {
         let _ = self.up.entry((core, conn)).or_default().feed(octets, &mut frames);
         for frame in frames {
             if let Some(status) = frame.status() {
-                self.answered(now, &frame.header("From-Path").to_owned(), &frame.tid, status);
+                self.answered(now, frame.header("From-Path"), &frame.tid, status);
             }
         }
     }
@@ -586,6 +586,12 @@ impl Oracle {
         if !missing.is_empty() {
             self.violation(format!("accepted and never delivered: {missing:?}"));
         }
+    }
+
+    /// True when something was answered for so late that the daemon may have it waiting still, or was refused too often.
+    pub(crate) fn is_unsure(&self) -> bool {
+        let unsure = |message: &Message| message.perhaps && message.acknowledged.is_none() || message.unread > 0;
+        self.messages.values().any(unsure)
     }
 
     /// Sent, accepted, delivered.

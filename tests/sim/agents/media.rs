@@ -120,7 +120,7 @@ impl Media {
                 g.person(delay, Person::Acknowledge { user, session, octets: answer });
             }
             Conduct::Mute(after) if self.requests > after => {}
-            Conduct::Refuse(every, status) if self.requests % every == 0 => {
+            Conduct::Refuse(every, status) if self.requests.is_multiple_of(every) => {
                 g.write(stream, &msrp::response(frame, &self.own_path, status));
             }
             Conduct::Liar => {
