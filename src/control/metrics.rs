@@ -110,6 +110,8 @@ measures! {
         "Messages that their user's client acknowledged. Far behind deferd_messages_accepted_total for days means that users do not come back, or that their pushes fail.";
     Messages Counter messages_expired "deferd_messages_expired" "expired"
         "Messages that expired before their user came back. Raise policy.expire where users stay away longer.";
+    Messages Counter messages_dropped "deferd_messages_dropped" "dropped"
+        "Messages deleted to make room for later ones (policy.quota.policy = \"drop_oldest\"). Raise policy.quota where it grows.";
     Messages Counter messages_duplicate "deferd_messages_duplicate" "duplicates"
         "Messages that came a second time and were stored once. A steady share is a sender that does not get our answers in time.";
     Messages Counter requests_refused "deferd_requests_refused" "requests refused"

@@ -5,6 +5,7 @@
 
 use super::identity::Address;
 use super::policy::Policy;
+use super::users::WrittenOff;
 use crate::base::arena::Key;
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
@@ -16,7 +17,7 @@ use crate::store::directory::{Directory, UserId};
 use crate::store::disk::DiskOp;
 use crate::store::loader::Loader;
 use crate::store::log::{Log, Seq};
-use crate::store::record::{Locator, Place};
+use crate::store::record::Locator;
 use crate::store::stamp::Stamps;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -88,13 +89,8 @@ pub enum Commit {
     Deposit(Box<Deposited>),
     /// A publication: answer 200, and see whether it triggers a push.
     Publish(Box<Published>),
-    /// Messages that were delivered, deleted or have expired: take them off the queue.
-    Retire {
-        /// Whose.
-        user: UserId,
-        /// Which.
-        places: Vec<Place>,
-    },
+    /// Messages that were delivered, deleted or have expired: take them off the queue, or mark them as had.
+    Retire(WrittenOff),
     /// Nobody waits for it.
     Note,
 }
@@ -163,7 +159,8 @@ impl Addresses {
     /// `(transport, sent-by)` for a Via or Contact on this flow.
     pub fn sent_by(&self, flow: &Flow) -> (&'static str, &str) {
         let same = |entries: &'_ [(SocketAddr, String)]| {
-            entries.iter().position(|(addr, _)| addr.is_ipv4() == flow.peer().is_ipv4()).or(if entries.is_empty() {
+            let is_v4 = flow.peer().ip().to_canonical().is_ipv4();
+            entries.iter().position(|(addr, _)| addr.is_ipv4() == is_v4).or(if entries.is_empty() {
                 None
             } else {
                 Some(0)
@@ -173,8 +170,12 @@ impl Addresses {
             Flow::Datagram { socket, .. } => {
                 ("UDP", self.udp.get(usize::from(socket.0)).map_or("", |(_, text)| text.as_str()))
             }
-            // A daemon with no TCP listener never has a stream: the fallback is only for totality.
-            Flow::Stream { .. } => ("TCP", same(&self.tcp).and_then(|at| self.tcp.get(at)).map_or("", |(_, t)| t)),
+            // One that listens for datagrams only is reached there, whatever connection it opened to the SIP/IP core.
+            Flow::Stream { .. } => {
+                let tcp = same(&self.tcp).and_then(|at| self.tcp.get(at));
+                let any = tcp.or_else(|| same(&self.udp).and_then(|at| self.udp.get(at)));
+                ("TCP", any.map_or("", |(_, text)| text.as_str()))
+            }
         }
     }
 
@@ -258,6 +259,8 @@ pub struct Counts {
     pub delivered: u64,
     /// Messages that expired undelivered.
     pub expired: u64,
+    /// Messages that made room for later ones of their user (`policy.quota.policy = "drop_oldest"`).
+    pub dropped: u64,
     /// Malformed SIP.
     pub sip_faults: u64,
     /// Malformed MSRP.

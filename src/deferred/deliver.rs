@@ -1,19 +1,21 @@
 //! The MSRP side of a push: one SEND per deferred message, answered, written off (12.2.2.5).
 
 use super::cx::{Ask, Cx};
+use super::encapsulate;
+use super::policy::Expired;
 use super::push::{End, Link, Pushes, Stage};
 use super::refusals::Refusal;
-use super::users::Users;
+use super::users::{Users, WrittenOff};
 use crate::base::arena::Key;
 use crate::base::clock::Now;
 use crate::base::gather::Gather;
 use crate::base::net::{ConnId, Flow};
+use crate::base::span::Span;
 use crate::proto::msrp::session::{self, Outgoing, Session, SessionEvent, SessionSetup};
 use crate::proto::sip::offer::{Answer, Offer};
-use crate::store::directory::UserId;
-use crate::store::loader::Loaded;
+use crate::store::loader::{Damage, Loaded};
 use crate::store::record::{Flags, Locator, Place};
-use crate::wire::msrp::head::RequestHead;
+use crate::wire::msrp::head::{Method, RequestHead};
 use crate::wire::msrp::uri::MsrpUri;
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
@@ -84,7 +86,7 @@ impl Pushes {
         match answer.connect_to {
             None => {
                 // A client may connect and bind before its 200 has come to us by another way.
-                if push.conn.is_some() {
+                if push.conn.is_some() && push.bound_early {
                     if let Some(session) = &mut push.session {
                         session.bound_early();
                     }
@@ -112,15 +114,23 @@ impl Pushes {
             self.hang_up(cx, key, End::GiveUp);
             return;
         };
-        let shared = self.links.iter().find(|(_, link)| link.remote == Some(to) && !link.sessions.is_empty());
+        // It said that we connect, and has connected itself: its answer counts.
+        if let Some(early) = push.conn.take() {
+            self.unlink(cx, key, early);
+        }
+        let shared = self.dialled.get(&to).copied();
+        let shared = shared.filter(|conn| self.links.get(conn).is_some_and(|link| !link.sessions.is_empty()));
         let conn = match shared {
-            Some((&conn, _)) => conn,
+            Some(conn) => conn,
             None => {
                 // Some clients accept only a connection whose source port is that of our a=path (`manual::peers`).
                 let bind = cx.addresses.msrp.iter().map(|&(addr, _)| addr).find(|addr| addr.is_ipv4() == to.is_ipv4());
-                cx.dial(to, bind.filter(|_| self.media.bind_source), true)
+                let conn = cx.dial(to, bind.filter(|_| self.media.bind_source), true);
+                self.dialled.insert(to, conn);
+                conn
             }
         };
+        let Some(push) = self.live.get_mut(key) else { return };
         push.conn = Some(conn);
         let link = self.links.entry(conn).or_default();
         link.remote = Some(to);
@@ -157,10 +167,29 @@ impl Pushes {
     /// A connection could not be opened, or is gone: all its sessions have failed.
     pub fn disconnected(&mut self, cx: &mut Cx, conn: ConnId) {
         let Some(link) = self.links.remove(&conn) else { return };
+        if let Some(remote) = link.remote
+            && self.dialled.get(&remote) == Some(&conn)
+        {
+            self.dialled.remove(&remote);
+        }
         for key in link.sessions {
             if let Some(push) = self.live.get_mut(key) {
                 push.conn = None;
-                self.hang_up(cx, key, End::Transient(None));
+                push.bound_early = false;
+                // Before its answer a client may come again by another connection.
+                if push.stage != Stage::Inviting {
+                    self.hang_up(cx, key, End::Transient(None));
+                }
+            }
+        }
+    }
+
+    /// A session does not use this connection any more; the last one out has it closed.
+    pub(super) fn unlink(&mut self, cx: &mut Cx, key: Key, conn: ConnId) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.sessions.retain(|&other| other != key);
+            if link.sessions.is_empty() {
+                cx.asks.push_back(Ask::Hangup(conn));
             }
         }
     }
@@ -200,9 +229,6 @@ impl Pushes {
                 let link = self.links.entry(conn).or_default();
                 link.open = true;
                 link.sessions.push(key);
-                if push.stage == Stage::Waiting {
-                    self.bound(key);
-                }
             }
             None => {
                 session::respond_stateless(out, head, buf, 481);
@@ -218,15 +244,18 @@ impl Pushes {
             }
             None => {
                 // Early: the SIP answer is still on its way. The binding stands.
+                push.bound_early |= head.method == Method::Send;
                 session::respond_stateless(out, head, buf, 200);
                 None
             }
         }
     }
 
-    /// The client's first request came: messages may flow.
+    /// The client's first SEND came: messages may flow.
     fn bound(&mut self, key: Key) {
-        if let Some(push) = self.live.get_mut(key) {
+        if let Some(push) = self.live.get_mut(key)
+            && push.stage == Stage::Waiting
+        {
             push.stage = Stage::Sending;
             push.until = crate::base::clock::Tick::NEVER;
             self.touch(key);
@@ -275,7 +304,7 @@ impl Pushes {
 
     /// Takes note of what the session found out.
     fn absorb(&mut self, cx: &mut Cx, key: Key) {
-        let mut failed = false;
+        let (mut failed, mut bound) = (false, false);
         let mut events = std::mem::take(&mut self.events);
         if let Some(push) = self.live.get_mut(key) {
             for event in events.drain(..) {
@@ -283,8 +312,8 @@ impl Pushes {
                     SessionEvent::Delivered { token } => {
                         let place = Place::from_u64(token);
                         //= RFC 4975 7.1.2: a 200 to the last octet of a message says that the next hop, here the client, has it
-                        if push.in_flight.remove(&place).is_some() {
-                            push.delivered.push(place);
+                        if let Some(locator) = push.in_flight.remove(&place) {
+                            push.delivered.push(locator);
                             cx.counts.delivered += 1;
                         }
                     }
@@ -298,6 +327,8 @@ impl Pushes {
                         }
                         tracing::info!(owner = ?push.call.owner, status, "the client refused a message; it stays");
                     }
+                    // Any other request of the client's opens nothing: it has until `bind_timeout` for its SEND.
+                    SessionEvent::Bound => bound = true,
                     SessionEvent::Failed(failure) => {
                         tracing::info!(owner = ?push.call.owner, ?failure, "the MSRP session failed");
                         failed = true;
@@ -308,6 +339,9 @@ impl Pushes {
         }
         events.clear();
         self.events = events;
+        if bound {
+            self.bound(key);
+        }
         self.touch(key);
         if failed {
             self.hang_up(cx, key, End::Transient(None));
@@ -363,25 +397,42 @@ impl Pushes {
             let record = match loaded.outcome {
                 Ok(record) if record.owner.of(&record.page) == &push.call.owner[..] => record,
                 other => {
-                    // Never pushed: it does not hold what was accepted, or is not this user's. It stays for an operator.
-                    cx.counts.damaged += 1;
-                    tracing::error!(owner = ?push.call.owner, ?place, damage = ?other.err(), "a stored message is damaged");
+                    let damage = other.err();
                     push.in_flight.remove(&place);
                     push.skipped.insert(place);
+                    if let Some(Damage::Unreadable(errno)) = damage {
+                        // The disk may give it next time: not in this session, and nothing is held against the message.
+                        tracing::error!(owner = ?push.call.owner, ?place, errno, "a stored message cannot be read now");
+                        continue;
+                    }
+                    // Never pushed: it does not hold what was accepted, or is not this user's. It stays for an operator.
+                    cx.counts.damaged += 1;
+                    tracing::error!(owner = ?push.call.owner, ?place, ?damage, "a stored message is damaged");
                     push.refused.push((place, Refusal::Damaged));
                     continue;
                 }
+            };
+            let content_type = record.page.slice(record.body_type.range());
+            let over = u64::from(loaded.locator.expiry_s()) <= cx.now.wall.seconds();
+            let (page, body) = match cx.policy.expired {
+                //= 12.2.2.4: if the expired message is delivered, the IM Server MAY indicate that it has expired
+                Expired::DeliverMarked if over => {
+                    let marked = encapsulate::expired(record.body.of(&record.page));
+                    let body = Span::new(0, marked.len());
+                    (Bytes::from(marked), body)
+                }
+                _ => (record.page, record.body),
             };
             if let Some(session) = &mut push.session {
                 session.offer(Outgoing {
                     token: place.to_u64(),
                     message_id: *record.id.as_bytes(),
-                    content_type: record.page.slice(record.body_type.range()),
-                    body: record.body,
+                    content_type,
+                    body,
                     has_dash7: loaded.locator.flags().has(Flags::DASH7),
                     // Most bodies are; in others a border moves by three octets at most, which does no harm.
                     text: true,
-                    page: record.page,
+                    page,
                 });
             }
         }
@@ -391,8 +442,10 @@ impl Pushes {
     /// Appends one tombstone record for everything that was answered since the last; counts what was refused.
     pub(super) fn write_off(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
         if let Some(push) = self.live.get_mut(key) {
-            push.retiring.extend(push.delivered.iter().copied());
-            users.write_off(cx, push.user, std::mem::take(&mut push.delivered));
+            let places: Vec<Place> = push.delivered.iter().map(Locator::place).collect();
+            if users.delivered(cx, push.user, std::mem::take(&mut push.delivered)) {
+                push.retiring.extend(places);
+            }
             for (place, refusal) in push.refused.drain(..) {
                 if users.refused(place, refusal) {
                     tracing::warn!(owner = ?push.call.owner, ?place, ?refusal,
@@ -403,11 +456,11 @@ impl Pushes {
     }
 
     /// Tombstones of this user are durable.
-    pub fn retired(&mut self, user: UserId, places: &[Place]) {
-        let Some(&key) = self.by_user.get(&user) else { return };
+    pub fn retired(&mut self, off: &WrittenOff) {
+        let Some(&key) = self.by_user.get(&off.user) else { return };
         if let Some(push) = self.live.get_mut(key) {
-            for place in places {
-                push.retiring.remove(place);
+            for locator in &off.gone {
+                push.retiring.remove(&locator.place());
             }
         }
         self.touch(key);

@@ -6,6 +6,7 @@
 use super::cx::{Commit, Cx, Deposited, Reply, Waiting};
 use super::encapsulate;
 use super::identity::Address;
+use super::policy::OverQuota;
 use super::respond::{self, Refusal};
 use crate::base::limits::Limits;
 use crate::base::net::Flow;
@@ -149,7 +150,15 @@ impl Deposits {
         let octets = draft.octets();
 
         let quota = (cx.policy.quota_messages, cx.policy.quota_octets);
-        let user = cx.directory.reserve(owner, octets, quota).map_err(|refusal| match refusal {
+        let mut reserved = cx.directory.reserve(owner, octets, quota);
+        if reserved == Err(NoRoom::OverQuota)
+            && cx.policy.over_quota == OverQuota::DropOldest
+            && octets <= cx.policy.quota_octets
+        {
+            // The home core drops the oldest when it takes this one in; until then as much again may be under way.
+            reserved = cx.directory.reserve(owner, octets, (quota.0.saturating_mul(2), quota.1.saturating_mul(2)));
+        }
+        let user = reserved.map_err(|refusal| match refusal {
             NoRoom::OverQuota => Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S),
             NoRoom::DirectoryFull => Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S),
         })?;

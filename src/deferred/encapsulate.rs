@@ -213,6 +213,15 @@ pub fn left_out(envelope: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
+/// A stored body marked as expired: one more header of its only part (12.2.2.4). The one copy of a body on the way out, for
+/// operators who want it (`expired = "deliver_marked"`).
+pub fn expired(body: &[u8]) -> Vec<u8> {
+    const MARK: &[u8] = b"X-OMA-Expired: yes\r\n";
+    let at = memchr::memchr(b'\n', body).map_or(0, |at| at + 1);
+    let (boundary, rest) = body.split_at_checked(at).unwrap_or((b"", body));
+    [boundary, MARK, rest].concat()
+}
+
 /// The embedded request inside a stored body: from its start line up to the closing boundary.
 pub fn embedded(body: &[u8], body_type: &[u8]) -> Option<Span> {
     let head = memmem::find(body, b"\r\n\r\n")? + 4;

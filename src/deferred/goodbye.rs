@@ -2,7 +2,7 @@
 
 use super::cx::{Ask, Cx};
 use super::invite;
-use super::push::{End, Ended, GOODBYE, LAST_ANSWERS, Late, Left, Push, Pushes, Role, Stage};
+use super::push::{End, Ended, GOODBYE, HELD_MAX, Idle, LAST_ANSWERS, Late, Left, Push, Pushes, Role, Stage};
 use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::clock::Tick;
@@ -26,10 +26,15 @@ impl Pushes {
             }
             return;
         }
-        // Behind a relay a message is delivered when it was reported, and a REPORT may never come: not waited for without end.
-        let unreported = push.session.as_ref().is_some_and(|session| session.is_idle() && session.unreported() > 0);
-        if unreported != (push.until != Tick::NEVER) {
-            push.until = if unreported { cx.now.tick + cx.policy.report_wait } else { Tick::NEVER };
+        let idle = push.idle_for();
+        if idle != push.idle {
+            push.idle = idle;
+            push.until = match idle {
+                Idle::No => Tick::NEVER,
+                Idle::Held => cx.now.tick + HELD_MAX,
+                Idle::Unreported => cx.now.tick + cx.policy.report_wait,
+                Idle::Unwritten => cx.now.tick + GOODBYE,
+            };
         }
         let quiet = !push.loading
             && push.in_flight.is_empty()
@@ -41,8 +46,8 @@ impl Pushes {
         }
         // One more look into the inbox: a message that another core committed in this instant still goes along.
         let user = push.user;
-        if users.take_in(cx, user) {
-            self.arrived(users, user);
+        if let Some(oldest) = users.take_in(cx, user) {
+            self.arrived(user, oldest);
             return;
         }
         self.hang_up(cx, key, End::Completed);
@@ -134,16 +139,16 @@ impl Pushes {
             delivered: std::mem::take(&mut push.delivered),
             refused: std::mem::take(&mut push.refused),
         });
-        if let Some(conn) = push.conn
-            && let Some(link) = self.links.get_mut(&conn)
-        {
-            link.sessions.retain(|&other| other != key);
-            if link.sessions.is_empty() {
-                cx.asks.push_back(Ask::Hangup(conn));
-            }
+        if let Some(conn) = push.conn {
+            self.unlink(cx, key, conn);
         }
         tracing::debug!(owner = ?push.call.owner, ?end, "push ended");
         self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped });
+    }
+
+    /// True when [`Pushes::settle`] has nothing to look at.
+    pub fn is_settled(&self) -> bool {
+        self.touched.is_empty() && self.ended.is_empty() && self.left.is_empty()
     }
 
     /// The pushes that ended since the last call.

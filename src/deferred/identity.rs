@@ -2,6 +2,7 @@
 
 use super::policy::Policy;
 use crate::wire::sip::address::NameAddr;
+use crate::wire::sip::fault::What;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::uri::{Scheme, Uri};
@@ -27,20 +28,25 @@ impl Address {
         if uri.scheme != Scheme::Tel && uri.user.is_none_or(<[u8]>::is_empty) {
             return None;
         }
-        Some(Address::canonical(uri))
-    }
-
-    fn canonical(uri: &Uri<'_>) -> Address {
-        // `sip:` and `@` are five octets more: exactly what most addresses come to, so that the box below fits at once.
-        let mut out = Vec::with_capacity(uri.user.map_or(0, <[u8]>::len) + uri.host.len() + 5);
-        uri.canonical(&mut out);
-        Address(out.into())
+        canonical(uri)
     }
 
     /// The octets.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Octets of an address of record. The longest local part and host that mail allows are 64 and 255; what is longer than this
+/// would cost every table that keeps users.
+const ADDRESS_OCTETS_MAX: usize = 1024;
+
+/// The address of record that a URI means. A port says where to send, not who is meant: with it the same user would be
+/// another, whose messages nobody fetches.
+fn canonical(uri: &Uri<'_>) -> Option<Address> {
+    let mut out = Vec::with_capacity(uri.user.map_or(0, <[u8]>::len) + uri.host.len() + 5);
+    Uri { port: None, ..*uri }.canonical(&mut out);
+    (out.len() <= ADDRESS_OCTETS_MAX).then(|| Address(out.into()))
 }
 
 impl std::ops::Deref for Address {
@@ -86,6 +92,8 @@ pub enum Unserved {
     Scheme,
     /// Not a user of ours: 404.
     NotFound,
+    /// Longer than any address here: 414.
+    TooLong,
 }
 
 impl Unserved {
@@ -95,6 +103,7 @@ impl Unserved {
             Unserved::Malformed => 400,
             Unserved::Scheme => 416,
             Unserved::NotFound => 404,
+            Unserved::TooLong => 414,
         }
     }
 }
@@ -108,7 +117,10 @@ pub fn resource(
     request_uri: &[u8],
     is_own_host: impl Fn(&[u8]) -> bool,
 ) -> Result<Resource, Unserved> {
-    let uri = Uri::parse_target(request_uri).map_err(|_| Unserved::Malformed)?;
+    let uri = Uri::parse_target(request_uri).map_err(|fault| match fault.what {
+        What::UriScheme => Unserved::Scheme,
+        _ => Unserved::Malformed,
+    })?;
     match uri.scheme {
         Scheme::Sip | Scheme::Sips => {}
         // A tel: URI needs an alias, and there is no alias table.
@@ -117,10 +129,12 @@ pub fn resource(
     }
     let served = policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()));
     let ours = uri.host.eq_ignore_ascii_case(policy.hostname.as_bytes()) || is_own_host(uri.host);
-    let user = uri.user.unwrap_or_default();
-    if user.is_empty() {
+    if uri.user.is_none_or(<[u8]>::is_empty) {
         return if served || ours { Ok(Resource::Server) } else { Err(Unserved::NotFound) };
     }
+    let address = canonical(&uri).ok_or(Unserved::TooLong)?;
+    // With the escapes undone that are not needed: `%44elete@` is no mailbox.
+    let user = address.split(|&octet| octet == b'@').next().and_then(|user| user.get(4..)).unwrap_or_default();
     if served || ours {
         // The user part is case-sensitive, but the mission writes Deferred@ and deferred@ alike.
         if user.eq_ignore_ascii_case(b"Deferred") {
@@ -136,7 +150,7 @@ pub fn resource(
     if !served {
         return Err(Unserved::NotFound);
     }
-    Ok(Resource::User(Address::canonical(&uri)))
+    Ok(Resource::User(address))
 }
 
 /// The authenticated originator (RFC 3325 9.1).
@@ -158,4 +172,53 @@ pub fn originator(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<
         }
     }
     Address::of(&tel?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(uri: &str) -> Result<Resource, Unserved> {
+        let policy = Policy::new("im.example.org", &["example.org"]);
+        resource(&policy, uri.as_bytes(), |host| host == b"192.0.2.10")
+    }
+
+    fn user(address: &str) -> Result<Resource, Unserved> {
+        Ok(Resource::User(Address::from_canonical(address.as_bytes())))
+    }
+
+    #[test]
+    fn one_user_has_one_address_however_it_is_written() {
+        for way in [
+            "sip:bob@example.org",
+            "sip:bob@EXAMPLE.org:5060",
+            "sip:bob@example.org:5070",
+            "sips:bob@example.org:443",
+            "sip:b%6Fb@example.org;user=phone",
+            "sip:bob:secret@example.org;transport=tcp",
+        ] {
+            assert_eq!(of(way), user("sip:bob@example.org"), "{way}");
+            assert_eq!(Address::of_uri(way.as_bytes()).as_deref(), Some(&b"sip:bob@example.org"[..]), "{way}");
+        }
+        assert_eq!(
+            of("sip:Bob@example.org"),
+            user("sip:Bob@example.org"),
+            "RFC 3261 19.1.4: the user part has its case"
+        );
+        assert_eq!(of("sip:a%40b@example.org"), user("sip:a%40b@example.org"));
+    }
+
+    #[test]
+    fn services_are_no_mailboxes_and_strangers_are_not_found() {
+        for way in ["sip:Deferred@example.org", "sip:deferred@im.example.org", "sip:%64eferred@example.org"] {
+            assert_eq!(of(way), Ok(Resource::Deferred), "{way}");
+        }
+        assert_eq!(of("sip:DELETE@192.0.2.10:5060"), Ok(Resource::Delete));
+        assert_eq!(of("sip:example.org"), Ok(Resource::Server));
+        assert_eq!(of("sip:bob@192.0.2.10"), Err(Unserved::NotFound));
+        assert_eq!(of("tel:+15551234"), Err(Unserved::NotFound));
+        assert_eq!(of("http://example.org/"), Err(Unserved::Scheme));
+        assert_eq!(of(&format!("sip:{}@example.org", "x".repeat(2_000))), Err(Unserved::TooLong));
+        assert_eq!(of("sip:push-0000@192.0.2.10"), Ok(Resource::Contact(b"push-0000".as_slice().into())));
+    }
 }

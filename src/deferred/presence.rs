@@ -34,6 +34,9 @@ const SILENT: u8 = 2;
 /// After a crossed request both sides wait 2.1 to 4 s, in units of 10 ms (RFC 3261 14.1).
 const GLARE_MS: (u64, u64) = (2_100, 4_000);
 
+/// When all sessions of the core are taken, a user's push is tried again after 2 to 10 s, in milliseconds.
+const FULL_MS: (u64, u64) = (2_000, 10_000);
+
 /// Between the pushes that a restart finds due: a thousand a second, so that a start is not a storm.
 const RESTART_PACE: Duration = Duration::from_millis(1);
 
@@ -135,8 +138,8 @@ impl Presences {
             return Err(Refusal::of(403));
         }
         let value = match message.body() {
-            b"" => None,
-            body => Some(value_of(cx, message, event, body, &owner)?),
+            b"" => Ok(None),
+            body => value_of(cx, message, event, body, &owner).map(Some),
         };
         if !self.users.contains_key(&owner) && self.users.len() >= self.users_max {
             cx.counts.overloads += 1;
@@ -145,7 +148,9 @@ impl Presences {
 
         let now = cx.now.wall;
         let tags: Vec<&[u8]> = message.values(Name::SipIfMatch).collect();
-        let request = PublishRequest { event, if_match: &tags, expires: message.expires(), value };
+        // A document that is refused stands for some value until the steps before it have had their say.
+        let document = value.as_ref().ok().copied().unwrap_or(Some(NO));
+        let request = PublishRequest { event, if_match: &tags, expires: message.expires(), value: document };
         let mut publications = self.users.get(&owner).map_or_else(Publications::new, |user| user.publications.clone());
         let change =
             publications.publish(now, &request, cx.policy.publish_expires.into(), &mut cx.dice).map_err(|refusal| {
@@ -154,6 +159,8 @@ impl Presences {
                     other => Refusal::of(other.status()),
                 }
             })?;
+        //= RFC 3903 6: the entity-tag (412) and the expiration (423) are looked at before the body (415)
+        let value = value?;
         publications.expire(now);
 
         let wish = match (event, value) {
@@ -192,7 +199,7 @@ impl Presences {
     //= 12.2.2.2: each time an IM Client sends a PUBLISH request the IM Server shall check the settings
     pub fn durable(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, done: Published) {
         cx.respond(done.reply, 200, done.accepted);
-        self.watch(cx, &done.owner, None);
+        self.look_after(cx, &done.owner);
         if done.triggers {
             let cause = if done.fresh { Cause::Fresh } else { Cause::Refresh };
             self.evaluate(cx, users, pushes, &done.owner, cause);
@@ -202,42 +209,41 @@ impl Presences {
     /// The disk failed under a publication.
     pub fn failed(&mut self, cx: &mut Cx, lost: Published) {
         cx.respond(lost.reply, 503, lost.refused);
+        self.look_after(cx, &lost.owner);
     }
 
     /// Begins a push if there is a reason, a wish, something to push, and nothing that holds it back.
     pub fn evaluate(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, owner: &Address, cause: Cause) {
         let Some(user) = self.users.get_mut(owner) else { return };
-        let Some(id) = cx.directory.find(owner) else { return };
-        if pushes.is_running(id) {
-            if matches!(cause, Cause::Fresh | Cause::Refresh) {
+        let now = cx.now;
+        let published = matches!(cause, Cause::Fresh | Cause::Refresh);
+        let found = cx.directory.find(owner);
+        if let Some(id) = found
+            && pushes.is_running(id)
+        {
+            if published {
                 // Somebody is there now, whatever becomes of the push that runs.
-                user.triggered = Some(cause);
+                user.triggered = user.triggered.filter(|&earlier| earlier == Cause::Fresh).or(Some(cause));
                 if let Some(flow) = user.flow {
                     pushes.moved(cx, id, flow);
                 }
             }
             return;
         }
-        if !users.has_new(id) {
-            return;
-        }
-        let now = cx.now;
-        //= 12.2.2.2-1: if the "active" attribute of the <offline-delivery> element is set to "true"
-        if !user.is_online(now.wall) || !user.wants_delivery(&cx.policy, now.wall) {
-            return;
-        }
         let allowed = match user.hold {
             Hold::Nothing => true,
             Hold::Until { at, busy } => now.tick >= at || cause == Cause::Fresh || cause == Cause::Refresh && !busy,
-            Hold::Trigger => matches!(cause, Cause::Fresh | Cause::Refresh),
+            Hold::Trigger => published,
         };
-        if !allowed {
-            return;
-        }
-        if matches!(cause, Cause::Fresh | Cause::Refresh) {
-            // Somebody is there: what failed before says nothing about now.
+        if allowed && published {
+            // Somebody is there: what failed before says nothing about now, nor about a message that comes later.
             user.failures = 0;
             user.hold = Hold::Nothing;
+        }
+        let Some(id) = found.filter(|&id| allowed && users.has_new(id)) else { return };
+        //= 12.2.2.2-1: if the "active" attribute of the <offline-delivery> element is set to "true"
+        if !user.is_online(now.wall) || !user.wants_delivery(&cx.policy, now.wall) {
+            return;
         }
         // At most one attempt per `push_min_interval`: every PUBLISH is a trigger, and a client that refreshes wildly is no reason to ring.
         if let Some(last) = user.last_attempt {
@@ -249,9 +255,15 @@ impl Presences {
         }
         let (flow, cautious) = (user.flow, user.cautious);
         let Some(flow) = cx.flow_to(flow) else { return };
-        let user = self.users.get_mut(owner);
+        if pushes.is_full() {
+            // Its turn comes: sessions end all the time, and each of those who wait asks at another moment.
+            cx.counts.overloads += 1;
+            let wait = Duration::from_millis(cx.dice.between(FULL_MS.0, FULL_MS.1));
+            self.watch(cx, owner, Some(now.tick + wait));
+            return;
+        }
         if pushes.start(cx, owner, id, flow, cautious)
-            && let Some(user) = user
+            && let Some(user) = self.users.get_mut(owner)
         {
             user.last_attempt = Some(now.tick);
         }
@@ -320,17 +332,25 @@ impl Presences {
         let Some(user) = self.users.get_mut(owner) else { return };
         user.timer = None;
         user.publications.expire(now);
-        if user.publications.is_empty() && !user.is_remembered(&cx.policy, now) {
-            self.forget(cx, owner);
-            return;
-        }
         self.evaluate(cx, users, pushes, owner, Cause::Time);
-        self.watch(cx, owner, None);
+        self.look_after(cx, owner);
+    }
+
+    /// Sets the user's timer, or forgets who has nothing left.
+    fn look_after(&mut self, cx: &mut Cx, owner: &Address) {
+        let Some(user) = self.users.get_mut(owner) else { return };
+        if user.publications.is_empty() && !user.is_remembered(&cx.policy, cx.now.wall) {
+            self.forget(cx, owner);
+        } else {
+            self.watch(cx, owner, None);
+        }
     }
 
     /// Nothing is left to remember of this user.
     fn forget(&mut self, cx: &mut Cx, owner: &Address) {
-        self.users.remove(owner);
+        if let Some((timer, _)) = self.users.remove(owner).and_then(|user| user.timer) {
+            cx.timers.cancel(timer);
+        }
         let stamp = cx.stamps.next(cx.now);
         if let Ok(seq) = cx.log.append_state(StateKind::Publication, stamp, owner, b"", b"") {
             cx.commit(seq, Commit::Note);
@@ -374,6 +394,8 @@ impl Presences {
         user.flow = flow;
         user.wish = wish;
         if user.publications.is_empty() && !user.is_remembered(&cx.policy, cx.now.wall) {
+            // Its time ended while nobody was there to write it down.
+            self.forget(cx, &owner);
             return;
         }
         let due = cx.now.tick + RESTART_PACE * turn;

@@ -18,7 +18,7 @@ use crate::proto::msrp::session::{Session, SessionEvent};
 use crate::proto::sip::dialog::Dialog;
 use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::offer::Offer;
-use crate::proto::sip::session_timer::SessionTimer;
+use crate::proto::sip::session_timer::{SessionTimer, Wish};
 use crate::store::directory::UserId;
 use crate::store::record::{Locator, Place};
 use crate::store::stamp::Stamp;
@@ -33,6 +33,9 @@ pub(super) const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// After a CANCEL the INVITE must have ended by then (64*T1, RFC 3261 9.1), and a BYE likewise.
 pub(super) const GOODBYE: Duration = Duration::from_secs(32);
+
+/// A client that holds its session has this long to resume it before the session is ended.
+pub(super) const HELD_MAX: Duration = Duration::from_secs(120);
 
 /// Where a push stands. Its messages leave the queue only by tombstones; whatever happens here, they are safe.
 ///
@@ -57,6 +60,19 @@ pub(super) enum Stage {
     Sending,
     /// BYE was sent.
     Ending,
+}
+
+/// Why a session in [`Stage::Sending`] may have nothing in flight and is not over: each has its time, so that none lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Idle {
+    /// Nothing but answers is waited for, and those have times of their own.
+    No,
+    /// The client holds the session: its last offer does not receive.
+    Held,
+    /// Behind a relay a message is delivered when it was reported, and a REPORT may never come.
+    Unreported,
+    /// All is delivered, and the log does not take the tombstones.
+    Unwritten,
 }
 
 /// How a push ended, for what happens next to its user.
@@ -93,7 +109,7 @@ pub struct Ended {
 pub(super) struct Left {
     pub(super) user: UserId,
     /// Answered 200, tombstone not yet appended.
-    pub(super) delivered: Vec<Place>,
+    pub(super) delivered: Vec<Locator>,
     pub(super) refused: Vec<(Place, Refusal)>,
 }
 
@@ -111,6 +127,8 @@ pub(super) struct Push {
     pub(super) stage: Stage,
     /// The stage must be over by then.
     pub(super) until: Tick,
+    /// What a session in `Sending` waits for besides answers.
+    pub(super) idle: Idle,
     pub(super) invite: Option<ClientKey>,
     /// The INVITE as sent: the dialog is made from it.
     pub(super) request: Bytes,
@@ -118,6 +136,10 @@ pub(super) struct Push {
     /// The ACK for the 2xx, for its repetitions.
     pub(super) ack: Option<Bytes>,
     pub(super) refresh: Option<SessionTimer>,
+    /// What the refresh under way or refused with 422 asks for.
+    pub(super) refresh_wish: Option<Wish>,
+    /// A re-INVITE of ours, and its offer, have no final answer yet.
+    pub(super) offering: bool,
     /// The client connects to us.
     pub(super) passive: bool,
     pub(super) redirected: bool,
@@ -129,6 +151,8 @@ pub(super) struct Push {
     pub(super) peer_path: Bytes,
     pub(super) session: Option<Session>,
     pub(super) conn: Option<ConnId>,
+    /// The client's first SEND came before its answer to the INVITE.
+    pub(super) bound_early: bool,
     /// Not sent yet at or after this stamp, those in flight or skipped excepted.
     pub(super) cursor: Stamp,
     /// The highest stamp taken so far: above it nothing needs looking up.
@@ -141,7 +165,7 @@ pub(super) struct Push {
     pub(super) refused: Vec<(Place, Refusal)>,
     pub(super) loading: bool,
     /// Answered 200, tombstone not yet appended.
-    pub(super) delivered: Vec<Place>,
+    pub(super) delivered: Vec<Locator>,
     /// Tombstones that are not durable yet.
     pub(super) retiring: SpreadSet<Place>,
     pub(super) end: Option<End>,
@@ -183,6 +207,8 @@ pub struct Pushes {
     pub(super) by_session: SpreadMap<Bytes, Key>,
     pub(super) by_tid: SpreadMap<[u8; 16], Key>,
     pub(super) links: SpreadMap<ConnId, Link>,
+    /// Connections that we opened, by where they lead.
+    pub(super) dialled: SpreadMap<SocketAddr, ConnId>,
     pub(super) late: SpreadMap<ClientKey, Late>,
     pub(super) late_order: VecDeque<(Tick, ClientKey)>,
     pub(super) ended: Vec<Ended>,
@@ -203,6 +229,7 @@ impl Pushes {
             by_session: SpreadMap::default(),
             by_tid: SpreadMap::default(),
             links: SpreadMap::default(),
+            dialled: SpreadMap::default(),
             late: SpreadMap::default(),
             late_order: VecDeque::new(),
             ended: Vec::new(),
@@ -222,6 +249,11 @@ impl Pushes {
         self.live.is_empty()
     }
 
+    /// True when no other may begin (`limits.sessions`).
+    pub fn is_full(&self) -> bool {
+        self.live.len() >= self.media.sessions_max
+    }
+
     /// True when this user is being pushed to: two triggers never run two pushes.
     pub fn is_running(&self, user: UserId) -> bool {
         self.by_user.contains_key(&user)
@@ -229,10 +261,9 @@ impl Pushes {
 
     /// True when a message is with a client right now.
     pub fn is_in_flight(&self, user: UserId, place: Place) -> bool {
-        self.by_user
-            .get(&user)
-            .and_then(|&key| self.live.get(key))
-            .is_some_and(|push| push.in_flight.contains_key(&place) || push.delivered.contains(&place))
+        self.by_user.get(&user).and_then(|&key| self.live.get(key)).is_some_and(|push| {
+            push.in_flight.contains_key(&place) || push.delivered.iter().any(|had| had.place() == place)
+        })
     }
 
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
@@ -242,8 +273,7 @@ impl Pushes {
         if cx.stopping || self.is_running(user) {
             return false;
         }
-        if self.live.len() >= self.media.sessions_max {
-            cx.counts.overloads += 1;
+        if self.is_full() {
             return false;
         }
         // Held until the push is over: whatever is delivered meanwhile, this user's place is not given to another.
@@ -262,11 +292,14 @@ impl Pushes {
                 call,
                 stage: Stage::Inviting,
                 until,
+                idle: Idle::No,
                 invite: None,
                 request: Bytes::new(),
                 dialog: None,
                 ack: None,
                 refresh: None,
+                refresh_wish: None,
+                offering: false,
                 passive: true,
                 redirected: false,
                 offer,
@@ -274,6 +307,7 @@ impl Pushes {
                 peer_path: Bytes::new(),
                 session: None,
                 conn: None,
+                bound_early: false,
                 cursor: Stamp(0),
                 reached: Stamp(0),
                 in_flight: SpreadMap::default(),
@@ -325,14 +359,12 @@ impl Pushes {
         }
     }
 
-    /// A user has new messages: a push under way takes them along.
-    pub fn arrived(&mut self, users: &Users, user: UserId) -> bool {
+    /// A user has new messages, the oldest of them stamped `oldest`: a push under way takes them along.
+    pub fn arrived(&mut self, user: UserId, oldest: Stamp) -> bool {
         let Some(&key) = self.by_user.get(&user) else { return false };
         if let Some(push) = self.live.get_mut(key) {
-            // A core that committed later may have stamped earlier: look again from the oldest that is not taken.
-            if let Some(oldest) = users.new_messages(user).find(|locator| !push.has_taken(locator)) {
-                push.cursor = push.cursor.min(oldest.stamp());
-            }
+            // A core that committed later may have stamped earlier: look again from there.
+            push.cursor = push.cursor.min(oldest);
         }
         self.touch(key);
         true
@@ -353,7 +385,7 @@ impl Pushes {
             for (place, refusal) in refused {
                 users.refused(place, refusal);
             }
-            users.write_off(cx, user, delivered);
+            users.delivered(cx, user, delivered);
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
         }
@@ -398,6 +430,8 @@ impl Pushes {
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
+                // What the log does not take now, it is offered until it does; nobody is sent it again meanwhile.
+                Stage::Sending if push.idle == Idle::Unwritten => self.hang_up(cx, key, End::Completed),
                 // Behind a relay, without the REPORT 000 200, delivery is not confirmed: the message waits on.
                 Stage::Sending => self.hang_up(cx, key, End::Transient(None)),
             }
@@ -415,7 +449,23 @@ impl Push {
             return false;
         }
         let place = locator.place();
-        self.in_flight.contains_key(&place) || self.skipped.contains(&place) || self.delivered.contains(&place)
+        self.in_flight.contains_key(&place)
+            || self.skipped.contains(&place)
+            || self.delivered.iter().any(|had| had.place() == place)
+    }
+
+    /// What it waits for now.
+    pub(super) fn idle_for(&self) -> Idle {
+        let Some(session) = &self.session else { return Idle::No };
+        if session.is_paused() {
+            Idle::Held
+        } else if session.is_idle() && session.unreported() > 0 {
+            Idle::Unreported
+        } else if session.is_idle() && !self.loading && self.in_flight.is_empty() && !self.retiring.is_empty() {
+            Idle::Unwritten
+        } else {
+            Idle::No
+        }
     }
 
     /// The oldest message it has not taken.

@@ -11,7 +11,7 @@ use crate::base::net::Flow;
 use crate::proto::sip::dialog::Dialog;
 use crate::proto::sip::endpoint::{ClientKey, Failure};
 use crate::proto::sip::offer::{self, Setup};
-use crate::proto::sip::session_timer::{Due, SessionTimer};
+use crate::proto::sip::session_timer::{Due, SessionTimer, Wish};
 use crate::wire::sip::address::NameAddr;
 use crate::wire::sip::fields;
 use crate::wire::sip::message::Message;
@@ -190,9 +190,22 @@ impl Pushes {
         }
         let Some(push) = self.live.get_mut(key) else { return };
         let Some(dialog) = push.dialog.as_mut() else { return };
-        if let Err(status) = dialog.accept(message) {
+        // The target is refreshed when the request is accepted, not before.
+        if let Err(status) = dialog.in_order(message) {
             let octets = respond::plain(cx, message, status.0, peer);
             cx.respond(reply, status.0, octets);
+            return;
+        }
+        let unknown = respond::unsupported(message, &[respond::SUPPORTED]);
+        if !unknown.is_empty() {
+            let octets = Refusal::of(420).with(Name::Unsupported, unknown).response(cx, message, peer);
+            cx.respond(reply, 420, octets);
+            return;
+        }
+        //= RFC 3261 15.1.1: after its BYE the UAC considers the session terminated: only the other's BYE may cross it
+        if push.stage == Stage::Ending && message.method() != Method::Bye {
+            let octets = respond::plain(cx, message, 481, peer);
+            cx.respond(reply, 481, octets);
             return;
         }
         match message.method() {
@@ -230,6 +243,13 @@ impl Pushes {
             }
         };
         let has_offer = !message.body().is_empty();
+        //= RFC 3261 14.2: an INVITE while an INVITE of ours is in progress on that dialog: 491
+        //= RFC 3311 5.2: an UPDATE with an offer while ours has no answer yet: 491
+        if push.offering && (has_offer || message.method() == Method::Invite) {
+            let octets = respond::plain(cx, message, 491, peer);
+            cx.respond(reply, 491, octets);
+            return;
+        }
         let mut answer = push.call.sdp.clone();
         if has_offer {
             let ours = if push.passive { Setup::Passive } else { Setup::Active };
@@ -253,6 +273,9 @@ impl Pushes {
                 return;
             };
             answer = agreed;
+        }
+        if let Some(dialog) = &mut push.dialog {
+            dialog.refresh_target(message);
         }
         let mut response = respond::begin(cx, message, 200, peer).record_route();
         let contact = push.call.contact_value();
@@ -281,43 +304,69 @@ impl Pushes {
             None => {}
             Some(Due::Bye) => self.hang_up(cx, key, End::Transient(None)),
             Some(Due::Refresh) => {
-                let (method, wish) = (timer.refresh_method(), timer.refresh());
-                let flow = push.call.way(cx);
-                let contact = push.call.contact_value();
-                let Some(dialog) = push.dialog.as_mut() else { return };
-                let request = invite::within(cx, dialog, method, &flow).line(Name::Contact, &contact);
-                let mut request = wish.lines(request);
-                if method == Method::Invite {
-                    // The same o= line: nothing changes but the time (RFC 3264 8).
-                    request = request.line(Name::Allow, respond::ALLOW).body(b"application/sdp", &push.call.sdp);
-                }
-                if let Ok(txn) = cx.sip.request(cx.now.tick, method, request.finish(), flow) {
-                    self.by_txn.insert(txn, (key, Role::Refresh));
-                }
+                let wish = timer.refresh();
+                self.refresh(cx, key, wish);
+            }
+        }
+    }
+
+    /// Sends UPDATE or re-INVITE to keep the session alive.
+    fn refresh(&mut self, cx: &mut Cx, key: Key, wish: Wish) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        let flow = push.call.way(cx);
+        let contact = push.call.contact_value();
+        let (Some(timer), Some(dialog)) = (&mut push.refresh, &mut push.dialog) else { return };
+        let method = timer.refresh_method();
+        let request = invite::within(cx, dialog, method, &flow).line(Name::Contact, &contact);
+        let mut request = wish.lines(request);
+        if method == Method::Invite {
+            // The same o= line: nothing changes but the time (RFC 3264 8).
+            request = request.line(Name::Allow, respond::ALLOW).body(b"application/sdp", &push.call.sdp);
+        }
+        match cx.sip.request(cx.now.tick, method, request.finish(), flow) {
+            Ok(txn) => {
+                push.refresh_wish = Some(wish);
+                push.offering = method == Method::Invite;
+                self.by_txn.insert(txn, (key, Role::Refresh));
+            }
+            Err(_) => {
+                cx.counts.overloads += 1;
+                timer.retry(cx.now.tick + REFRESH_AGAIN);
             }
         }
     }
 
     fn refreshed(&mut self, cx: &mut Cx, key: Key, txn: ClientKey, message: &Message) {
         let status = message.status();
+        self.by_txn.remove(&txn);
         let Some(push) = self.live.get_mut(key) else { return };
         let flow = push.call.flow;
-        if message.cseq().1 == Method::Invite
-            && (200..300).contains(&status)
-            && let Some(dialog) = &push.dialog
+        push.offering = false;
+        let wish = push.refresh_wish.take();
+        let larger = wish.and_then(|mut wish| wish.too_small(message).then_some(wish));
+        let larger = larger.filter(|wish| status == 422 && wish.interval_s() <= INTERVAL_MAX_S);
+        if (200..300).contains(&status)
+            && let Some(dialog) = &mut push.dialog
         {
-            let ack = invite::ack(cx, dialog, message.cseq().0, &flow);
-            let to_tag = dialog.remote_tag().to_vec();
-            let late = Late { to_tag, ack: ack.clone(), flow, request: Bytes::new() };
-            cx.sip.transmit(flow, ack);
-            self.late.insert(txn, late);
-            self.late_order.push_back((cx.now.tick + GOODBYE, txn));
+            //= RFC 3261 12.2.1.2: a 2xx to a target refresh request: MUST replace the dialog's remote target URI
+            dialog.refresh_target(message);
+            if message.cseq().1 == Method::Invite {
+                let ack = invite::ack(cx, dialog, message.cseq().0, &flow);
+                let to_tag = dialog.remote_tag().to_vec();
+                let late = Late { to_tag, ack: ack.clone(), flow, request: Bytes::new() };
+                cx.sip.transmit(flow, ack);
+                self.late.insert(txn, late);
+                self.late_order.push_back((cx.now.tick + GOODBYE, txn));
+            }
         }
-        self.by_txn.remove(&txn);
+        //= RFC 4028 7.4: 422: the refresh is sent again with at least the Min-SE of the response
+        if let Some(wish) = larger {
+            return self.refresh(cx, key, wish);
+        }
         match status {
             200..300 => {
                 if let Some(timer) = &mut push.refresh {
-                    *timer = SessionTimer::uac(cx.now.tick, &timer.refresh(), message);
+                    *timer = SessionTimer::uac(cx.now.tick, &wish.unwrap_or(timer.refresh()), message);
                 }
             }
             //= RFC 3261 12.2.1.2: a 481 or a 408 within a dialog: the UAC SHOULD terminate the dialog

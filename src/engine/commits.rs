@@ -45,9 +45,9 @@ impl Core {
             Commit::Publish(done) => {
                 self.presences.durable(&mut self.cx, &self.users, &mut self.pushes, *done);
             }
-            Commit::Retire { user, places } => {
-                self.users.retire(&mut self.cx, user, &places);
-                self.pushes.retired(user, &places);
+            Commit::Retire(off) => {
+                self.users.retire(&mut self.cx, &off);
+                self.pushes.retired(&off);
             }
             Commit::Note => {}
         }
@@ -58,9 +58,9 @@ impl Core {
             Commit::Deposit(lost) => self.deposits.failed(&mut self.cx, *lost),
             Commit::Publish(lost) => self.presences.failed(&mut self.cx, *lost),
             // Delivered, and the tombstone is lost: it is not sent again while we live, and once more after a restart.
-            Commit::Retire { user, places } => {
-                self.users.retire(&mut self.cx, user, &places);
-                self.pushes.retired(user, &places);
+            Commit::Retire(off) => {
+                self.users.retire(&mut self.cx, &off);
+                self.pushes.retired(&off);
             }
             Commit::Note => {}
         }

@@ -23,6 +23,9 @@ use std::time::Duration;
 const READ_FIRST: usize = 2 * 1024;
 /// Largest single read. 256 KiB are 200 MESSAGEs of a busy SIP core, or 2,000 MSRP responses.
 const READ_MOST: usize = 256 * 1024;
+/// What reads of a core may grow to together, beyond the first size of each: 256 of the largest. Buffers that have grown stay lent to
+/// connections that fall silent, so without this everybody who may connect could hold 256 KiB a connection with keep-alives.
+const READ_GROWTH: usize = 64 << 20;
 /// A message begun must be whole by then, an MSRP connection bound, an unused one closed (RFC 4975 5.4).
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After its last session an MSRP connection may be used again for this long.
@@ -94,11 +97,13 @@ impl Conn {
 pub(super) struct Conns {
     pub(super) table: SpreadMap<ConnId, Conn>,
     limits: Limits,
+    /// By how much all reads together are larger than at first.
+    grown: usize,
 }
 
 impl Conns {
     pub(super) fn new(limits: &Limits) -> Conns {
-        Conns { table: SpreadMap::default(), limits: limits.clone() }
+        Conns { table: SpreadMap::default(), limits: limits.clone(), grown: 0 }
     }
 
     /// Somebody connected; false when there is no room.
@@ -137,11 +142,16 @@ impl Conns {
     /// Octets came back with the lent buffer: the reads grow with the traffic.
     pub(super) fn returned(&mut self, id: ConnId, buffer: BytesMut, octets: usize) {
         let Some(conn) = self.table.get_mut(&id) else { return };
+        let others = self.grown - (conn.read_size - READ_FIRST);
         if octets >= conn.read_size {
-            conn.read_size = (conn.read_size * 4).min(READ_MOST);
+            let larger = (conn.read_size * 4).min(READ_MOST);
+            if others + (larger - READ_FIRST) <= READ_GROWTH {
+                conn.read_size = larger;
+            }
         } else if octets < conn.read_size / 16 {
             conn.read_size = (conn.read_size / 2).max(READ_FIRST);
         }
+        self.grown = others + (conn.read_size - READ_FIRST);
         conn.buffer = buffer;
     }
 
@@ -216,7 +226,9 @@ impl Conns {
 
     /// It is gone.
     pub(super) fn closed(&mut self, id: ConnId) {
-        self.table.remove(&id);
+        if let Some(conn) = self.table.remove(&id) {
+            self.grown -= conn.read_size - READ_FIRST;
+        }
     }
 
     /// No session uses it any more: close it in a while.
@@ -256,4 +268,30 @@ pub(super) enum Written {
     Gone,
     /// More waits than the bound allows.
     Overflow,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffers_of_all_connections_together_have_a_bound() {
+        let mut conns = Conns::new(&Limits::default());
+        let peer = SocketAddr::from(([127, 0, 0, 1], 5060));
+        for n in 0..2_000u64 {
+            assert!(conns.accept(Now::default(), ConnId(n * 2), Service::Sip, peer));
+        }
+        for _ in 0..6 {
+            for n in 0..2_000u64 {
+                conns.returned(ConnId(n * 2), BytesMut::new(), READ_MOST);
+            }
+        }
+        let sizes: usize = conns.table.values().map(|conn| conn.read_size - READ_FIRST).sum();
+        assert_eq!(conns.grown, sizes);
+        assert!(sizes <= READ_GROWTH && sizes > READ_GROWTH / 2, "{sizes}");
+        for n in 0..2_000u64 {
+            conns.closed(ConnId(n * 2));
+        }
+        assert_eq!(conns.grown, 0);
+    }
 }

@@ -183,25 +183,27 @@ impl Core {
         }
         self.cx.sip.turn(now.tick);
         self.upward();
-        for user in self.users.collect(&mut self.cx) {
-            if self.pushes.arrived(&self.users, user) {
+        for (user, oldest) in self.users.collect(&mut self.cx) {
+            let pushes = &self.pushes;
+            self.users.make_room(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+            if self.pushes.arrived(user, oldest) {
                 continue;
             }
             let owner = Address::from_canonical(&self.cx.directory.address(user));
             self.presences.arrived(&mut self.cx, &self.users, &mut self.pushes, &owner);
         }
-        // A push that ends may begin the next of the same user; that one only sends its INVITE, so this ends.
+        // A push that ends may begin the next of the same user; that one only sends its INVITE. What is carried out may touch
+        // pushes: a connection that is gone, a send that needs its timer. A connection has one send at most, so this ends.
         loop {
             self.pushes.settle(&mut self.cx, &mut self.users);
-            let ended = self.pushes.take_ended();
-            if ended.is_empty() {
-                break;
-            }
-            for ended in ended {
+            for ended in self.pushes.take_ended() {
                 self.presences.ended(&mut self.cx, &self.users, &mut self.pushes, ended);
             }
+            self.carry_out();
+            if self.pushes.is_settled() {
+                break;
+            }
         }
-        self.carry_out();
         self.cx.log.retry_prepare(now.tick);
         self.cx.log.turn(&mut self.cx.disk);
         self.effects.extend(self.cx.disk.drain(..).map(Effect::Disk));
@@ -288,11 +290,16 @@ impl Core {
             return;
         }
         let before = conn.buffer.len();
+        // Requests without end from somebody who does not read our answers.
+        let limit = self.setup.limits.backlog_octets;
         let keep = match conn.cutter {
             Cutter::Sip(_) => self.consume_sip(id),
             Cutter::Msrp(_) => self.consume_msrp(id),
         };
-        if !keep {
+        if self.conns.table.get(&id).is_some_and(|conn| conn.owed.len() > limit) {
+            self.cx.counts.overloads += 1;
+            self.hang_up(id, true);
+        } else if !keep {
             self.hang_up(id, false);
         } else if let Some(conn) = self.conns.table.get_mut(&id).filter(|conn| !conn.is_msrp()) {
             // The patience is with one message: whoever has finished the last one has all of it for the next. An MSRP
@@ -305,21 +312,29 @@ impl Core {
 
     /// What the transaction layer has to say.
     pub(super) fn upward(&mut self) {
-        while let Some(upward) = self.cx.sip.poll_upward() {
-            match upward {
-                Upward::Request { txn, message, flow } => {
-                    let reply = Reply { core: self.cx.core, txn };
-                    self.serve(reply, message, flow);
+        loop {
+            while let Some(upward) = self.cx.sip.poll_upward() {
+                match upward {
+                    Upward::Request { txn, message, flow } => {
+                        let reply = Reply { core: self.cx.core, txn };
+                        self.serve(reply, message, flow);
+                    }
+                    Upward::Response { txn, message } => self.pushes.response(&mut self.cx, txn, &message),
+                    Upward::Failed { txn, cause } => self.pushes.no_response(&mut self.cx, txn, cause),
+                    // INVITEs are answered at once, so there is nothing to cancel; an ACK for a refresh needs nothing more.
+                    Upward::Cancel { .. } | Upward::Ack { .. } | Upward::Ended { .. } => {}
                 }
-                Upward::Response { txn, message } => self.pushes.response(&mut self.cx, txn, &message),
-                Upward::Failed { txn, cause } => self.pushes.no_response(&mut self.cx, txn, cause),
-                // INVITEs are answered at once, so there is nothing to cancel; an ACK for a refresh needs nothing more.
-                Upward::Cancel { .. } | Upward::Ack { .. } | Upward::Ended { .. } => {}
             }
-        }
-        self.dial();
-        while let Some(transmit) = self.cx.sip.poll_transmit() {
-            self.transmit(transmit.flow, transmit.octets);
+            self.dial();
+            let mut sent = false;
+            while let Some(transmit) = self.cx.sip.poll_transmit() {
+                sent = true;
+                self.transmit(transmit.flow, transmit.octets);
+            }
+            // What could not be sent has failed, and somebody is to hear of it.
+            if !sent {
+                break;
+            }
         }
     }
 
@@ -425,11 +440,14 @@ impl Core {
             Letter::Respond { txn, status, octets } => {
                 self.cx.sip.respond(self.cx.now.tick, txn, status, octets);
             }
-            Letter::Write { conn, octets } => {
-                if self.conns.write(conn, octets) == Written::Queued {
-                    self.pump(conn);
+            Letter::Write { conn, octets } => match self.conns.write(conn, octets) {
+                Written::Queued => self.pump(conn),
+                Written::Gone => {}
+                Written::Overflow => {
+                    self.cx.counts.overloads += 1;
+                    self.hang_up(conn, true);
                 }
-            }
+            },
         }
     }
 

@@ -56,6 +56,8 @@ readings! {
     messages_delivered,
     /// Messages that expired undelivered.
     messages_expired,
+    /// Messages that made room for later ones of their user.
+    messages_dropped,
     /// Messages recognised as duplicates.
     messages_duplicate,
     /// Requests refused, any status: messages, publications, and what is not served.
@@ -158,6 +160,7 @@ impl Reading {
             pushes_failed,
             delivered,
             expired,
+            dropped,
             sip_faults,
             msrp_faults,
             damaged,
@@ -185,6 +188,7 @@ impl Reading {
             messages_accepted: accepted,
             messages_delivered: delivered,
             messages_expired: expired,
+            messages_dropped: dropped,
             messages_duplicate: duplicates,
             requests_refused: refused,
             publications,

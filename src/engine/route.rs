@@ -70,6 +70,10 @@ impl Core {
                     None => self.refuse(reply, &message, &flow, &Refusal::of(403)),
                 }
             }
+            // Every user of a served domain has a mailbox; who has no user part is nobody.
+            (Method::Message, Resource::Server | Resource::Contact(_)) => {
+                self.refuse(reply, &message, &flow, &Refusal::of(404))
+            }
             //= RFC 3903 6-1: the Request-URI is not one for which this is the compositor: 404
             (Method::Publish, _) => self.refuse(reply, &message, &flow, &Refusal::of(404)),
             // Interactive sessions are not deferred (they are answered 480); large messages and retrieval come with their clauses.

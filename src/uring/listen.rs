@@ -71,7 +71,7 @@ impl Gates {
     /// Descriptors ran out.
     pub fn of(bound: &Bound) -> io::Result<Gates> {
         let copies = |sockets: &dyn Fn(&CoreSockets) -> &Vec<Socket>| {
-            bound.cores.iter().flat_map(|core| sockets(core)).map(Socket::try_clone).collect::<io::Result<Vec<_>>>()
+            bound.cores.iter().flat_map(sockets).map(Socket::try_clone).collect::<io::Result<Vec<_>>>()
         };
         Ok(Gates { msrp: copies(&|core| &core.msrp)?, sip: copies(&|core| &core.sip)? })
     }

@@ -230,7 +230,7 @@ struct Ground {
     listeners: Vec<(Service, OwnedFd)>,
     /// Per core, replies that found its box full. A box has room for all transactions under way, so these are empty but for a
     /// moment, and bounded by the transactions they finish: what anybody may send us any number of times is dropped instead.
-    overdue: Vec<VecDeque<Letter>>,
+    overdue: Vec<VecDeque<Box<Letter>>>,
     timer: Pin<Box<tokio::time::Sleep>>,
     /// When the timer is set to fire.
     armed: Option<Instant>,
@@ -298,7 +298,7 @@ impl Ground {
         let Some(door) = self.mail.door(self.core) else { return };
         for _ in 0..LETTERS_A_TURN {
             let Some(letter) = door.mailbox.take() else { break };
-            mind.handle(now, Input::Letter(letter));
+            mind.handle(now, Input::Letter(*letter));
         }
         if !self.stop_told && door.is_to_stop() {
             self.stop_told = true;
@@ -350,15 +350,15 @@ impl Ground {
             return self.desk.put(Input::Undelivered(letter));
         };
         if is_request {
-            match door.mailbox.request(letter) {
+            match door.mailbox.request(Box::new(letter)) {
                 Ok(()) => _ = door.bell.ring(),
-                Err(letter) => self.desk.put(Input::Undelivered(letter)),
+                Err(letter) => self.desk.put(Input::Undelivered(*letter)),
             }
         } else if self.overdue.get(to.index()).is_some_and(|waiting| !waiting.is_empty()) {
             // Behind its predecessors: replies to one core keep their order.
-            self.keep(to, letter);
+            self.keep(to, Box::new(letter));
         } else {
-            match door.mailbox.reply(letter) {
+            match door.mailbox.reply(Box::new(letter)) {
                 Ok(()) => _ = door.bell.ring(),
                 Err(letter) => self.keep(to, letter),
             }
@@ -366,7 +366,7 @@ impl Ground {
     }
 
     /// Keeps a reply that found the box full.
-    fn keep(&mut self, to: CoreId, letter: Letter) {
+    fn keep(&mut self, to: CoreId, letter: Box<Letter>) {
         if letter.is_unasked() {
             // A response or an ACK from outside, perhaps to nothing of ours. Its sender repeats it.
             return tracing::debug!(core = to.0, "a core's box is full: a stray message is dropped");

@@ -71,7 +71,7 @@ fn what_was_accepted_survives_every_kill_and_comes_once() {
         // Mostly while messages still come in; now and then in the quiet after them.
         let most = if chance.one_in(4) { 600 } else { 120 };
         std::thread::sleep(chance.millis(most));
-        if !alive {
+        if !alive || !ledger.is_sound() {
             break;
         }
         daemon.assert_alive();

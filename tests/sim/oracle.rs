@@ -44,6 +44,8 @@ pub(crate) struct Message {
     perhaps: bool,
     /// Its client has answered for all of it, at least once.
     delivered: bool,
+    /// How often its client could not read it: after three times nobody sends it any more.
+    unread: u32,
     /// Its tombstone was found durable.
     gone: bool,
 }
@@ -64,6 +66,7 @@ impl Message {
             acknowledged: None,
             perhaps: false,
             delivered: false,
+            unread: 0,
             gone: false,
         }
     }
@@ -239,7 +242,11 @@ impl Oracle {
         let other = self.calls.iter().find(|(id, call)| {
             // Without a SIP core an INVITE to where the user was is given up for one to where the user is.
             let counts = call.answered || !self.flows_die;
-            counts && call.user == user && call.open && id.as_slice() != call_id && now < call.tried.saturating_add(UNANSWERED_US)
+            counts
+                && call.user == user
+                && call.open
+                && id.as_slice() != call_id
+                && now < call.tried.saturating_add(UNANSWERED_US)
         });
         if let Some((id, call)) = other {
             let (id, since) = (String::from_utf8_lossy(id).into_owned(), call.tried);
@@ -248,7 +255,10 @@ impl Oracle {
         // A repetition changes nothing: Timer B runs from the first. Another CSeq is another attempt.
         let cseq = message.cseq().0;
         if self.calls.get(call_id).is_none_or(|call| call.cseq != cseq) {
-            self.calls.insert(call_id.to_vec(), Call { user, cseq, open: true, tried: now, answered: false, orphan: false, via });
+            self.calls.insert(
+                call_id.to_vec(),
+                Call { user, cseq, open: true, tried: now, answered: false, orphan: false, via },
+            );
         }
     }
 
@@ -437,6 +447,9 @@ impl Oracle {
             200..300 => {}
             400 | 413 | 423 => {
                 session.refused.insert(number);
+                if let Some(message) = self.messages.get_mut(&number) {
+                    message.unread += u32::from(status != 413);
+                }
             }
             _ => {
                 session.over = true;
@@ -554,7 +567,7 @@ impl Oracle {
     }
 
     fn is_missing(&self, message: &Message) -> bool {
-        message.accepted.is_some() && !message.delivered && !self.may_have_expired(message)
+        message.accepted.is_some() && !message.delivered && message.unread < 3 && !self.may_have_expired(message)
     }
 
     /// At the end: everything accepted has arrived.

@@ -392,6 +392,11 @@ impl Session {
         self.paused = false;
     }
 
+    /// True while the peer holds the session.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// No more messages at all: the next fill ends the one that is begun with `#`. Nothing is waited for any more.
     pub fn abort(&mut self) {
         if !self.closing {

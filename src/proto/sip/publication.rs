@@ -231,18 +231,21 @@ impl Publications {
             return Ok(Change::Removed { tag, expires_s, replaces: found.map(|p| p.tag) });
         }
         let expires = now + Duration::from_secs(u64::from(expires_s));
+        // Later than all before, also when the wall clock was set back: else an old decision would outlive the new one.
+        let last = self.entries.iter().map(|p| p.modified).max();
+        let modified = last.map_or(now, |last| now.max(last + Duration::from_micros(1)));
         Ok(match (found, request.value) {
             (Some(old), None) => {
                 let publication = Publication { tag, expires, ..*old };
                 Change::Refreshed { tag, expires_s, replaces: old.tag, publication }
             }
             (Some(old), Some(value)) => {
-                let publication = Publication { event: request.event, value, tag, expires, modified: now };
+                let publication = Publication { event: request.event, value, tag, expires, modified };
                 Change::Modified { tag, expires_s, replaces: old.tag, publication }
             }
             (None, value) => {
                 let value = value.unwrap_or_default();
-                let publication = Publication { event: request.event, value, tag, expires, modified: now };
+                let publication = Publication { event: request.event, value, tag, expires, modified };
                 Change::Created { tag, expires_s, publication }
             }
         })

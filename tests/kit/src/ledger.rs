@@ -245,14 +245,16 @@ impl Ledger {
         self.book().sums()
     }
 
-    /// Waits until `done`, at most `limit`; false when it did not come about, or a fault came first.
+    /// Whether nothing was wrong so far, of what is seen at once.
+    pub fn is_sound(&self) -> bool {
+        self.book().faults.is_empty()
+    }
+
+    /// Waits until `done`, at most `limit`; false when it did not come about.
     pub fn wait(&self, limit: Duration, mut done: impl FnMut(&Sums) -> bool) -> bool {
         let deadline = Instant::now() + limit;
         let mut book = self.book();
         loop {
-            if !book.faults.is_empty() {
-                return false;
-            }
             if done(&book.sums()) {
                 return true;
             }

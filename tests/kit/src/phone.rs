@@ -194,11 +194,13 @@ impl Owner {
         let (octets, branch) = (request.write(), request.branch().to_string());
         let tries = if self.line.transport == Transport::Udp { 3 } else { 1 };
         let mut answer = None;
-        for _ in 0..tries {
+        for number in 0..tries {
             client.send_raw(&octets);
             let until = Instant::now() + Duration::from_millis(1200 / tries);
             answer = self.find(until, |message| message.code() >= 200 && message.branch() == branch);
             if answer.is_some() {
+                // A daemon that died may have taken the first copy, and its successor refuses the second.
+                self.line.doubt |= number > 0;
                 break;
             }
         }
@@ -210,7 +212,13 @@ impl Owner {
             Some(no) if no.code() == 412 && self.line.doubt => self.line.tag = None,
             Some(no) if no.code() == 503 => {}
             Some(no) => self.ledger.fault(format!("{}: PUBLISH with tag {had:?}: {}", self.aor, no.start)),
-            None => self.line.doubt = true,
+            None => {
+                self.line.doubt = true;
+                // A stream may have reached the daemon that was just dying: the next attempt opens another.
+                if self.line.transport == Transport::Tcp {
+                    self.line.client = None;
+                }
+            }
         }
     }
 
