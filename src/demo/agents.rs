@@ -308,7 +308,7 @@ fn read_more(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<()> {
 pub(super) enum Event {
     /// A SIP message came.
     Sip(Sip),
-    /// An MSRP frame came at that time; a SEND has been confirmed already.
+    /// An MSRP frame came at that time; a SEND is being confirmed.
     Msrp(Frame, Instant),
     /// A connection ended, or what came on it is not to be read.
     Ended(&'static str, Failure),
@@ -342,13 +342,13 @@ pub(super) fn listen_msrp(mut socket: TcpStream, events: Sender<Event>) {
                 Ok(Some((frame, len))) => {
                     let came = Instant::now();
                     ahead.drain(..len);
-                    if frame.what == "SEND"
-                        && let Err(error) = socket.write_all(&frame.ok())
-                    {
-                        break Failure::new("room for a 200", error.to_string());
-                    }
+                    let answer = (frame.what == "SEND").then(|| frame.ok());
+                    // Told before it is answered: the daemon's BYE follows the last answer and must not overtake the frame.
                     if events.send(Event::Msrp(frame, came)).is_err() {
                         return;
+                    }
+                    if let Some(Err(error)) = answer.map(|answer| socket.write_all(&answer)) {
+                        break Failure::new("room for a 200", error.to_string());
                     }
                 }
                 Ok(None) => {

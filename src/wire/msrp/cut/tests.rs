@@ -226,7 +226,9 @@ proptest! {
     ) {
         let body = parts.concat().into_bytes();
         let end: Vec<_> = [&b"$\r\n"[..], b"+\r\n", b"#\r\n"].iter().map(|f| [b"-------ab+c", *f].concat()).collect();
-        prop_assume!(!end.iter().any(|end| memchr::memmem::find(&body, end).is_some()));
+        // With the CRLF behind it: a body may end like an end-line, and then its own would come too late.
+        let held = [&body[..], b"\r\n"].concat();
+        prop_assume!(!end.iter().any(|end| memchr::memmem::find(&held, end).is_some()));
         let range = if says_length { format!("1-{0}/{0}", body.len()) } else { "1-*/*".into() };
         let mut stream = format!(
             "MSRP ab+c SEND\r\nTo-Path: x\r\nFrom-Path: y\r\nByte-Range: {range}\r\nContent-Type: a/b\r\n\r\n"
