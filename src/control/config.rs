@@ -11,6 +11,7 @@ use crate::deferred::policy::{Afterwards, Expired, OverQuota, Policy};
 use crate::engine::setup::{MsrpSetup, Setup, SipAddress, SipSetup, Transport};
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -174,8 +175,31 @@ fn read_sip(mut table: Table<'_, '_>) -> (SipSetup, Vec<Found<SipAddress>>) {
         outbound_proxy: table.text_or("outbound_proxy", None, proxy).value,
         trusted: values(table.list("trusted", LOOPBACK, units::network)),
     };
+    if sip.advertise.is_none() {
+        refuse_wildcards(
+            &table,
+            listen.iter().map(|found| (&found.at, found.value.addr)),
+            "sip",
+            "im.example.org:5060",
+        );
+    }
     table.end();
     (sip, listen)
+}
+
+/// A wildcard is no address that peers can answer to: what is written into Via, Contact and SDP has to be said.
+fn refuse_wildcards<'a>(
+    table: &Table<'_, '_>,
+    listen: impl Iterator<Item = (&'a Range<usize>, SocketAddr)>,
+    section: &str,
+    example: &str,
+) {
+    for (at, addr) in listen.filter(|(_, addr)| addr.ip().is_unspecified()) {
+        table.note(
+            at,
+            format!("{addr} is every address of this host, and peers need one: write advertise = \"{example}\" under [{section}]"),
+        );
+    }
 }
 
 fn read_msrp(mut table: Table<'_, '_>) -> (MsrpSetup, Vec<Found<SocketAddr>>) {
@@ -201,6 +225,9 @@ fn read_msrp(mut table: Table<'_, '_>) -> (MsrpSetup, Vec<Found<SocketAddr>>) {
         bind_timeout: table.text_or("bind_timeout", thirty, positive).value,
         tx_timeout: table.text_or("tx_timeout", thirty, positive).value,
     };
+    if msrp.advertise.is_none() {
+        refuse_wildcards(&table, listen.iter().map(|found| (&found.at, found.value)), "msrp", "192.0.2.10");
+    }
     table.end();
     (msrp, listen)
 }

@@ -243,8 +243,8 @@ impl Pushes {
             }
         };
         let has_offer = !message.body().is_empty();
-        //= RFC 3261 14.2: an INVITE while an INVITE of ours is in progress on that dialog: 491
-        //= RFC 3311 5.2: an UPDATE with an offer while ours has no answer yet: 491
+        // RFC 3261 14.2: an INVITE while an INVITE of ours is in progress on that dialog: 491
+        // RFC 3311 5.2: an UPDATE with an offer while ours has no answer yet: 491
         if push.offering && (has_offer || message.method() == Method::Invite) {
             let octets = respond::plain(cx, message, 491, peer);
             cx.respond(reply, 491, octets);

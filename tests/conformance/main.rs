@@ -6,7 +6,9 @@ mod bad_sip;
 mod c12_2_2_2_offline_delivery;
 mod c12_2_2_3_storage;
 mod c12_2_2_5_pushing;
+mod policies;
 mod rfc3903_publish;
+mod within_a_session;
 
 /// The daemon under test.
 const DEFERD: &str = env!("CARGO_BIN_EXE_deferd");

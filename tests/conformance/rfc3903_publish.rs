@@ -51,6 +51,12 @@ fn each_refusal_has_its_code_and_its_header() {
     let cases = [
         ("an unknown tag", bob.publication("poc-settings").with("SIP-If-Match", "nobody"), 412, None),
         ("an unknown tag with a body", settings().with("SIP-If-Match", "nobody"), 412, None),
+        (
+            "an unknown tag before another type",
+            settings().with("SIP-If-Match", "nobody").set("Content-Type", "text/plain"),
+            412,
+            None,
+        ),
         ("two tags", bob.publication("poc-settings").with("SIP-If-Match", "one, two"), 400, None),
         ("neither body nor tag", bob.publication("poc-settings"), 400, None),
         ("an unknown event", settings().set("Event", "nonsense"), 489, Some("Allow-Events")),
