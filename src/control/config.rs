@@ -85,12 +85,9 @@ impl Config {
         let keys = [
             ("server.control_socket", self.server.control_socket != self.server.data_dir.join("control.sock")),
             ("http.trusted", self.http.trusted != loopback),
-            ("policy.after_push", policy.after_push != least.after_push),
             ("policy.retrieved", policy.retrieved != least.retrieved),
-            ("policy.expired", policy.expired == Expired::DeliverMarked || policy.expired == Expired::Keep),
             ("policy.bin_retention", policy.bin_retention != least.bin_retention),
             ("policy.expire.default_large", policy.expire_large != least.expire_large.min(policy.expire_max)),
-            ("policy.quota.policy", policy.over_quota != least.over_quota),
         ];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }

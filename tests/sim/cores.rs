@@ -291,14 +291,14 @@ impl Cores {
         self.seats.iter().all(|seat| seat.core.pushes() == 0)
     }
 
-    /// What the tables still hold.
-    pub(crate) fn left(&self) -> String {
+    /// What the tables still hold; `unsure`: users may have something waiting.
+    pub(crate) fn left(&self, unsure: bool) -> String {
         let mut left = Vec::new();
         for (core, seat) in self.seats.iter().enumerate() {
             let counts = [
                 (seat.core.pushes(), "pushes"),
                 (seat.core.connections(), "connections"),
-                (seat.core.users(), "users"),
+                (if unsure { 0 } else { seat.core.users() }, "users"),
             ];
             for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
                 left.push(format!("{count} {what} on core {core}"));

@@ -7,7 +7,8 @@
 //! ```
 //! `SIM_SEED=0x1f cargo test --test sim every_seed` replays one seed with its trace; see `sweep.rs` and `walk.rs`.
 
-#![allow(clippy::expect_used, reason = "an expectation that fails is what the simulator is for")]
+// What the daemon writes must be readable: a test that cannot read it fails here.
+#![allow(clippy::expect_used, reason = "this is a test")]
 
 mod agents;
 mod cores;

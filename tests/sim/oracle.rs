@@ -17,8 +17,8 @@ use std::rc::Rc;
 /// An acknowledged message whose tombstone is not durable after this has been forgotten about.
 const TOMBSTONE_US: u64 = 5_000_000;
 
-/// Without an answer the transaction of an INVITE ends by itself after 64*T1, of which ten seconds may have passed before its
-/// connection was there and it was seen to leave.
+/// Without an answer the transaction of an INVITE ends by itself after 64*T1, some of which may have passed before it was seen
+/// to leave.
 const UNANSWERED_US: u64 = 21_000_000;
 
 /// What is known of one message.
@@ -44,6 +44,8 @@ pub(crate) struct Message {
     perhaps: bool,
     /// Its client has answered for all of it, at least once.
     delivered: bool,
+    /// A start found it waiting, and since then it has not been answered for.
+    again: bool,
     /// How often its client could not read it: after three times nobody sends it any more.
     unread: u32,
     /// Its tombstone was found durable.
@@ -66,6 +68,7 @@ impl Message {
             acknowledged: None,
             perhaps: false,
             delivered: false,
+            again: false,
             unread: 0,
             gone: false,
         }
@@ -240,8 +243,9 @@ impl Oracle {
         let user = uri.strip_prefix("sip:u").and_then(|rest| rest.split('@').next()?.parse::<usize>().ok());
         let Some(user) = user else { return self.violation(format!("an INVITE for {uri}")) };
         let other = self.calls.iter().find(|(id, call)| {
-            // Without a SIP core an INVITE to where the user was is given up for one to where the user is.
-            let counts = call.answered || !self.flows_die;
+            // Without a SIP core an INVITE to where the user was is given up for one to where the user is; and on a stream
+            // that does not drain it may have waited longer than its transaction.
+            let counts = call.answered || !self.flows_die && call.via.is_none();
             counts
                 && call.user == user
                 && call.open
@@ -301,7 +305,7 @@ impl Oracle {
         } else if !message.is_request()
             && message.cseq().1 == Method::Invite
             && let Some(call) = self.calls.get_mut(&call_id)
-            && now < call.tried.saturating_add(UNANSWERED_US)
+            && now < call.tried.saturating_add(if call.via.is_some() { UNANSWERED_US / 2 } else { UNANSWERED_US })
         {
             // It lives as long as the dialog does.
             call.tried = u64::MAX / 2;
@@ -465,6 +469,7 @@ impl Oracle {
         if let Some(message) = self.messages.get_mut(&number) {
             message.acknowledged = message.acknowledged.or(sure.then_some(now));
             message.perhaps = true;
+            message.again = false;
             message.delivered = true;
         }
     }
@@ -541,12 +546,14 @@ impl Oracle {
                 message.stored.push((*record).into());
                 message.acknowledged = None;
                 message.perhaps = false;
+                message.again = true;
                 continue;
             }
             if message.accepted.is_some() && !message.delivered && !expired {
                 wrong.push(format!("message {number} was accepted, never delivered, and recovery does not find it"));
             }
             // One that was only in flight to the disk may come later; one that was accepted is gone.
+            message.again = false;
             message.gone |= message.accepted.is_some();
         }
         self.violations.extend(wrong);
@@ -563,7 +570,9 @@ impl Oracle {
 
     /// True while something of a user's is not delivered.
     pub(crate) fn waits_for(&self, user: usize, _wall: u64) -> bool {
-        self.messages.values().any(|message| message.user == user && self.is_missing(message))
+        self.messages.values().any(|message| {
+            message.user == user && (message.again && !self.may_have_expired(message) || self.is_missing(message))
+        })
     }
 
     fn is_missing(&self, message: &Message) -> bool {
@@ -577,6 +586,12 @@ impl Oracle {
         if !missing.is_empty() {
             self.violation(format!("accepted and never delivered: {missing:?}"));
         }
+    }
+
+    /// True when something was answered for so late that the daemon may have it waiting still, or was refused too often.
+    pub(crate) fn is_unsure(&self) -> bool {
+        let unsure = |message: &Message| message.perhaps && message.acknowledged.is_none() || message.unread > 0;
+        self.messages.values().any(unsure)
     }
 
     /// Sent, accepted, delivered.

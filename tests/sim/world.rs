@@ -85,7 +85,7 @@ impl World {
             self.people.sip.leave(&mut self.g);
             self.until(self.g.now + QUIET_US)?;
         }
-        let left = self.cores.left();
+        let left = self.cores.left(self.g.oracle.is_unsure());
         if left.is_empty() { Ok(()) } else { Err(format!("when all is quiet there is still: {left}")) }
     }
 

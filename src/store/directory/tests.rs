@@ -98,7 +98,7 @@ fn an_entry_on_a_ready_list_is_never_given_to_another_user() {
                     directory.take_ready(CoreId(home), &mut users);
                     // As the look before BYE does: unasked, a user pinned by a push.
                     let ours = (0..6u8).map(|n| [n / 3, n % 3]).filter(|who| directory.home(who) == CoreId(home));
-                    // Full for a moment is no user to look at.
+                    // Full for a moment, when closed entries wait for an epoch that a preempted thread holds back.
                     let pinned: Vec<UserId> = ours.filter_map(|who| directory.enter(&who).ok()).collect();
                     for user in pinned.iter().copied().chain(users.drain(..)) {
                         let address = directory.address(user).to_vec();

@@ -66,15 +66,15 @@ struct Stream {
     up: bool,
 }
 
-/// A request's branch and method.
-type Asked = (Vec<u8>, Vec<u8>);
+/// Branch and method of a request.
+type Served = (Vec<u8>, Vec<u8>);
 
 /// The SIP core.
 #[derive(Debug)]
 pub(crate) struct SipCore {
     clients: BTreeMap<u64, Client>,
     /// Requests of the daemon's by branch and method, and what they were answered.
-    served: BTreeMap<Asked, Option<(Road, Bytes)>>,
+    served: BTreeMap<Served, Option<(Road, Bytes)>>,
     streams: BTreeMap<usize, Stream>,
     waiting: Vec<(SocketAddr, Bytes, u64)>,
     branches: u64,
@@ -236,8 +236,9 @@ impl SipCore {
                 }
             }
             News::Octets(octets) => {
-                let Some(stream) = self.streams.get_mut(&at) else { return heard };
-                stream.buffer.extend_from_slice(&octets);
+                if let Some(stream) = self.streams.get_mut(&at) {
+                    stream.buffer.extend_from_slice(&octets);
+                }
                 while let Some(stream) = self.streams.get_mut(&at) {
                     match stream.cut.next(&stream.buffer).expect("the daemon writes SIP") {
                         Found::More => break,
@@ -307,6 +308,6 @@ impl SipCore {
     }
 }
 
-fn key(request: &Message) -> (Vec<u8>, Vec<u8>) {
+fn key(request: &Message) -> Served {
     (request.top_via().branch.unwrap_or_default().to_vec(), request.method_bytes().to_vec())
 }
