@@ -397,6 +397,23 @@ fn an_update_of_the_peer_is_answered() {
     msrp.expect_closed();
 }
 
+//= RFC 3261 15.1.1: after its BYE the UAC considers the session terminated
+#[test]
+fn after_our_bye_only_the_clients_own_bye_is_heard() {
+    let scene = Scene::new(DEFERD);
+    scene.alice().message(BOB, "hello");
+    let mut bob = scene.bob();
+    bob.publish_presence(true);
+    let (mut call, msrp) = (bob.expect_invite(), bob.msrp(Setup::Active));
+    call.answer(&msrp, Setup::Active);
+    msrp.expect_messages(1);
+    // Not answered yet: ours crosses it.
+    call.expect_in_dialog("BYE");
+    let update = call.request_in_dialog("UPDATE");
+    assert_eq!(call.exchange(&update).code(), 481);
+    call.bye();
+}
+
 #[test]
 fn a_request_of_an_unknown_dialog_is_481() {
     let scene = Scene::new(DEFERD);
