@@ -54,9 +54,9 @@ fn a_held_session_sends_nothing_until_it_is_resumed() {
     msrp.expect_sends(1);
     let hold = call.request_in_dialog("UPDATE").with_body("application/sdp", offer(msrp.path(), "a=inactive"));
     assert_eq!(call.exchange(&hold).code(), 200);
+    deposits.push(scene.alice().message(BOB, "second"));
     let first = msrp.frames().into_iter().find(|frame| frame.content.is_some()).unwrap();
     msrp.write(&msrp::response(&first, 200, "OK"));
-    deposits.push(scene.alice().message(BOB, "second"));
     let early = bob.inbox.find(Duration::from_millis(500), |message| message.method() == "BYE");
     assert!(early.is_none(), "a message waits: a held session is not over");
     assert_eq!(msrp.frames().iter().filter(|frame| frame.content.is_some()).count(), 1, "held");
