@@ -169,10 +169,22 @@ fn read_sip(mut table: Table<'_, '_>) -> (SipSetup, Vec<Found<SipAddress>>) {
     let proxy = |text: &str| {
         units::sip_address(text).and_then(|to| if to.addr.port() == 0 { Err("needs a port") } else { Ok(Some(to)) })
     };
+    let outbound_proxy = table.text_or("outbound_proxy", None, proxy);
+    if let Some(to) = outbound_proxy.value
+        && to.transport == Transport::Udp
+        && !listen
+            .iter()
+            .any(|own| own.value.transport == Transport::Udp && own.value.addr.is_ipv4() == to.addr.is_ipv4())
+    {
+        table.note(
+            &outbound_proxy.at,
+            "sip.outbound_proxy is UDP, and sip.listen has no UDP address of its family to send from",
+        );
+    }
     let sip = SipSetup {
         listen: listen.iter().map(|found| found.value).collect(),
         advertise: table.text_or("advertise", None, |text| units::host_port(text).map(Some)).value,
-        outbound_proxy: table.text_or("outbound_proxy", None, proxy).value,
+        outbound_proxy: outbound_proxy.value,
         trusted: values(table.list("trusted", LOOPBACK, units::network)),
     };
     if sip.advertise.is_none() {

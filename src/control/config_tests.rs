@@ -167,6 +167,7 @@ const BAD: &[(&str, &[(usize, &str)])] = &[
     ("[sip]\nlisten = []", &[(5, "no address")]),
     ("[sip]\nlisten = \"udp:127.0.0.1:5060\"", &[(5, "list of strings"), (5, "no address")]),
     ("[sip]\ntrusted = [\"10.0.0.0/40\", 7]", &[(5, "is not a network"), (5, "holds strings")]),
+    ("[sip]\nlisten = [\"tcp:127.0.0.1:5060\"]\noutbound_proxy = \"udp:127.0.0.1:5070\"", &[(6, "no UDP address")]),
     ("[sip]\noutbound_proxy = \"127.0.0.1\"\nadvertise = \"a b\"", &[(5, "SIP address"), (6, "host:port")]),
     ("[sip]\nlisen = []", &[(5, "did you mean listen?")]),
     ("[msrp]\nchunk_max = \"8 kilo\"\nwindow_messages = 0", &[(5, "is not a size"), (6, "from 1 to 65536")]),

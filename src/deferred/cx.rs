@@ -313,11 +313,6 @@ impl Cx {
         users_own
     }
 
-    /// True where requests for users go to the SIP/IP core, whatever way they came themselves.
-    pub fn has_proxy(&self) -> bool {
-        self.addresses.proxy_udp.is_some() || self.addresses.proxy_tcp.is_some()
-    }
-
     /// Sets a timer `after` from now.
     pub fn timer(&mut self, after: Duration, timer: Timer) -> TimerKey {
         self.timers.set(self.now.tick + after, timer)

@@ -6,9 +6,7 @@ use super::push::{End, Ended, GOODBYE, HELD_MAX, Idle, LAST_ANSWERS, Late, Left,
 use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::clock::Tick;
-use crate::base::net::Flow;
 use crate::proto::msrp::session::Session;
-use crate::store::directory::UserId;
 use crate::wire::sip::names::Method;
 
 impl Pushes {
@@ -77,16 +75,6 @@ impl Pushes {
             cx.asks.push_back(Ask::Pump(conn));
         }
         self.bye(cx, key);
-    }
-
-    /// The user published over `flow`. An INVITE that still rings elsewhere is cancelled, so that the next goes where the user
-    /// is; it begins when this one is over, for there are never two.
-    pub fn moved(&mut self, cx: &mut Cx, user: UserId, flow: Flow) {
-        let Some(&key) = self.by_user.get(&user) else { return };
-        let Some(push) = self.live.get(key) else { return };
-        if push.stage == Stage::Inviting && push.call.flow != flow && !cx.has_proxy() {
-            self.hang_up(cx, key, End::Moved);
-        }
     }
 
     /// Sends the BYE of an established dialog.

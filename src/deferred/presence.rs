@@ -224,9 +224,6 @@ impl Presences {
             if published {
                 // Somebody is there now, whatever becomes of the push that runs.
                 user.triggered = user.triggered.filter(|&earlier| earlier == Cause::Fresh).or(Some(cause));
-                if let Some(flow) = user.flow {
-                    pushes.moved(cx, id, flow);
-                }
             }
             return;
         }
@@ -299,10 +296,6 @@ impl Presences {
                 user.hold = Hold::Until { at: now + wait, busy: false };
                 user.last_attempt = None;
             }
-            End::Moved => {
-                user.hold = Hold::Nothing;
-                user.last_attempt = None;
-            }
         }
         let next = match user.hold {
             Hold::Until { at, .. } => Some(at),
@@ -317,7 +310,6 @@ impl Presences {
         };
         let cause = match ended.end {
             End::Completed => came_later().then_some(Cause::Arrival),
-            End::Moved => Some(triggered.unwrap_or(Cause::Arrival)),
             End::Transient(_) => triggered,
             End::Busy | End::GiveUp | End::Glare => None,
         };

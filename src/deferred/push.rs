@@ -88,8 +88,6 @@ pub enum End {
     GiveUp,
     /// Two requests crossed: try again in a moment.
     Glare,
-    /// The client came back by another way while the INVITE went out by the old one: again, at once.
-    Moved,
 }
 
 /// A push that is over.
