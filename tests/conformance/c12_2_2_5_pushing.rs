@@ -185,7 +185,7 @@ fn a_large_body_comes_in_chunks_that_join() {
     assert!(pushed[3].chunks >= 7, "{} chunks of 60 KB", pushed[3].chunks);
     for frame in msrp.frames() {
         assert!(frame.data_len() <= 8192, "a chunk of {} octets, above chunk_max", frame.data_len());
-        // Spec 21.7: a chunk border never falls inside a UTF-8 character of a text.
+        // A chunk border never falls inside a UTF-8 character of a text.
         assert!(frame.content.as_ref().is_none_or(|data| std::str::from_utf8(data).is_ok()), "a character was cut");
     }
 }

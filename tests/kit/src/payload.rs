@@ -180,7 +180,7 @@ pub fn is_sip_date(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Spec 7.1, octet for octet.
+    /// The form of 12.2.2.5, octet for octet.
     const BODY: &str = "--dmf-7Qx2mV9bR4\r\nContent-Type: message/sip\r\n\r\nMESSAGE sip:user2@imserver.com SIP/2.0\r\n\
         Via: SIP/2.0/TCP user1pc.imserver.com;branch=z9hG4bK776sgdkse\r\nMax-Forwards: 70\r\nFrom: <sip:user1@imserver.com>;tag=49583\r\n\
         To: <sip:user2@imserver.com>\r\nCall-ID: asd88asd77a@1.2.3.4\r\nDate: Thu, 21 Feb 2002 13:02:03 GMT\r\nCSeq: 1 MESSAGE\r\n\

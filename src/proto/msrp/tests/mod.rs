@@ -1,4 +1,4 @@
-//! Helpers; sessions against a tiny reader of MSRP that shares no code with `wire`.
+//! Sessions against a tiny reader of MSRP that shares no code with `wire`.
 
 mod peer;
 mod push;
