@@ -309,9 +309,14 @@ impl Owner {
                     _ => {}
                 }
             }
+            // The daemon is dead, or keeps the BYE to itself: more than its own patience is not waited for. A connection that
+            // reached the next daemon instead of the one that offered it stays open, and silent, beyond that.
+            let died = self.ledger.deaths() != deaths;
+            if quiet.elapsed() > Duration::from_secs(8) || died && quiet.elapsed() > Duration::from_secs(1) {
+                return;
+            }
             let Some(open) = &mut stream else {
-                // The daemon is dead, or keeps the BYE to itself: more than its own patience is not waited for.
-                if self.ledger.deaths() != deaths || quiet.elapsed() > Duration::from_secs(8) {
+                if died {
                     return;
                 }
                 continue;
