@@ -35,15 +35,10 @@
 //! Contents live in relaxed atomics, so a caller who breaks the rules (two consumers, say) gets wrong answers and never
 //! undefined behaviour: this file needs no `unsafe`.
 
-use self::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use super::sync::{self, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
-
-/// The atomics used here, in one place, so that a model checker's can be put under them.
-mod sync {
-    pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-}
 
 /// What fits a node: four words.
 pub trait Parcel: Copy {
@@ -57,7 +52,7 @@ pub trait Parcel: Copy {
 const NONE: u64 = u64::MAX;
 
 /// Nodes of a shelf's first chunk; each further chunk is twice as large as the one before.
-const FIRST_CHUNK: u64 = 1_024;
+const FIRST_CHUNK: u64 = sync::scaled(1_024) as u64;
 
 /// 1,024 * (2^22 - 1) nodes, more than 2^31: a core never has that many messages on their way.
 const CHUNKS: usize = 22;
@@ -163,7 +158,7 @@ impl Nodes {
         let (chunk, _) = place_of(number);
         assert!(chunk < CHUNKS, "fewer than 2^31 messages of one core are on their way");
         shelf.chunks[chunk].get_or_init(|| {
-            let node = |_| Node { next: AtomicU64::new(NONE), words: [const { AtomicU64::new(0) }; 4] };
+            let node = |_| Node { next: AtomicU64::new(NONE), words: std::array::from_fn(|_| AtomicU64::new(0)) };
             (0..FIRST_CHUNK << chunk).map(node).collect()
         });
         self.fresh += 1;
@@ -347,18 +342,20 @@ mod tests {
 
     #[test]
     fn an_inbox_gives_back_in_order_and_only_the_first_push_finds_it_empty() {
+        // Into the second chunk.
+        const MANY: u64 = if cfg!(miri) { 1_100 } else { 3_000 };
         let shelves = Shelves::new(1);
         let mut nodes = shelves.nodes(0).unwrap();
         assert!(shelves.nodes(0).is_none() && shelves.nodes(1).is_none());
         let inbox = Inbox::new();
         for round in 0..3u64 {
-            let found: Vec<bool> = (0..3_000).map(|n| inbox.push(Number(n + round), &mut nodes)).collect();
+            let found: Vec<bool> = (0..MANY).map(|n| inbox.push(Number(n + round), &mut nodes)).collect();
             assert!(found[0] && found[1..].iter().all(|empty| !empty));
             let mut out = Vec::new();
             inbox.drain(&shelves, &mut out);
-            assert_eq!(out, (0..3_000).map(|n| Number(n + round)).collect::<Vec<_>>());
+            assert_eq!(out, (0..MANY).map(|n| Number(n + round)).collect::<Vec<_>>());
         }
-        assert_eq!(nodes.fresh, 3_000, "nodes go round");
+        assert_eq!(nodes.fresh, MANY, "nodes go round");
     }
 
     #[test]
@@ -377,7 +374,7 @@ mod tests {
     #[test]
     fn four_producers_and_one_consumer_lose_double_and_reorder_nothing() {
         const PRODUCERS: u64 = 4;
-        const EACH: u64 = 40_000;
+        const EACH: u64 = if cfg!(miri) { 60 } else { 40_000 };
         const BOXES: usize = 3;
         let shelves = Shelves::new(PRODUCERS as u16);
         let inboxes: [Inbox<Number>; BOXES] = std::array::from_fn(|_| Inbox::new());

@@ -19,19 +19,21 @@
 
 #![allow(unsafe_code)]
 
+// Said for `tests/models`, which finds this file by its path.
+#[path = "directory/table.rs"]
 mod table;
 
 use super::record::Locator;
 use crate::base::inbox::{Inbox, Link, Nodes, Parcel, ReadyList, Shelves};
 use crate::base::net::CoreId;
+use crate::base::sync::{self, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering};
 use crossbeam::epoch::{self, Atomic, Guard, Shared};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 use siphasher::sip::SipHasher13;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use table::{Bucket, Found, SLOTS, octets_of, slot_word};
 
 /// A user of the directory; valid while a message of theirs is reserved or they are pinned.
@@ -133,7 +135,10 @@ pub struct Directory {
 }
 
 /// Entries that wait for their epoch to pass: each thread holds back at most a few bags of 64.
-const SLACK: usize = 1_024;
+const SLACK: usize = sync::scaled(1_024);
+
+/// Locks of creation. Two users who are created at once meet in one of them once in 256 times.
+const STRIPES: usize = sync::scaled(256);
 
 impl Directory {
     /// Room for `users` users of `cores` cores. `key` is the data directory's secret: nobody outside can choose what collides.
@@ -156,7 +161,7 @@ impl Directory {
             users,
             living: CachePadded::new(AtomicU64::new(0)),
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
-            creating: (0..256).map(|_| CachePadded::default()).collect(),
+            creating: (0..STRIPES).map(|_| CachePadded::default()).collect(),
             entries: (0..users + SLACK).map(entry).collect(),
             fresh: AtomicU32::new(0),
             free: Arc::new(SegQueue::new()),
@@ -446,4 +451,5 @@ impl Deref for Address {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+#[path = "directory/tests.rs"]
 mod tests;
