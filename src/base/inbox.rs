@@ -15,7 +15,8 @@
 //!
 //! # Why nothing is lost, doubled or reordered
 //!
-//! *Not lost, not doubled.* A pushed node is reachable from the head until exactly one swap takes the chain it is in. The push
+//! *Not lost, not doubled.* A pushed node is reachable from the head until exactly one swap takes the chain it is in: all pushes
+//! and swaps of one head are read-modify-writes, so they are totally ordered, and each finds what the one before it left. The push
 //! publishes with `Release`, the swap reads with `Acquire`; pushes in between are read-modify-writes and so continue the
 //! release sequence of the ones below them: the consumer sees the contents of every node of the chain, not just the top one.
 //!
@@ -29,8 +30,26 @@
 //! one that did. Without the mark a consumer that drains unasked (the look before BYE) would make the next producer link
 //! an owner that is linked already, and the intrusive list would bend into a ring.
 //!
+//! Every step, and what makes it see the step before it:
+//!
+//! | step | ordering | it must see | edge |
+//! |---|---|---|---|
+//! | a producer writes a node | relaxed | that home has read it | swap of its return list `Acquire`, after home's push there `Release` |
+//! | push: CAS of the head | `Release` | nothing; a failed CAS follows no link | |
+//! | drain: swap of the head | `Acquire` | every node of the chain | the pushes' release sequence |
+//! | link: swap of the mark | `AcqRel` | that `next` of the link was read | home's swap of the mark, `Release` |
+//! | link: CAS of the list | `Release` | nothing | |
+//! | take: swap of the list | `Acquire` | every `next` of the list | the links' release sequence |
+//! | take: swap of the mark | `AcqRel` | the push of whoever found the mark set | the producer's swap of the mark, `Release` |
+//!
+//! The plain looks before a swap (`is_empty`) are relaxed: a look that is too early costs a turn, never a message, because
+//! whoever fills the list rings afterwards, and the bell's fences order the look that counts
+//! ([`Bell`](super::mailbox::Bell)).
+//!
 //! *A node is reused only after it was read.* The consumer reads a node, then pushes it on its producer's return list with
 //! `Release`; the producer takes that list with `Acquire` before it writes the node again.
+//!
+//! `tests/models` runs this very file under a model checker, `tests/stress` with real threads, `tools/miri` under Miri.
 //!
 //! Contents live in relaxed atomics, so a caller who breaks the rules (two consumers, say) gets wrong answers and never
 //! undefined behaviour: this file needs no `unsafe`.

@@ -15,6 +15,40 @@
 //! was closed can see it under another user's name. A user with a reserved message or a pin cannot be closed, so a [`UserId`] stays valid
 //! as long as either is held.
 //!
+//! # Why no message is lost, doubled, or given to somebody else
+//!
+//! ```text
+//!   receiving core                                       home core
+//!   1 reserve  word + message, CAS
+//!   2 commit   the record is durable
+//!   3 pin      word + pin, CAS
+//!   4 push     inbox                      ──Release──▶   6 drain the inbox: queue, push, 200
+//!   5 link     mark, ready-list           ──Release──▶     take the ready-list
+//!     ring     fence ◀──────one sees the other──────▶      lie down, fence, look again
+//!     unpin    word - pin    ──────┐
+//!                                  ├───AcqRel────────▶   8 close: word all zero -> CLOSED
+//!                                  └────────── 7 release: word - message, the tombstone is durable
+//! ```
+//!
+//! *The entry stays the user's from 1 to 7, and from 3 to the unpin.* Every change of a word is a read-modify-write, so all of them are
+//! totally ordered, and 8 succeeds only where nothing is reserved and nobody has pinned. A reservation that comes after 8 finds `CLOSED` and
+//! looks the user up again. So the inbox that 4 fills and the link that 5 sets are this user's; and home, which drains unasked,
+//! too, may deliver and release between 4 and 5 without the entry changing hands under 5. Whoever gives back the last reservation or the
+//! last pin closes: whichever of 7 and the unpin comes second sees the first.
+//!
+//! *A number means one user at a time.* 8 takes the slot away and only then gives the number back, under an epoch: whoever found
+//! the slot before holds a guard from before, and finds `CLOSED` in the entry as long as it holds it. Creating writes address, hash,
+//! home and word before it claims a slot (`AcqRel`), finding reads the slot first (`Acquire`): who finds a slot sees the life it belongs to. An entry
+//! that still stands on a list is neither closed nor given away: a link is one user's.
+//!
+//! *Nothing lost, doubled or reordered on the way:* [`Inbox`] says why, from 4 to 6. Twins that were deposited twice are known by their
+//! fingerprints ([`seen`](super::seen)).
+//!
+//! *Order.* The locator of m1 is pushed before its 202 leaves. If m2 arrives after that, anywhere, its stamp is higher and its push comes
+//! later in the order of the one head: no drain brings m2 and leaves m1 behind. Within a drain home sorts by stamp.
+//!
+//! `tests/models` tries every interleaving of these steps on this very file, three preemptions deep.
+//!
 //! Memory per user: entry 56 octets, two slots 18, address about 64 with the allocator's share: 138 octets. The queue's fixed part adds 72.
 
 #![allow(unsafe_code)]

@@ -228,7 +228,7 @@ pub(super) fn recovery(octets: &[u8]) {
     }
 }
 
-/// Octets that never were a segment, in one file or two, and as a manifest.
+/// Octets that never were a segment, in one file or two, behind a good segment's header, and as a manifest.
 pub(super) fn segments(octets: &[u8]) {
     if let Ok(manifest) = Manifest::decode(octets) {
         assert_eq!(manifest.encode()[..], *octets);
@@ -240,4 +240,8 @@ pub(super) fn segments(octets: &[u8]) {
     disk.0.insert((CoreId(0), SegmentNo(0)), octets[..half].to_vec());
     disk.0.insert((CoreId(1), SegmentNo(1)), octets[half..].to_vec());
     let _ = examine(&disk, 2);
+    let (name, image) = WRITTEN.disk.0.first_key_value().unwrap();
+    disk.0.clear();
+    disk.0.insert(*name, [&image[..4_096], octets].concat());
+    let _ = examine(&disk, 1);
 }

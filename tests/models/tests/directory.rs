@@ -1,10 +1,10 @@
 //! The directory under producers that publish while home delivers, closes and another user takes the place.
 
-use deferd_models::base::inbox::Nodes;
-use deferd_models::base::net::CoreId;
+use deferd_modelled::base::inbox::Nodes;
+use deferd_modelled::base::net::CoreId;
+use deferd_modelled::store::directory::{Arrival, Directory, Refusal, UserId};
+use deferd_modelled::store::record::Locator;
 use deferd_models::check;
-use deferd_models::store::directory::{Arrival, Directory, Refusal, UserId};
-use deferd_models::store::record::Locator;
 use loom::sync::Arc;
 use loom::thread;
 

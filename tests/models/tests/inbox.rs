@@ -1,6 +1,6 @@
 //! The inbox, its nodes and the ready-list: nothing lost, doubled, reordered or torn, and nobody left on no list.
 
-use deferd_models::base::inbox::{Inbox, Link, Nodes, Parcel, ReadyList, Shelves};
+use deferd_modelled::base::inbox::{Inbox, Link, Nodes, Parcel, ReadyList, Shelves};
 use deferd_models::check;
 use loom::sync::Arc;
 use loom::thread;
@@ -128,6 +128,31 @@ fn a_node_is_used_again_only_after_it_was_read() {
         producer.join().unwrap();
         house.turn(&mut got);
         assert_eq!((of(0, &got[0]), of(0, &got[1])), (vec![0, 2], vec![1, 3]));
+    });
+}
+
+/// Two owners on the list; the first is let go, and linked anew at once by a producer who finds its inbox empty. What its link said of
+/// the second must have been read before.
+#[test]
+fn a_list_is_read_on_before_an_owner_is_let_go() {
+    check(3, || {
+        let house = House::new(2);
+        let mut nodes = house.shelves.nodes(0).unwrap();
+        house.leave(1, Letter(0, 0), &mut nodes);
+        house.leave(0, Letter(0, 1), &mut nodes);
+        let mut got: [Vec<Letter>; 2] = Default::default();
+        house.inboxes[0].drain(&house.shelves, &mut got[0]);
+        let producer = {
+            let house = house.clone();
+            thread::spawn(move || {
+                let mut nodes = house.shelves.nodes(1).unwrap();
+                house.leave(0, Letter(1, 0), &mut nodes);
+            })
+        };
+        house.turn(&mut got);
+        producer.join().unwrap();
+        house.turn(&mut got);
+        assert_eq!((got[0].as_slice(), got[1].as_slice()), (&[Letter(0, 1), Letter(1, 0)][..], &[Letter(0, 0)][..]));
     });
 }
 

@@ -1,7 +1,7 @@
 //! The bell and the boxes: no ring is missed, a full box gives back, a reply finds room.
 
-use deferd_models::atomics::{AtomicUsize, Ordering};
-use deferd_models::base::mailbox::{Bell, Mailbox};
+use deferd_modelled::atomics::{AtomicUsize, Ordering};
+use deferd_modelled::base::mailbox::{Bell, Mailbox};
 use deferd_models::check;
 use loom::sync::Arc;
 use loom::thread;

@@ -1,6 +1,6 @@
 //! The room `store`, as far as it is modelled.
 
-#[path = "../../../../src/store/directory.rs"]
+#[path = "../../../../../src/store/directory.rs"]
 pub mod directory;
 
 /// A locator as the directory sees it: three words.
