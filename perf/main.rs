@@ -1,41 +1,132 @@
 //! `deferd-perf`: what deferd does in a second on this machine, beside what the machine could do.
 //!
 //! The daemon under test is a process of its own, as users run it: its sockets, its syncs. It shares no code with this program.
+//!
+//! ```sh
+//! cargo run --release --bin deferd-perf -- push --runs 5 --html push.html     # a table, and a report to look at
+//! cargo run --release --bin deferd-perf -- push --runs 5 --json > before.json
+//! cargo run --release --bin deferd-perf -- compare before.json after.json     # what changed beyond the noise
+//! cargo run --release --bin deferd-perf -- profile push                       # where the daemon's time goes
+//! cargo run --release --bin deferd-perf -- gate                               # instructions against the parent commit
+//! ```
+//!
+//! # Rooms
+//!
+//! | what | where |
+//! |---|---|
+//! | the command line, what it asks for, what comes back | [`cli`], [`outcome`], [`scenarios`] |
+//! | several runs made into one, the goals, the place and the day | [`runs`], [`figures`], [`machine`], [`report`] |
+//! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`compare`] |
+//!
+//! Exit codes: 0 after figures, 1 where there are none or something got worse, 2 for a wrong command line.
 
 mod cli;
+mod compare;
+mod figures;
+mod html;
+mod json;
+mod machine;
 mod outcome;
+mod plot;
+mod progress;
+mod report;
+mod runs;
 mod scenarios;
+mod table;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, Options};
+use machine::Machine;
+use outcome::Failure;
+use report::Report;
+use std::path::Path;
 use std::process::ExitCode;
-
-/// Nobody watches.
-struct Silent;
-
-impl outcome::Progress for Silent {
-    fn phase(&self, _name: &str, _total: u64) {}
-    fn done(&self, _done: u64) {}
-}
+use table::Paint;
 
 fn main() -> ExitCode {
-    let (name, options) = match Cli::parse().command {
-        Command::Push(options) => ("push", options),
-        Command::Storm(options) => ("storm", options),
-        Command::Ingest(options) => ("ingest", options),
-    };
-    let daemon = options.daemon.clone().unwrap_or_else(|| "target/release/deferd".into());
-    match scenarios::run(&options.request(name, daemon), &Silent) {
-        Ok(outcome) => {
-            println!(
-                "{}: {} messages, {:.3} s, {:?}",
-                outcome.scenario, outcome.messages, outcome.seconds, outcome.keys
-            );
+    let command = Cli::parse().command;
+    if let Some((scenario, options)) = command.scenario() {
+        return ended(measured(scenario, options));
+    }
+    match command {
+        Command::Compare { before, after } => compared(&before, &after),
+        Command::List => {
+            for scenario in scenarios::SCENARIOS {
+                println!("{:10} {}", scenario.name, scenario.measures);
+            }
             ExitCode::SUCCESS
         }
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn ended(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("deferd-perf: {failure}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a scenario as often as was asked, and shows what came of it.
+fn measured(scenario: &'static str, options: &Options) -> Result<(), Failure> {
+    let beside = || std::env::current_exe().map_or_else(|_| "deferd".into(), |exe| exe.with_file_name("deferd"));
+    let daemon = options.daemon.clone().unwrap_or_else(beside);
+    let request = options.request(scenario, daemon);
+    let machine = Machine::read(options.data_dir.as_deref().or(request.daemon.parent()).unwrap_or(Path::new(".")));
+    let bar = progress::Bar::new();
+    let mut outcomes = Vec::new();
+    for run in 1..=options.runs {
+        bar.run(run, options.runs);
+        outcomes.push(scenarios::run(&request, &bar)?);
+    }
+    bar.end();
+    let Some(runs) = runs::combine(outcomes) else { return Ok(()) };
+    let report = Report::new(request, runs, machine);
+    let object = json::object(&report).map_err(|keys| {
+        Failure(format!("{scenario} owes the keys {}; this is a defect, report it", keys.join(", ")))
+    })?;
+    if let Some(path) = &options.html {
+        let written = std::fs::write(path, html::page(&report));
+        written.map_err(|error| Failure(format!("{}: {error}; name another file with --html", path.display())))?;
+    }
+    if options.json {
+        eprint!("{}", table::table(&report, Paint::of(&std::io::stderr())));
+        println!("{object}");
+    } else {
+        print!("{}", table::table(&report, Paint::of(&std::io::stdout())));
+    }
+    Ok(())
+}
+
+/// Compares two results. Exit code 1 says that something got worse, 2 that the files cannot be compared.
+fn compared(before: &Path, after: &Path) -> ExitCode {
+    let read = |path: &Path| match std::fs::read_to_string(path).map(|text| compare::parse(&text)) {
+        Ok(Some(result)) => Ok(result),
+        Ok(None) => Err(format!("{}: no result of deferd-perf; write one with --json", path.display())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    };
+    let compared = read(before).and_then(|old| {
+        let new = read(after)?;
+        match compare::compare(&old, &new) {
+            Ok(lines) => Ok((lines, compare::warnings(&old, &new))),
+            Err(compare::Unlike::NoFigures) => Err("no figures in a result; write both with --json".into()),
+            Err(compare::Unlike::Scenarios(old, new)) => Err(format!("{old} and {new} are different scenarios")),
+        }
+    });
+    match compared {
+        Err(message) => {
+            eprintln!("deferd-perf: {message}");
+            ExitCode::from(2)
+        }
+        Ok((lines, warnings)) => {
+            print!("{}", compare::table(&lines, Paint::of(&std::io::stdout())));
+            for warning in warnings {
+                println!("note: {warning}");
+            }
+            if compare::has_regression(&lines) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
     }
 }
