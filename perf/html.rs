@@ -133,6 +133,8 @@ fn latencies(out: &mut String, report: &Report) {
     if latencies.is_empty() {
         return;
     }
+    // Beyond the last sample there is nothing to see.
+    let most = latencies.iter().map(|latency| 1.0 - 0.5 / latency.histogram_us.len().max(1) as f64).fold(0.5, f64::max);
     let lines: Vec<Line> = latencies
         .iter()
         .map(|latency| Line {
@@ -140,7 +142,7 @@ fn latencies(out: &mut String, report: &Report) {
             points: latency
                 .histogram_us
                 .iter_quantiles(5)
-                .map(|step| (step.quantile_iterated_to().min(0.99999), step.value_iterated_to() as f64))
+                .map(|step| (step.quantile_iterated_to().min(most), step.value_iterated_to() as f64))
                 .collect(),
         })
         .collect();
