@@ -47,6 +47,7 @@ pub const FIGURES: &[Figure] = &[
     figure("publish_to_first_send_peak_us.p50", "the same at the peak, median", "us", Better::Neither),
     figure("publish_to_first_send_peak_us.p99", "the same at the peak, p99", "us", Better::Neither),
     figure("publish_to_first_send_peak_us.p999", "the same at the peak, p99.9", "us", Better::Neither),
+    figure("daemon_cpu_us_per_message", "processor of the daemon a message", "us", Better::Lower),
     figure("syncs", "data syncs", "", Better::Neither),
     figure("group_mean", "messages a sync", "", Better::Neither),
     figure("ready_seconds", "until ready", "s", Better::Lower),

@@ -15,23 +15,35 @@
 //! | what | where |
 //! |---|---|
 //! | the command line, what it asks for, what comes back | [`cli`], [`outcome`], [`scenarios`] |
+//! | the daemon under test, and the processors | [`daemon`], [`pin`] |
+//! | load | [`deposit`], [`datagrams`], [`sip`], [`poll`], [`capture`] |
+//! | scenarios and their limits | [`ingest`], [`limit_ingest`] |
 //! | several runs made into one, the goals, the place and the day | [`runs`], [`figures`], [`machine`], [`report`] |
 //! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`compare`] |
 //!
 //! Exit codes: 0 after figures, 1 where there are none or something got worse, 2 for a wrong command line.
 
+mod capture;
 mod cli;
 mod compare;
+mod daemon;
+mod datagrams;
+mod deposit;
 mod figures;
 mod html;
+mod ingest;
 mod json;
+mod limit_ingest;
 mod machine;
 mod outcome;
+mod pin;
 mod plot;
+mod poll;
 mod progress;
 mod report;
 mod runs;
 mod scenarios;
+mod sip;
 mod table;
 
 use clap::Parser;
@@ -72,8 +84,7 @@ fn ended(result: Result<(), Failure>) -> ExitCode {
 
 /// Runs a scenario as often as was asked, and shows what came of it.
 fn measured(scenario: &'static str, options: &Options) -> Result<(), Failure> {
-    let beside = || std::env::current_exe().map_or_else(|_| "deferd".into(), |exe| exe.with_file_name("deferd"));
-    let daemon = options.daemon.clone().unwrap_or_else(beside);
+    let daemon = daemon::locate(options.daemon.as_deref())?;
     let request = options.request(scenario, daemon);
     let machine = Machine::read(options.data_dir.as_deref().or(request.daemon.parent()).unwrap_or(Path::new(".")));
     let bar = progress::Bar::new();

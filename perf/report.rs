@@ -2,6 +2,7 @@
 
 use crate::machine::{self, Machine};
 use crate::outcome::{Request, Setup, Transport};
+use crate::pin::Places;
 use crate::runs::Combined;
 use hdrhistogram::Histogram;
 use std::path::Path;
@@ -47,11 +48,7 @@ impl Report {
         }
         found.push(("cores of the daemon", outcome.cores.to_string()));
         found.push(("sync", if outcome.durable { "on" } else { "OFF" }.into()));
-        let pinned = match (request.pin, outcome.cores) {
-            (false, _) => "no".into(),
-            (true, 1) => "daemon on processor 0, load on the others".into(),
-            (true, cores) => format!("daemon on processors 0 to {}", cores - 1),
-        };
+        let pinned = if request.pin { Places::of(outcome.cores).told() } else { "no".into() };
         found.push(("pinned", pinned));
         found.push(("SIP", format!("{}, {} connections", transport(request.transport), request.connections)));
         found.push(("MSRP set-up", setup(request.setup).into()));
@@ -132,7 +129,8 @@ pub fn grouped(value: f64) -> String {
 /// Microseconds for a person.
 pub fn microseconds(value: f64) -> String {
     match value {
-        ..1_000.0 => format!("{value:.0} us"),
+        ..10.0 => format!("{} us", number(value)),
+        10.0..1_000.0 => format!("{value:.0} us"),
         1_000.0..1_000_000.0 => format!("{} ms", number(value / 1_000.0)),
         _ => format!("{} s", number(value / 1_000_000.0)),
     }
