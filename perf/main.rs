@@ -19,7 +19,8 @@
 //! | load | [`deposit`], [`datagrams`], [`sip`], [`poll`], [`capture`] |
 //! | scenarios and their limits | [`ingest`], [`limit_ingest`] |
 //! | several runs made into one, the goals, the place and the day | [`runs`], [`figures`], [`machine`], [`report`] |
-//! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`compare`] |
+//! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`record`], [`compare`] |
+//! | where time and instructions go | [`profile`], [`gate`] |
 //!
 //! Exit codes: 0 after figures, 1 where there are none or something got worse, 2 for a wrong command line.
 
@@ -30,6 +31,7 @@ mod daemon;
 mod datagrams;
 mod deposit;
 mod figures;
+mod gate;
 mod html;
 mod ingest;
 mod json;
@@ -39,7 +41,9 @@ mod outcome;
 mod pin;
 mod plot;
 mod poll;
+mod profile;
 mod progress;
+mod record;
 mod report;
 mod runs;
 mod scenarios;
@@ -68,7 +72,18 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        _ => ExitCode::FAILURE,
+        Command::Profile { scenario } => {
+            let (name, options) = scenario.scenario();
+            let located = daemon::locate(options.options.daemon.as_deref());
+            ended(located.and_then(|daemon| profile::run(options, &options.options.request(name, daemon))))
+        }
+        Command::Gate(options) => match gate::run(&options) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(failure) => ended(Err(failure)),
+        },
+        // Taken above.
+        _ => ExitCode::SUCCESS,
     }
 }
 
@@ -102,6 +117,10 @@ fn measured(scenario: &'static str, options: &Options) -> Result<(), Failure> {
     if let Some(path) = &options.html {
         let written = std::fs::write(path, html::page(&report));
         written.map_err(|error| Failure(format!("{}: {error}; name another file with --html", path.display())))?;
+    }
+    if options.record {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        eprintln!("recorded: {}", record::write(&report, &object, &arguments)?.display());
     }
     if options.json {
         eprint!("{}", table::table(&report, Paint::of(&std::io::stderr())));
