@@ -17,7 +17,8 @@
 //! | the command line, what it asks for, what comes back | [`cli`], [`outcome`], [`scenarios`] |
 //! | the daemon under test, and the processors | [`daemon`], [`pin`] |
 //! | load | [`deposit`], [`datagrams`], [`sip`], [`poll`], [`capture`] |
-//! | scenarios and their limits | [`ingest`], [`limit_ingest`] |
+//! | clients | [`clients`], [`population`], [`dialog`], [`msrp`] |
+//! | scenarios and their limits | [`push`], [`limit_push`], [`ingest`], [`limit_ingest`] |
 //! | several runs made into one, the goals, the place and the day | [`runs`], [`figures`], [`machine`], [`report`] |
 //! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`record`], [`compare`] |
 //! | where time and instructions go | [`profile`], [`gate`] |
@@ -26,23 +27,29 @@
 
 mod capture;
 mod cli;
+mod clients;
 mod compare;
 mod daemon;
 mod datagrams;
 mod deposit;
+mod dialog;
 mod figures;
 mod gate;
 mod html;
 mod ingest;
 mod json;
 mod limit_ingest;
+mod limit_push;
 mod machine;
+mod msrp;
 mod outcome;
 mod pin;
 mod plot;
 mod poll;
+mod population;
 mod profile;
 mod progress;
+mod push;
 mod record;
 mod report;
 mod runs;
