@@ -2,7 +2,7 @@
 //! `src/manual/format.md` has the pictures.
 
 use super::disk::SegmentNo;
-use super::record::{Flags, Kind, Place, Stamp};
+use super::record::{Flags, Kind, Locator, Place, Stamp};
 use crate::base::net::CoreId;
 use crate::base::span::Span;
 
@@ -151,8 +151,8 @@ pub(super) struct RecordHead {
     /// The whole record, head included, without padding.
     pub(super) length: u32,
     pub(super) stamp: Stamp,
-    /// Where it was born; another place than it lies at for a copy.
-    pub(super) birth: Place,
+    /// Where it lies; of a copy: where it was copied from.
+    pub(super) origin: Place,
     pub(super) expiry_s: u32,
     pub(super) label_len: u16,
     pub(super) parts: u16,
@@ -201,8 +201,8 @@ impl RecordHead {
         out[8..12].copy_from_slice(&self.length.to_le_bytes());
         out[12..16].copy_from_slice(&body.to_le_bytes());
         out[16..24].copy_from_slice(&self.stamp.0.to_le_bytes());
-        out[24..28].copy_from_slice(&self.birth.segment.0.to_le_bytes());
-        out[28..32].copy_from_slice(&self.birth.offset.to_le_bytes());
+        out[24..28].copy_from_slice(&self.origin.segment.0.to_le_bytes());
+        out[28..32].copy_from_slice(&self.origin.offset.to_le_bytes());
         out[32..36].copy_from_slice(&self.expiry_s.to_le_bytes());
         out[36..38].copy_from_slice(&self.label_len.to_le_bytes());
         out[38..40].copy_from_slice(&self.parts.to_le_bytes());
@@ -223,7 +223,7 @@ impl RecordHead {
             owner_len: le16(head, 2),
             length: le32(head, 8),
             stamp: Stamp(le64(head, 16)),
-            birth: Place { segment: SegmentNo(le32(head, 24)), offset: le32(head, 28) },
+            origin: Place { segment: SegmentNo(le32(head, 24)), offset: le32(head, 28) },
             expiry_s: le32(head, 32),
             label_len: le16(head, 36),
             parts: le16(head, 38),
@@ -237,6 +237,11 @@ impl RecordHead {
 fn head_sum(seed: u32, head: &[u8; RECORD_HEAD], owner: &[u8]) -> u32 {
     let sum = crc32c::crc32c_append(seed, &head[..4]);
     crc32c::crc32c_append(crc32c::crc32c_append(sum, &head[8..]), owner)
+}
+
+/// The parts that a large message names.
+pub(super) fn parts(octets: &[u8]) -> impl Iterator<Item = Locator> {
+    octets.chunks_exact(24).map(|part| Locator::from_words([le64(part, 0), le64(part, 8), le64(part, 16)]))
 }
 
 /// A record that passed its checks: its head, and where its sections lie in the page it was read from.
@@ -306,7 +311,7 @@ mod tests {
             owner_len: owner,
             length,
             stamp: Stamp(5),
-            birth: Place { segment: SegmentNo(7), offset: 512 },
+            origin: Place { segment: SegmentNo(7), offset: 512 },
             expiry_s: 9,
             label_len: 0,
             parts: 0,

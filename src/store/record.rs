@@ -5,10 +5,11 @@ use super::disk::SegmentNo;
 pub use super::stamp::{MessageId, Stamp, Stamps};
 use crate::base::gather::Gather;
 
-/// A record's birth place, and its identity for ever: a record copied forward keeps it.
+/// A record's place: what tombstones, retained marks and queues name it by. A copy lies at a place of its own and says where it
+/// was copied from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Place {
-    /// Which segment it was first written to.
+    /// Which segment it lies in.
     pub segment: SegmentNo,
     /// Where in it, in units of 8 octets.
     pub offset: u32,
@@ -125,6 +126,15 @@ impl StateKind {
     }
 }
 
+/// Where a record lies, and its length on disk: what is alive of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Extent {
+    /// Where it begins.
+    pub place: Place,
+    /// Its octets, header and padding included.
+    pub octets: u64,
+}
+
 /// A message as queues hold it: 24 octets, `Copy`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(C)]
@@ -158,6 +168,11 @@ impl Locator {
     /// Which record.
     pub fn place(&self) -> Place {
         Place { segment: SegmentNo(self.segment), offset: self.offset }
+    }
+
+    /// Which record, and its length.
+    pub fn extent(&self) -> Extent {
+        Extent { place: self.place(), octets: self.octets() }
     }
 
     /// When it arrived.

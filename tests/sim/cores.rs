@@ -382,6 +382,7 @@ fn in_words(op: &DiskOp) -> String {
         }
         DiskOp::Read { segment, at, len, .. } => format!("read {len} octets of {} at {at}", segment.0),
         DiskOp::Remove { segment, .. } => format!("remove {}", segment.0),
+        DiskOp::Recycle { old, new, .. } => format!("recycle {} as {}", old.0, new.0),
     }
 }
 

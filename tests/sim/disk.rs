@@ -86,7 +86,7 @@ impl Disk {
                     None => panic!("a commit into {segment:?} of {log:?}, which was not prepared"),
                 }
             }
-            DiskOp::Read { .. } | DiskOp::Remove { .. } => {}
+            DiskOp::Read { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {}
         }
         if fault.is_some() && !matches!(op, DiskOp::Read { .. }) {
             self.hurt = true;
@@ -141,6 +141,16 @@ impl Disk {
                 }
                 DiskDone::Removed { ticket, outcome }
             }
+            DiskOp::Recycle { ticket, log, old, new, header } => {
+                if outcome.is_ok()
+                    && let Some(mut file) = self.files.remove(&(log, old))
+                {
+                    file.live[..header.len()].copy_from_slice(&header);
+                    file.durable = Some(file.live.clone());
+                    assert!(self.files.insert((log, new), file).is_none(), "{new:?} is there already");
+                }
+                DiskDone::Recycled { ticket, outcome }
+            }
         };
         Some(Ended { core, done, written })
     }
@@ -173,6 +183,18 @@ impl Disk {
                 DiskOp::Remove { log, segment, .. } => {
                     if dice.between(0, 1) == 0 {
                         self.files.remove(&(log, segment));
+                    }
+                }
+                DiskOp::Recycle { log, old, new, header, .. } => {
+                    // The old name, the new name over the old header, or all of it but for the answer.
+                    let luck = dice.between(0, 2);
+                    if luck > 0
+                        && let Some(mut file) = self.files.remove(&(log, old))
+                    {
+                        if let Some(durable) = file.durable.as_mut().filter(|_| luck == 2) {
+                            tear(durable, 0, &header, dice);
+                        }
+                        self.files.insert((log, new), file);
                     }
                 }
                 DiskOp::Read { .. } => {}

@@ -39,6 +39,7 @@ impl Log {
             // Groups wait for it; only one segment at a time is waited for.
             return Err(Refused::Full);
         }
+        let left = self.active.map(|seg| seg.room.segment);
         let fits = |seg: &Option<Seg>| seg.is_some_and(|seg| seg.room.at + needed <= seg.room.end);
         let next_serves =
             fits(&self.next) && (!self.disk_full || self.next.is_some_and(|seg| seg.state == State::Ready));
@@ -57,6 +58,7 @@ impl Log {
         } else {
             return Err(Refused::DiskFull);
         }
+        self.left.extend(left);
         Ok(())
     }
 
@@ -68,6 +70,17 @@ impl Log {
         let segment = self.segments.fresh()?;
         let room = Room { segment, at: SEGMENT_HEAD as u64, end: self.setup.segment_octets };
         Some(Seg { room, state: State::Wanted })
+    }
+
+    /// Takes a segment that was recycled: it is written before a new one is prepared.
+    pub fn offer(&mut self, room: Room) {
+        self.spare.push(room);
+        self.spare.sort_unstable_by_key(|room| std::cmp::Reverse(room.segment));
+    }
+
+    /// How many segments wait to be written.
+    pub fn spares(&self) -> usize {
+        self.spare.len()
     }
 
     /// Asks for what is missing, in this order: a segment to write, the reserve, and when half is written the next.
@@ -99,7 +112,7 @@ impl Log {
             let mut header = BytesMut::with_capacity(SEGMENT_HEAD);
             SegmentHead { log, segment, salt, octets: seg.room.end }.encode(&mut header);
             out.push(DiskOp::Prepare { ticket, log, segment, octets: seg.room.end, header });
-            self.segments.insert(segment, Segment { log, salt });
+            self.segments.insert(segment, Segment { log, salt, octets: seg.room.end });
             self.may_prepare = !self.disk_full;
             seg.state = State::Preparing(ticket);
             match which {
