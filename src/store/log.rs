@@ -138,6 +138,8 @@ pub struct Log {
     /// More prepared segments than the three places hold, from recovery.
     spare: Vec<Room>,
     on_reserve: bool,
+    /// A number that was given out and never had a file.
+    unused: Option<SegmentNo>,
     salt: (SegmentNo, u32),
     /// The segment that grew last.
     grown: Option<(SegmentNo, Arc<SegmentState>)>,
@@ -182,6 +184,7 @@ impl Log {
             reserve,
             spare,
             on_reserve: false,
+            unused: None,
             salt: (SegmentNo(u32::MAX), 0),
             grown: None,
             left: Vec::new(),
@@ -264,6 +267,16 @@ impl Log {
     /// True while no segment is to be had: [`Log::retry_prepare`] is wanted now and then.
     pub fn is_disk_full(&self) -> bool {
         self.disk_full
+    }
+
+    /// Octets that may wait.
+    pub fn commit_octets(&self) -> usize {
+        self.setup.commit_octets
+    }
+
+    /// Octets of a segment.
+    pub fn segment_octets(&self) -> u64 {
+        self.setup.segment_octets
     }
 
     /// Octets that wait or are under way.

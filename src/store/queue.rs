@@ -155,6 +155,16 @@ impl Queue {
         true
     }
 
+    /// Puts a copy in the place of the message of the same stamp; what was there. Its flags stay as the list has them.
+    pub fn replace(&mut self, copy: Locator) -> Option<Locator> {
+        let (block, at) = self.find(copy.stamp())?;
+        let list = self.block_mut(block);
+        let before = list[at];
+        list[at] = copy.with_flags(before.flags());
+        self.octets = self.octets - before.octets() + copy.octets();
+        Some(before)
+    }
+
     fn find(&self, stamp: Stamp) -> Option<(usize, usize)> {
         let block = self.block_of(stamp);
         let at = self.block(block).binary_search_by_key(&stamp, Locator::stamp).ok()?;

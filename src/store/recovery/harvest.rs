@@ -83,10 +83,10 @@ impl Harvest {
                 }
             }
             Kind::Tombstones => {
-                self.dead.extend(places(view.envelope.of(page)));
+                self.dead.extend(layout::places(view.envelope.of(page)));
                 self.owed(view.body.of(page), place);
             }
-            Kind::Retained => self.retained.extend(places(view.envelope.of(page))),
+            Kind::Retained => self.retained.extend(layout::places(view.envelope.of(page))),
             Kind::State => {
                 if let Some(kind) = StateKind::from_u8(view.head.flags.0) {
                     let extent = Extent { place, octets: view.octets };
@@ -118,10 +118,6 @@ impl Harvest {
             octets = rest;
         }
     }
-}
-
-fn places(octets: &[u8]) -> impl Iterator<Item = Place> {
-    octets.chunks_exact(8).map(|place| Place::from_u64(layout::le64(place, 0)))
 }
 
 /// Applies tombstones, drops twins, fills the directory and the homes.
