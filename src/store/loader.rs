@@ -235,9 +235,10 @@ impl Job {
 fn check(page: &Bytes, locator: &Locator, begin: u64, salt: u32, owner: Option<&[u8]>) -> Result<Record, Damage> {
     let at = (locator.place().octets() - begin) as usize;
     let view = layout::read_record(page, at, salt, locator.place()).map_err(|broken| broken.damage)?;
-    let RecordHead { kind, stamp, birth, random, fingerprint, .. } = view.head;
+    let RecordHead { kind, stamp, random, fingerprint, .. } = view.head;
     let theirs = owner.is_none_or(|owner| view.owner.of(page) == owner);
-    if !matches!(kind, Kind::Message | Kind::Part) || stamp != locator.stamp() || birth != locator.place() || !theirs {
+    // The place is in the checksums; the origin is another one for a copy.
+    if !matches!(kind, Kind::Message | Kind::Part) || stamp != locator.stamp() || !theirs {
         return Err(Damage::NotTheOne);
     }
     Ok(Record {

@@ -6,7 +6,8 @@
 //!                  └── turn, nothing under way ─────────────▲        └─failed──▶ poisoned, for good
 //!
 //!   segments:  active ◀── next (asked for when active is half full)
-//!                 ◀── reserve (only tombstones and states, when no next is to be had)
+//!                 │ ◀── reserve (only tombstones and states, when no next is to be had)
+//!                 └───▶ left ──all of it durable──▶ sealed: its hint is written
 //! ```
 //!
 //! A record's place is decided when it is appended, so the places of waiting groups are fixed and groups are submitted in
@@ -16,6 +17,7 @@ mod append;
 mod chain;
 
 use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use super::hint::Builder;
 use super::layout::{self, GroupHead, SEGMENT_HEAD, TEAR_UNIT};
 use super::record::Stamp;
 use super::segments::Segments;
@@ -90,6 +92,8 @@ pub struct Room {
 pub struct LogResume {
     /// The segment written last.
     pub active: Option<Room>,
+    /// What the active segment holds; `None` when not all of it is known, and then it will never have a hint.
+    pub index: Option<Builder>,
     /// Segments prepared and never written.
     pub spare: Vec<Room>,
     /// The last group; all up to it are durable.
@@ -134,6 +138,10 @@ pub struct Log {
     /// More prepared segments than the three places hold, from recovery.
     spare: Vec<Room>,
     on_reserve: bool,
+    /// The hint of the active segment in the making.
+    index: Option<Builder>,
+    /// Hints of segments that were left and are not all durable yet.
+    left: VecDeque<Builder>,
     salt: (SegmentNo, u32),
     open: Option<Group>,
     closed: VecDeque<Group>,
@@ -174,6 +182,8 @@ impl Log {
             reserve,
             spare,
             on_reserve: false,
+            index: resume.index,
+            left: VecDeque::new(),
             salt: (SegmentNo(u32::MAX), 0),
             open: None,
             closed: VecDeque::new(),
@@ -199,6 +209,7 @@ impl Log {
             return;
         }
         self.prepare(out);
+        self.seal(out);
         if self.flight.is_some() {
             return;
         }
@@ -227,7 +238,7 @@ impl Log {
         match done {
             DiskDone::Prepared { ticket, outcome } => self.prepared(ticket, outcome),
             DiskDone::Committed { ticket, gather, outcome } => self.committed(ticket, gather, outcome),
-            DiskDone::Read { .. } | DiskDone::Removed { .. } => None,
+            DiskDone::Read { .. } | DiskDone::HintWritten { .. } | DiskDone::Removed { .. } => None,
         }
     }
 
@@ -279,6 +290,9 @@ impl Log {
             && active.room.segment == group.segment
         {
             active.room.at = group.at + group.gather.len() as u64;
+        }
+        if let Some(index) = self.index.as_mut().filter(|index| index.segment() == group.segment) {
+            index.note_group(group.head.number, group.head.highest, group.at + group.gather.len() as u64);
         }
         self.closed.push_back(group);
     }

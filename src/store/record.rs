@@ -5,10 +5,11 @@ use super::disk::SegmentNo;
 pub use super::stamp::{MessageId, Stamp, Stamps};
 use crate::base::gather::Gather;
 
-/// A record's birth place, and its identity for ever: a record copied forward keeps it.
+/// Where a record lies. One that is copied forward lies at a new place, and says from which it came: its *origin*. A tombstone
+/// names a place; it means the record there and every copy whose origin that place is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Place {
-    /// Which segment it was first written to.
+    /// In which segment.
     pub segment: SegmentNo,
     /// Where in it, in units of 8 octets.
     pub offset: u32,

@@ -66,6 +66,10 @@ impl Files for Durable<'_> {
     fn sync(&self, _log: CoreId, _segment: SegmentNo) -> Result<(), DiskFault> {
         Ok(())
     }
+
+    fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault> {
+        self.0.hint((log, segment)).map(|hint| hint.to_vec()).ok_or(DiskFault::Missing)
+    }
 }
 
 impl Cores {
@@ -81,14 +85,15 @@ impl Cores {
         let now = g.clocks();
         let setups: Vec<Setup> = (0..cores).map(|core| setup(g, core, cores)).collect();
         let directory = Arc::new(Directory::new(setups[0].limits.users, cores, KEY));
-        let mut recovered = match recovery::recover(&Durable(disk), &directory, cores) {
+        let mut recovered = match recovery::recover(&Durable(disk), &directory, cores, &disk.manifest) {
             Ok(recovered) => recovered,
             Err(fault) => return g.oracle.violation(format!("recovery: {fault:?}")),
         };
         judge(g, disk, &recovered);
-        let reserved_from = disk.reserved_to;
-        disk.reserved_to = recovered.next_segment.max(reserved_from).saturating_add(RESERVATION);
-        let segments = recovered.segments(reserved_from, disk.reserved_to, KEY);
+        let reserved_from = disk.manifest.reserved_to;
+        disk.manifest.key = KEY;
+        disk.manifest.reserved_to = recovered.next_segment.max(reserved_from).saturating_add(RESERVATION);
+        let segments = recovered.segments(reserved_from, disk.manifest.reserved_to, KEY);
         let homes: Vec<_> = recovered.homes.drain(..).collect();
         for ((setup, home), resume) in setups.into_iter().zip(homes).zip(recovered.logs.drain(..)) {
             let log = LogSetup {
@@ -249,7 +254,7 @@ impl Cores {
                 let delay = if g.chance(g.plan.stall) { 300_000 } else { g.between(low, high) };
                 g.say(format_args!("core {} asks the disk: {}", core.0, in_words(&op)));
                 if eio {
-                    g.oracle.disk_hurt |= !matches!(op, DiskOp::Read { .. });
+                    g.oracle.disk_hurt |= !matches!(op, DiskOp::Read { .. } | DiskOp::WriteHint { .. });
                     g.oracle.unreadable |= matches!(op, DiskOp::Read { .. });
                 }
                 let number = disk.begin(core, op, eio);
@@ -381,6 +386,9 @@ fn in_words(op: &DiskOp) -> String {
             format!("commit {} octets to {} at {at}", gather.len(), segment.0)
         }
         DiskOp::Read { segment, at, len, .. } => format!("read {len} octets of {} at {at}", segment.0),
+        DiskOp::WriteHint { segment, octets, .. } => {
+            format!("write the hint of {}, {} octets", segment.0, octets.len())
+        }
         DiskOp::Remove { segment, .. } => format!("remove {}", segment.0),
     }
 }

@@ -40,6 +40,7 @@ impl Log {
             return Err(Refused::Full);
         }
         let fits = |seg: &Option<Seg>| seg.is_some_and(|seg| seg.room.at + needed <= seg.room.end);
+        let left = self.active.map(|seg| seg.room.segment);
         let next_serves =
             fits(&self.next) && (!self.disk_full || self.next.is_some_and(|seg| seg.state == State::Ready));
         if next_serves {
@@ -57,7 +58,19 @@ impl Log {
         } else {
             return Err(Refused::DiskFull);
         }
+        // Never come back to: it has its last group.
+        self.left.extend(self.index.take().filter(|index| Some(index.segment()) == left && index.groups().is_some()));
         Ok(())
+    }
+
+    /// Writes the hints of segments that were left, as soon as all in them is durable.
+    pub(super) fn seal(&mut self, out: &mut Vec<DiskOp>) {
+        let durable = self.durable_group;
+        while let Some(index) = self.left.pop_front_if(|index| index.groups().is_none_or(|(_, last)| last <= durable)) {
+            let Some((_, last)) = index.groups() else { continue };
+            let (ticket, log) = (self.ticket(), self.setup.core);
+            out.push(DiskOp::WriteHint { ticket, log, segment: index.segment(), last, octets: index.finish() });
+        }
     }
 
     /// A segment of a new number, or one that recovery found unused.
@@ -97,7 +110,7 @@ impl Log {
             let (ticket, segment) = (self.ticket(), seg.room.segment);
             let (log, salt) = (self.setup.core, self.segments.salt(segment));
             let mut header = BytesMut::with_capacity(SEGMENT_HEAD);
-            SegmentHead { log, segment, salt, octets: seg.room.end }.encode(&mut header);
+            SegmentHead { log, segment, salt, octets: seg.room.end, recycled: false }.encode(&mut header);
             out.push(DiskOp::Prepare { ticket, log, segment, octets: seg.room.end, header });
             self.segments.insert(segment, Segment { log, salt });
             self.may_prepare = !self.disk_full;
@@ -136,6 +149,7 @@ impl Log {
         if self.open.as_ref().is_some_and(lost) {
             self.open = None;
         }
+        self.index.take_if(|index| index.segment() == segment);
         if !failed {
             return None;
         }

@@ -57,9 +57,7 @@ impl Harvest {
         match view.head.kind {
             Kind::Message => {
                 let head = &view.head;
-                // The birth place is the identity; until copies are made, it is where the record lies.
-                let locator = Locator::new(head.birth, head.stamp, head.expiry_s, view.octets, head.flags);
-                debug_assert!(head.birth == place);
+                let locator = Locator::new(place, head.stamp, head.expiry_s, view.octets, head.flags);
                 let message = FoundMessage { locator, fingerprint: head.fingerprint };
                 match self.owners.get_mut(owner) {
                     Some(messages) => messages.push(message),
