@@ -2,7 +2,7 @@
 
 use crate::base::gather::Gather;
 use crate::base::net::CoreId;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 /// Number of a segment: from one durable counter for the whole data directory, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -64,7 +64,21 @@ pub enum DiskOp {
         /// Where to.
         buffer: BytesMut,
     },
-    /// Delete the segment's file. Nothing points into it any more.
+    /// A log has left this segment and all of it is durable: write its hint beside it, as a whole (a new file, synced, renamed),
+    /// and remember its last group for the manifest's next writing. Best effort: without it a start reads the segment.
+    WriteHint {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+        /// Its last group.
+        last: u64,
+        /// What is to be written: [`Builder::finish`](super::hint::Builder::finish).
+        octets: Bytes,
+    },
+    /// Delete the segment's file, and its hint. Nothing points into it any more.
     Remove {
         /// Comes back in the answer.
         ticket: u64,
@@ -118,6 +132,13 @@ pub enum DiskDone {
         /// How it ended.
         outcome: Result<(), DiskFault>,
     },
+    /// The hint is there, or not.
+    HintWritten {
+        /// Of the request.
+        ticket: u64,
+        /// How it ended.
+        outcome: Result<(), DiskFault>,
+    },
     /// Gone, or not.
     Removed {
         /// Of the request.
@@ -141,6 +162,7 @@ impl DiskDone {
             DiskDone::Prepared { ticket, .. }
             | DiskDone::Committed { ticket, .. }
             | DiskDone::Read { ticket, .. }
+            | DiskDone::HintWritten { ticket, .. }
             | DiskDone::Removed { ticket, .. }
             | DiskDone::Recycled { ticket, .. } => ticket,
         }

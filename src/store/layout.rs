@@ -50,6 +50,8 @@ pub(super) struct SegmentHead {
     pub(super) segment: SegmentNo,
     pub(super) salt: u32,
     pub(super) octets: u64,
+    /// The file was another segment before: octets behind the last group are that one's.
+    pub(super) recycled: bool,
 }
 
 /// Why the first octets of a file are not a segment's header.
@@ -68,13 +70,14 @@ impl SegmentHead {
         out.extend_from_slice(&self.segment.0.to_le_bytes());
         out.extend_from_slice(&self.salt.to_le_bytes());
         out.extend_from_slice(&self.octets.to_le_bytes());
+        out.extend_from_slice(&u32::from(self.recycled).to_le_bytes());
         let sum = crc32c::crc32c(&out[begin..]);
         out.extend_from_slice(&sum.to_le_bytes());
         out.resize(begin + SEGMENT_HEAD, 0);
     }
 
     pub(super) fn decode(octets: &[u8]) -> Result<SegmentHead, HeadFault> {
-        let (head, sum) = octets.get(..36).and_then(|head| head.split_at_checked(32)).ok_or(HeadFault::Broken)?;
+        let (head, sum) = octets.get(..40).and_then(|head| head.split_at_checked(36)).ok_or(HeadFault::Broken)?;
         if !head.starts_with(SEGMENT_MAGIC) || le32(sum, 0) != crc32c::crc32c(head) {
             return Err(HeadFault::Broken);
         }
@@ -88,6 +91,7 @@ impl SegmentHead {
             segment: SegmentNo(le32(head, 16)),
             salt: le32(head, 20),
             octets: le64(head, 24),
+            recycled: le32(head, 32) & 1 != 0,
         })
     }
 }
@@ -151,7 +155,7 @@ pub(super) struct RecordHead {
     /// The whole record, head included, without padding.
     pub(super) length: u32,
     pub(super) stamp: Stamp,
-    /// Where it lies; of a copy: where it was copied from.
+    /// The place it was copied from; its own place for one that is no copy.
     pub(super) origin: Place,
     pub(super) expiry_s: u32,
     pub(super) label_len: u16,

@@ -247,6 +247,7 @@ fn check(page: &Bytes, locator: &Locator, begin: u64, salt: u32, job: &Job) -> R
     let RecordHead { kind, stamp, random, fingerprint, .. } = view.head;
     let theirs = job.owner.as_deref().is_none_or(|owner| view.owner.of(page) == owner);
     let suits = matches!(kind, Kind::Message | Kind::Part) || job.raw && kind == Kind::State;
+    // The place is in the checksums; the origin is another one for a copy.
     if !suits || stamp != locator.stamp() || !theirs {
         return Err(Damage::NotTheOne);
     }

@@ -6,7 +6,8 @@
 //!                  └── turn, nothing under way ─────────────▲        └─failed──▶ poisoned, for good
 //!
 //!   segments:  active ◀── next (asked for when active is half full)
-//!                 ◀── reserve (only tombstones and states, when no next is to be had)
+//!                 │ ◀── reserve (only tombstones and states, when no next is to be had)
+//!                 └───▶ left ──all of it durable──▶ sealed: its hint is written
 //! ```
 //!
 //! A record's place is decided when it is appended, so the places of waiting groups are fixed and groups are submitted in
@@ -16,6 +17,7 @@ mod append;
 mod chain;
 
 use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use super::hint::Builder;
 use super::layout::{self, GroupHead, SEGMENT_HEAD, TEAR_UNIT};
 use super::record::Stamp;
 use super::segments::{SegmentState, Segments};
@@ -90,6 +92,8 @@ pub struct Room {
 pub struct LogResume {
     /// The segment written last.
     pub active: Option<Room>,
+    /// What the active segment holds; `None` when not all of it is known, and then it will never have a hint.
+    pub index: Option<Builder>,
     /// Segments prepared and never written.
     pub spare: Vec<Room>,
     /// The last group; all up to it are durable.
@@ -140,11 +144,15 @@ pub struct Log {
     on_reserve: bool,
     /// A number that was given out and never had a file.
     unused: Option<SegmentNo>,
+    /// The hint of the active segment in the making.
+    index: Option<Builder>,
+    /// Hints of segments that were left and are not all durable yet.
+    left: VecDeque<Builder>,
     salt: (SegmentNo, u32),
     /// The segment that grew last.
     grown: Option<(SegmentNo, Arc<SegmentState>)>,
     /// Segments that are not written any more, but may have groups that are not durable yet.
-    left: Vec<SegmentNo>,
+    leaving: Vec<SegmentNo>,
     open: Option<Group>,
     closed: VecDeque<Group>,
     flight: Option<Flight>,
@@ -185,9 +193,11 @@ impl Log {
             spare,
             on_reserve: false,
             unused: None,
+            index: resume.index,
+            left: VecDeque::new(),
             salt: (SegmentNo(u32::MAX), 0),
             grown: None,
-            left: Vec::new(),
+            leaving: Vec::new(),
             open: None,
             closed: VecDeque::new(),
             flight: None,
@@ -212,9 +222,7 @@ impl Log {
             return;
         }
         self.prepare(out);
-        if !self.left.is_empty() {
-            self.seal();
-        }
+        self.seal(out);
         if self.flight.is_some() {
             return;
         }
@@ -250,7 +258,10 @@ impl Log {
         match done {
             DiskDone::Prepared { ticket, outcome } => self.prepared(ticket, outcome),
             DiskDone::Committed { ticket, gather, outcome } => self.committed(ticket, gather, outcome),
-            DiskDone::Read { .. } | DiskDone::Removed { .. } | DiskDone::Recycled { .. } => None,
+            DiskDone::Read { .. }
+            | DiskDone::HintWritten { .. }
+            | DiskDone::Removed { .. }
+            | DiskDone::Recycled { .. } => None,
         }
     }
 
@@ -310,10 +321,10 @@ impl Log {
     }
 
     /// Seals the segments that were left and whose groups are all durable.
-    fn seal(&mut self) {
+    fn seal_left(&mut self) {
         let (open, closed, flight) = (&self.open, &self.closed, &self.flight);
         let segments = &self.segments;
-        self.left.retain(|&left| {
+        self.leaving.retain(|&left| {
             let waits = open.iter().chain(closed).any(|group| group.segment == left)
                 || flight.as_ref().is_some_and(|flight| flight.segment == left);
             if !waits && let Some(state) = segments.find(left) {
@@ -333,6 +344,9 @@ impl Log {
             && active.room.segment == group.segment
         {
             active.room.at = group.at + group.gather.len() as u64;
+        }
+        if let Some(index) = self.index.as_mut().filter(|index| index.segment() == group.segment) {
+            index.note_group(group.head.number, group.head.highest, group.at + group.gather.len() as u64);
         }
         self.closed.push_back(group);
     }

@@ -245,7 +245,8 @@ impl Reclaim {
         match new {
             Some(new) => {
                 let mut header = BytesMut::with_capacity(SEGMENT_HEAD);
-                SegmentHead { log: whose, segment: new, salt: self.segments.salt(new), octets }.encode(&mut header);
+                let salt = self.segments.salt(new);
+                SegmentHead { log: whose, segment: new, salt, octets, recycled: true }.encode(&mut header);
                 out.push(DiskOp::Recycle { ticket, log: whose, old: number, new, header });
             }
             None => out.push(DiskOp::Remove { ticket, log: whose, segment: number }),

@@ -14,6 +14,7 @@ use super::directory::{Directory, UserId};
 use super::disk::{DiskFault, SegmentNo};
 use super::layout::{self, Damage, HeadFault, SEGMENT_HEAD, SegmentHead, TEAR_UNIT};
 use super::log::{LogResume, Room};
+use super::manifest::Manifest;
 use super::queue::Queue;
 use super::record::{Extent, Locator, Place, Stamp, StateKind};
 use super::scan::{self, Scan};
@@ -24,7 +25,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// The data directory as recovery sees it. Blocking; used before any core runs.
-pub trait Files {
+pub trait Files: Sync {
     /// All segments: log, number, length in octets.
     fn list(&self) -> Result<Vec<(CoreId, SegmentNo, u64)>, DiskFault>;
 
@@ -33,6 +34,9 @@ pub trait Files {
 
     /// Makes durable what reading shows: after a crash of the process alone the kernel still holds octets that the disk does not.
     fn sync(&self, log: CoreId, segment: SegmentNo) -> Result<(), DiskFault>;
+
+    /// The octets of a segment's hint; [`DiskFault::Missing`] where there is none.
+    fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault>;
 }
 
 /// Why the daemon cannot start from this data directory.
@@ -68,6 +72,20 @@ pub enum RecoveryFault {
         segment: SegmentNo,
         /// Its length.
         octets: u64,
+    },
+    /// The manifest lists a segment that is not there.
+    SegmentMissing {
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+    },
+    /// A segment with something in it that the manifest does not list.
+    SegmentForeign {
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
     },
     /// More users have something stored than `limits.users`: raise it.
     TooManyUsers {
@@ -221,8 +239,14 @@ struct SegmentFile {
 }
 
 /// Reads everything. `directory` is empty before, and holds the users found after.
-pub fn recover(files: &dyn Files, directory: &Directory, cores: u16) -> Result<Recovered, RecoveryFault> {
+pub fn recover(
+    files: &dyn Files,
+    directory: &Directory,
+    cores: u16,
+    manifest: &Manifest,
+) -> Result<Recovered, RecoveryFault> {
     assert!(cores == directory.cores() && cores > 0, "a directory knows as many homes as there are cores");
+    let _ = manifest;
     let mut list = files.list().map_err(RecoveryFault::List)?;
     list.sort_unstable();
     let mut numbers = HashSet::new();

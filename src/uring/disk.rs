@@ -1,6 +1,7 @@
 //! Serves [`DiskOp`]: commits and reads through the ring, the slow and rare rest on a thread of its own.
 //!
-//! Making a segment writes megabytes of zeros and removing one may walk extents for milliseconds: both run on the core's one
+//! Making a segment writes megabytes of zeros, a hint is a file of its own, and removing a segment may walk extents for
+//! milliseconds: all of them run on the core's one
 //! blocking thread, which leaves the answer in a queue and rings the core's bell. Descriptors of segments stay open in a
 //! bounded table. Nothing is tried twice here: a failed sync is final for its log, and the store says what follows.
 
@@ -195,7 +196,7 @@ impl Disk {
                     shared.desk.put(Input::Disk(DiskDone::Read { ticket, buffer, outcome }));
                 });
             }
-            DiskOp::Prepare { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {
+            DiskOp::Prepare { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {
                 if let DiskOp::Remove { log, segment, .. } | DiskOp::Recycle { log, old: segment, .. } = &order {
                     shared.files.borrow_mut().remove((*log, *segment));
                 }
@@ -234,6 +235,11 @@ fn settle(data: &DataDir, order: DiskOp) -> Option<Settled> {
             let file = made.ok().map(|file| ((log, segment), file));
             Some(Settled { done: DiskDone::Prepared { ticket, outcome }, file })
         }
+        DiskOp::WriteHint { log, segment, last, ref octets, .. } => {
+            data.note_in_manifest(|manifest| manifest.seal(segment, last));
+            let outcome = data.write_hint(log, segment, octets).map_err(|error| fault(&error));
+            Some(Settled { done: answer(&order, outcome)?, file: None })
+        }
         DiskOp::Remove { log, segment, .. } => {
             let outcome = data.remove_segment(log, segment).map_err(|error| fault(&error));
             Some(Settled { done: answer(&order, outcome)?, file: None })
@@ -252,6 +258,7 @@ fn settle(data: &DataDir, order: DiskOp) -> Option<Settled> {
 fn answer(order: &DiskOp, outcome: Result<(), DiskFault>) -> Option<DiskDone> {
     match *order {
         DiskOp::Prepare { ticket, .. } => Some(DiskDone::Prepared { ticket, outcome }),
+        DiskOp::WriteHint { ticket, .. } => Some(DiskDone::HintWritten { ticket, outcome }),
         DiskOp::Remove { ticket, .. } => Some(DiskDone::Removed { ticket, outcome }),
         DiskOp::Recycle { ticket, .. } => Some(DiskDone::Recycled { ticket, outcome }),
         DiskOp::Commit { .. } | DiskOp::Read { .. } => None,

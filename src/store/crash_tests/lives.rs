@@ -125,7 +125,9 @@ fn crash_loop(seed: u64) {
                 _ if !ops.is_empty() => {
                     let op = ops.remove(luck.below(ops.len() as u64) as usize);
                     let log = match &op {
-                        DiskOp::Prepare { log, .. } | DiskOp::Commit { log, .. } => log.index(),
+                        DiskOp::Prepare { log, .. } | DiskOp::Commit { log, .. } | DiskOp::WriteHint { log, .. } => {
+                            log.index()
+                        }
                         _ => unreachable!("a log neither reads nor removes"),
                     };
                     let Some(LogEvent::Durable { up_to }) = logs[log].done(disk.serve(op)) else { continue };

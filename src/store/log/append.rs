@@ -2,6 +2,7 @@
 
 use super::{Group, Log, Refused, Seq};
 use crate::base::gather::{Gather, PIECES_MAX};
+use crate::store::hint::{Builder, Noted};
 use crate::store::layout::{self, GROUP_HEAD, GroupHead, RECORD_HEAD, RecordHead, SEGMENT_HEAD, TEAR_UNIT};
 use crate::store::loader::Record;
 use crate::store::record::{
@@ -146,7 +147,7 @@ impl Log {
         let length = RECORD_HEAD + fixed + sections.body.len();
         let octets = (length as u64).next_multiple_of(8);
         let group_max = self.setup.segment_octets - SEGMENT_HEAD as u64;
-        let head = RecordHead {
+        let record = RecordHead {
             kind: sections.kind,
             flags: sections.flags,
             owner_len: u16::try_from(sections.owner.len()).map_err(|_| Refused::TooLarge)?,
@@ -187,10 +188,16 @@ impl Log {
         for octets in adjacent.into_iter().chain(sections.body.iter()) {
             body_sum = crc32c::crc32c_append(body_sum, octets);
         }
-        let (head, sums) =
-            RecordHead { origin: sections.origin.unwrap_or(place), ..head }.encode(seed, sections.owner, body_sum);
+        let head = RecordHead { origin: sections.origin.unwrap_or(place), ..record };
+        let (octets_of_head, sums) = head.encode(seed, sections.owner, body_sum);
+        if let Some(index) = self.index.as_mut().filter(|index| index.segment() == place.segment) {
+            // A hint holds states whole; of anything else it needs no body.
+            let body = if essential { sections.body.to_vec() } else { Vec::new() };
+            let Sections { owner, label, envelope, parts, .. } = sections;
+            index.note(&head, place, Noted { owner, label, envelope, parts, body: &body });
+        }
         let before = group.gather.len();
-        group.gather.put(&head);
+        group.gather.put(&octets_of_head);
         group.gather.put(sections.owner);
         adjacent.iter().for_each(|octets| group.gather.put(octets));
         group.gather.append(&mut sections.body);
@@ -228,6 +235,10 @@ impl Log {
             self.roll(needed, essential)?;
         }
         let Some(active) = self.active else { return Err(Refused::DiskFull) };
+        if active.room.at == SEGMENT_HEAD as u64 {
+            let segment = active.room.segment;
+            self.index = Some(Builder::new(self.setup.core, segment, self.salt_of(segment)));
+        }
         self.group += 1;
         let mut gather = self.gathers.pop().unwrap_or_default();
         gather.put(&[0u8; GROUP_HEAD]);

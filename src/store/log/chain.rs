@@ -42,8 +42,8 @@ impl Log {
             // Groups wait for it; only one segment at a time is waited for.
             return Err(Refused::Full);
         }
-        let left = self.active.map(|seg| seg.room.segment);
         let fits = |seg: &Option<Seg>| seg.is_some_and(|seg| seg.room.at + needed <= seg.room.end);
+        let left = self.active.map(|seg| seg.room.segment);
         let next_serves =
             fits(&self.next) && (!self.disk_full || self.next.is_some_and(|seg| seg.state == State::Ready));
         if next_serves {
@@ -61,8 +61,23 @@ impl Log {
         } else {
             return Err(Refused::DiskFull);
         }
-        self.left.extend(left);
+        // Never come back to: it has its last group.
+        self.leaving.extend(left);
+        self.left.extend(self.index.take().filter(|index| Some(index.segment()) == left && index.groups().is_some()));
         Ok(())
+    }
+
+    /// Seals the segments that were left and writes their hints, as soon as all in them is durable.
+    pub(super) fn seal(&mut self, out: &mut Vec<DiskOp>) {
+        let durable = self.durable_group;
+        if !self.leaving.is_empty() {
+            self.seal_left();
+        }
+        while let Some(index) = self.left.pop_front_if(|index| index.groups().is_none_or(|(_, last)| last <= durable)) {
+            let Some((_, last)) = index.groups() else { continue };
+            let (ticket, log) = (self.ticket(), self.setup.core);
+            out.push(DiskOp::WriteHint { ticket, log, segment: index.segment(), last, octets: index.finish() });
+        }
     }
 
     /// A segment of a new number, or one that recovery found unused.
@@ -117,7 +132,7 @@ impl Log {
             let (ticket, segment) = (self.ticket(), seg.room.segment);
             let (log, salt) = (self.setup.core, self.segments.salt(segment));
             let mut header = BytesMut::with_capacity(SEGMENT_HEAD);
-            SegmentHead { log, segment, salt, octets: seg.room.end }.encode(&mut header);
+            SegmentHead { log, segment, salt, octets: seg.room.end, recycled: false }.encode(&mut header);
             out.push(DiskOp::Prepare { ticket, log, segment, octets: seg.room.end, header });
             self.segments.insert(segment, Segment { log, salt, octets: seg.room.end });
             self.may_prepare = !self.disk_full;
@@ -157,6 +172,7 @@ impl Log {
         if self.open.as_ref().is_some_and(lost) {
             self.open = None;
         }
+        self.index.take_if(|index| index.segment() == segment);
         if !failed {
             return None;
         }
