@@ -42,6 +42,9 @@ const WANTED_MAX: usize = 16;
 /// free for others.
 const SPARES: usize = 2;
 
+/// Whether files are used again. A start of this version takes what a recycled file still holds for a torn tail.
+const RECYCLES: bool = false;
+
 /// How often it is looked. The bound has room for what comes in the meantime.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -91,6 +94,10 @@ pub struct Usage {
     pub wanted: u64,
     /// Segments that are written, or wait to be.
     pub open: u64,
+    /// Octets of the sealed segments' files.
+    pub sealed_octets: u64,
+    /// Octets alive in them.
+    pub sealed_live: u64,
 }
 
 /// One core's reclaiming.
@@ -136,7 +143,7 @@ impl Reclaim {
         if log.is_poisoned() || now < self.not_before {
             return None;
         }
-        if let Some((number, state)) = own.iter().find(|(_, state)| state.is_spent()) {
+        if let Some((number, state)) = own.iter().find(|(_, state)| state.is_spent() && self.may_go(state, log)) {
             let (log, octets) = (state.segment.log, state.segment.octets);
             let ticket = self.ticket();
             let len = u32::try_from(octets).unwrap_or(u32::MAX);
@@ -152,6 +159,13 @@ impl Reclaim {
         tracing::debug!(core = self.core.0, ?victims, "what is alive in these segments is copied forward");
         self.segments.want(&victims);
         Some(Wish::Ring)
+    }
+
+    /// A spent segment stays while it is no burden: its fingerprints tell a start which messages were here already.
+    fn may_go(&self, state: &SegmentState, log: &Log) -> bool {
+        let allowed = self.usage.sealed_live * ENOUGH_PERCENT / 100 + FIXED_SEGMENTS * log.segment_octets();
+        let adopted = state.segment.log != self.core;
+        state.is_wanted() || adopted || log.is_disk_full() || self.usage.sealed_octets > allowed
     }
 
     /// When [`Reclaim::turn`] has something to look at again.
@@ -240,7 +254,7 @@ impl Reclaim {
         };
         let ticket = self.ticket();
         let Segment { log: whose, octets, .. } = state.segment;
-        let fits = whose == self.core && octets == log.segment_octets() && log.spares() < SPARES && false;
+        let fits = whose == self.core && octets == log.segment_octets() && RECYCLES && log.spares() < SPARES;
         let new = if fits { self.segments.fresh() } else { None };
         match new {
             Some(new) => {
@@ -292,6 +306,10 @@ fn usage(own: &[(SegmentNo, Arc<SegmentState>)]) -> Usage {
         usage.sealed += u64::from(state.is_sealed());
         usage.wanted += u64::from(state.is_wanted());
         usage.open += u64::from(!state.is_sealed());
+        if state.is_sealed() {
+            usage.sealed_octets += state.segment.octets;
+            usage.sealed_live += state.live();
+        }
     }
     usage
 }

@@ -61,27 +61,46 @@ impl Log {
 
     /// These messages are no more, whoever wrote them. One record for all.
     pub fn append_tombstones(&mut self, places: &[Place]) -> Result<Seq, Refused> {
-        self.append_tombstones_owing(places, &[])
+        self.append_tombstones_owing(places, &[]).map(|(_, seq)| seq)
     }
 
-    /// These messages are no more, and that owes these reports (or ends these states): one record, so it is all or nothing.
-    pub fn append_tombstones_owing(&mut self, places: &[Place], owed: &[StateDraft<'_>]) -> Result<Seq, Refused> {
-        let mut body = Gather::new();
+    /// These messages are no more, and that owes these reports: records of one group, so it is all or nothing. Where each state
+    /// lies, and the number of the last record.
+    pub fn append_tombstones_owing(
+        &mut self,
+        places: &[Place],
+        owed: &[StateDraft<'_>],
+    ) -> Result<(Vec<Extent>, Seq), Refused> {
+        let envelope = octets_of_places(places);
+        let states = owed.iter().map(|state| state.owner.len() + state.key.len() + state.value.len());
+        let lengths = std::iter::once(envelope.len()).chain(states).map(|len| (RECORD_HEAD + len) as u64);
+        let octets: u64 = lengths.map(|octets| octets.next_multiple_of(8)).sum();
+        if !owed.is_empty() {
+            self.admit(octets, true)?;
+            self.make_room(octets, owed.len() + 1, true)?;
+        }
+        let mut extents = Vec::with_capacity(owed.len());
         for state in owed {
-            let owner_len = u16::try_from(state.owner.len()).map_err(|_| Refused::TooLarge)?;
-            let key_len = u16::try_from(state.key.len()).map_err(|_| Refused::TooLarge)?;
-            let value_len = u32::try_from(state.value.len()).map_err(|_| Refused::TooLarge)?;
-            body.put(&[state.kind as u8, 0, 0, 0]);
-            body.put(&owner_len.to_le_bytes());
-            body.put(&key_len.to_le_bytes());
-            body.put(&state.stamp.0.to_le_bytes());
-            body.put(&value_len.to_le_bytes());
-            [state.owner, state.key, state.value].iter().for_each(|octets| body.put(octets));
+            extents.push(self.append_state(state.kind, state.stamp, state.owner, state.key, state.value)?.0);
         }
         let stamp = owed.iter().map(|state| state.stamp).max().unwrap_or_default();
-        let envelope = octets_of_places(places);
-        let sections = Sections { envelope: &envelope, body, ..plain(Kind::Tombstones, stamp, b"") };
-        self.append(sections).map(|(_, _, seq)| seq)
+        let sections = Sections { envelope: &envelope, ..plain(Kind::Tombstones, stamp, b"") };
+        let (_, _, seq) = self.append(sections)?;
+        Ok((extents, seq))
+    }
+
+    /// Whether records of so many octets may wait together with what waits already.
+    fn admit(&self, octets: u64, essential: bool) -> Result<(), Refused> {
+        if self.poisoned {
+            return Err(Refused::Poisoned);
+        }
+        let group_max = self.setup.segment_octets - SEGMENT_HEAD as u64;
+        let alone = (GROUP_HEAD as u64 + octets).next_multiple_of(TEAR_UNIT);
+        if octets > RECORD_OCTETS_MAX || alone > group_max.min(self.setup.commit_octets as u64) {
+            return Err(Refused::TooLarge);
+        }
+        let bound = self.setup.commit_octets + if essential { self.setup.commit_octets / ESSENTIAL_SHARE } else { 0 };
+        if self.waiting + alone as usize > bound { Err(Refused::Full) } else { Ok(()) }
     }
 
     /// The users of these messages have had them: from now on they are [`Flags::RETAINED`].
@@ -110,7 +129,7 @@ impl Log {
     /// what its home knows better. `flags`: of a message, as its queue has them. `parts`: of a large message, where they lie
     /// now; `None`: where they lay.
     ///
-    /// Copies count as messages do: they wait for room behind nobody, and never take the reserve's last octets from a deletion.
+    /// A copy waits as a message does, and may lie in the reserve: on a full disk it is what makes room again.
     pub fn append_copy(
         &mut self,
         record: &Record,
@@ -146,7 +165,6 @@ impl Log {
         let fixed = sections.owner.len() + sections.label.len() + sections.envelope.len() + sections.parts.len();
         let length = RECORD_HEAD + fixed + sections.body.len();
         let octets = (length as u64).next_multiple_of(8);
-        let group_max = self.setup.segment_octets - SEGMENT_HEAD as u64;
         let record = RecordHead {
             kind: sections.kind,
             flags: sections.flags,
@@ -161,24 +179,16 @@ impl Log {
             random: sections.random,
             envelope_len: u32::try_from(sections.envelope.len()).map_err(|_| Refused::TooLarge)?,
         };
-        let alone = GROUP_HEAD as u64 + octets;
-        if octets > RECORD_OCTETS_MAX
-            || alone.next_multiple_of(TEAR_UNIT) > group_max.min(self.setup.commit_octets as u64)
-        {
-            return Err(Refused::TooLarge);
-        }
-        let essential = !matches!(sections.kind, Kind::Message | Kind::Part);
-        let bound = self.setup.commit_octets + if essential { self.setup.commit_octets / ESSENTIAL_SHARE } else { 0 };
-        if self.waiting + alone.next_multiple_of(TEAR_UNIT) as usize > bound {
-            return Err(Refused::Full);
-        }
+        let essential = !matches!(sections.kind, Kind::Message | Kind::Part) && sections.origin.is_none();
+        self.admit(octets, essential)?;
         // One write takes 1,024 pieces: a body in more than that is made one, the only copy of a body in this room.
         if sections.body.pieces() > PIECES_MAX - 8 {
             let flat = Bytes::from(sections.body.to_vec());
             sections.body = Gather::new();
             sections.body.push(flat);
         }
-        self.make_room(octets, sections.body.pieces(), essential)?;
+        // On a full disk copies are what makes room again: they may lie in the reserve, but never wait beyond the bound.
+        self.make_room(octets, sections.body.pieces(), essential || sections.origin.is_some())?;
         let Some(mut group) = self.open.take() else { return Err(Refused::Full) };
 
         let place = Place { segment: group.segment, offset: ((group.at + group.gather.len() as u64) / 8) as u32 };
@@ -192,7 +202,7 @@ impl Log {
         let (octets_of_head, sums) = head.encode(seed, sections.owner, body_sum);
         if let Some(index) = self.index.as_mut().filter(|index| index.segment() == place.segment) {
             // A hint holds states whole; of anything else it needs no body.
-            let body = if essential { sections.body.to_vec() } else { Vec::new() };
+            let body = if sections.kind == Kind::State { sections.body.to_vec() } else { Vec::new() };
             let Sections { owner, label, envelope, parts, .. } = sections;
             index.note(&head, place, Noted { owner, label, envelope, parts, body: &body });
         }
