@@ -133,7 +133,8 @@ pub fn recover(
         }
     };
     let (key, reserved_from) = (manifest.key, manifest.reserved_to);
-    let directory = Arc::new(Directory::new(users, cores, key));
+    let domains = setups.first().map_or(&[][..], |setup| &setup.policy.domains);
+    let directory = Arc::new(Directory::new(users, cores, key).with_domains(domains));
     let mut recovered = recovery::recover(data.as_ref(), &directory, cores, &manifest).map_err(BirthFault::Recovery)?;
     let reserved_to = recovered.next_segment.max(reserved_from).saturating_add(RESERVATION);
     manifest.reserved_to = reserved_to;

@@ -1,6 +1,7 @@
-//! How a use case keeps a state: set it, end it, and one rule for the octets of what was before.
+//! What use cases keep and give back: states, set and ended under one rule for the octets of what was before; reservations.
 
 use super::cx::Cx;
+use crate::store::directory::UserId;
 use crate::store::log::{Refused, Seq};
 use crate::store::record::{Extent, Stamp};
 use crate::store::states::StateKey;
@@ -45,6 +46,22 @@ impl Cx {
     pub fn end_state(&mut self, key: &StateKey) {
         let off = self.states.end(key);
         self.buried.extend(off);
+    }
+
+    /// Gives back what messages of a user had reserved, of the user's quota and of the domain's.
+    pub fn release(&self, user: UserId, messages: u32, octets: u64) {
+        if let Some(domain) = self.directory.domains().of(&self.directory.address(user)) {
+            self.directory.domains().sub(self.core, domain, messages.into(), octets);
+        }
+        self.directory.release(user, messages, octets);
+    }
+
+    /// Gives back the reservation of one message that was never shown to its user.
+    pub fn give_up(&self, user: UserId, octets: u64) {
+        if let Some(domain) = self.directory.domains().of(&self.directory.address(user)) {
+            self.directory.domains().sub(self.core, domain, 1, octets);
+        }
+        self.directory.give_up(user, octets);
     }
 
     /// Nobody needs these records any more, durably: their segments may go the sooner.

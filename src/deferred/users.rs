@@ -70,6 +70,10 @@ impl Users {
     pub fn adopt(&mut self, cx: &mut Cx, user: UserId, queue: Queue) {
         let mut waiting = Waiting { queue, ..Waiting::default() };
         let earliest = waiting.queue.earliest_expiry();
+        if let Some(domain) = cx.directory.domains().of(&cx.directory.address(user)) {
+            let (messages, octets) = (waiting.queue.len() as u64, waiting.queue.octets());
+            cx.directory.domains().add(cx.core, domain, messages, octets);
+        }
         self.waiting.insert(user, waiting);
         if let Some(earliest) = earliest {
             self.watch(cx, user, earliest);
@@ -127,7 +131,7 @@ impl Users {
         if !twins.is_empty() {
             cx.buried.extend(twins.iter().map(Locator::extent));
             let octets = twins.iter().map(|twin| twin.octets()).sum();
-            cx.directory.release(user, twins.len() as u32, octets);
+            cx.release(user, twins.len() as u32, octets);
         }
         let (oldest, earliest) = new?;
         self.watch(cx, user, earliest);
@@ -193,17 +197,25 @@ impl Users {
         let Some(waiting) = self.waiting.get(&user) else { return };
         let mut messages = (waiting.queue.len() as u32).saturating_sub(waiting.doomed.0);
         let mut octets = waiting.queue.octets().saturating_sub(waiting.doomed.1);
+        // Of a domain that has too much, whoever gets more gives room: all but the message that came last.
+        let domain = cx.directory.domains().of(&cx.directory.address(user));
+        let (mut all, mut all_octets) = domain.map_or((0, 0), |domain| cx.directory.domains().usage(domain));
+        (all, all_octets) = (all.saturating_sub(waiting.doomed.0.into()), all_octets.saturating_sub(waiting.doomed.1));
+        let last = waiting.queue.last().map(Locator::stamp);
         let mut gone = Vec::new();
         for locator in waiting.queue.iter() {
-            if messages <= cx.policy.quota_messages && octets <= cx.policy.quota_octets {
+            let over_own = messages > cx.policy.quota_messages || octets > cx.policy.quota_octets;
+            let over_domain = cx.policy.is_over_domain((all, all_octets)) && Some(locator.stamp()) != last;
+            if !over_own && !over_domain {
                 break;
             }
             let place = locator.place();
             if self.retiring.contains(&place) || in_flight(place) {
                 continue;
             }
-            messages -= 1;
+            (messages, all) = (messages - 1, all.saturating_sub(1));
             octets -= locator.octets();
+            all_octets = all_octets.saturating_sub(locator.octets());
             gone.push(*locator);
         }
         cx.counts.dropped += gone.len() as u64;

@@ -205,7 +205,7 @@ impl Users {
             cx.freed(&free);
         }
         let Some(waiting) = waiting else { return };
-        cx.directory.release(off.user, messages, octets);
+        cx.release(off.user, messages, octets);
         if waiting.queue.is_empty() {
             if let Some((timer, _)) = self.waiting.remove(&off.user).and_then(|waiting: Waiting| waiting.expiry) {
                 cx.timers.cancel(timer);

@@ -21,6 +21,7 @@
 
 mod table;
 
+use super::domains::Domains;
 use super::record::Locator;
 use crate::base::inbox::{Inbox, Link, Nodes, Parcel, ReadyList, Shelves};
 use crate::base::net::CoreId;
@@ -129,6 +130,7 @@ pub struct Directory {
     fresh: AtomicU32,
     free: Arc<SegQueue<u32>>,
     shelves: Arc<Shelves>,
+    domains: Domains,
     ready: Box<[CachePadded<ReadyList>]>,
 }
 
@@ -161,8 +163,21 @@ impl Directory {
             fresh: AtomicU32::new(0),
             free: Arc::new(SegQueue::new()),
             shelves: Shelves::new(cores),
+            domains: Domains::default(),
             ready: (0..cores).map(|_| CachePadded::new(ReadyList::new())).collect(),
         }
+    }
+
+    /// The same directory, which counts what the users of these domains have.
+    #[must_use]
+    pub fn with_domains(mut self, names: &[String]) -> Directory {
+        self.domains = Domains::new(names, self.cores);
+        self
+    }
+
+    /// What the served domains have stored.
+    pub fn domains(&self) -> &Domains {
+        &self.domains
     }
 
     /// The data directory's secret.

@@ -11,6 +11,7 @@
 mod crash_tests;
 pub mod directory;
 pub mod disk;
+pub mod domains;
 pub mod hint;
 pub(crate) mod layout;
 pub mod loader;

@@ -10,6 +10,7 @@ mod disk;
 mod kill_nine;
 mod life;
 mod limits;
+mod soak;
 
 use std::time::{Duration, Instant};
 

@@ -87,7 +87,8 @@ impl Cores {
         g.born = g.now;
         let now = g.clocks();
         let setups: Vec<Setup> = (0..cores).map(|core| setup(g, core, cores)).collect();
-        let directory = Arc::new(Directory::new(setups[0].limits.users, cores, KEY));
+        let directory = Directory::new(setups[0].limits.users, cores, KEY).with_domains(&setups[0].policy.domains);
+        let directory = Arc::new(directory);
         let mut recovered = match recovery::recover(&Durable(disk), &directory, cores, &disk.manifest) {
             Ok(recovered) => recovered,
             Err(fault) => return g.oracle.violation(format!("recovery: {fault:?}")),

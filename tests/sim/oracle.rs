@@ -240,6 +240,7 @@ impl Oracle {
             // Its repetition may be on its way still.
             let again = message.again_us.is_some_and(|at| at + 5_000_000 > wall);
             message.gone |= message.accepted.is_some() && !again;
+            message.acknowledged = message.acknowledged.filter(|_| !again);
         }
         self.violations.extend(wrong);
     }
