@@ -194,6 +194,7 @@ impl Rig {
                 DiskDone::Read { ticket, buffer, outcome: Ok(()) }
             }
             DiskOp::Remove { ticket, .. } => DiskDone::Removed { ticket, outcome: Ok(()) },
+            DiskOp::Recycle { ticket, .. } => DiskDone::Recycled { ticket, outcome: Ok(()) },
         }
     }
 

@@ -171,10 +171,11 @@ impl Presences {
         let mut value_octets = Vec::new();
         encode(&mut value_octets, Some(flow), wish, &publications);
         let stamp = cx.stamps.next(cx.now);
-        let seq = cx.log.append_state(StateKind::Publication, stamp, &owner, b"", &value_octets).map_err(|_| {
-            cx.counts.overloads += 1;
-            Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S)
-        })?;
+        let (_, seq) =
+            cx.log.append_state(StateKind::Publication, stamp, &owner, b"", &value_octets).map_err(|_| {
+                cx.counts.overloads += 1;
+                Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S)
+            })?;
 
         let peer = flow.peer();
         //= RFC 3903 6-6: the 200 MUST contain an Expires header field and a SIP-ETag
@@ -344,7 +345,7 @@ impl Presences {
             cx.timers.cancel(timer);
         }
         let stamp = cx.stamps.next(cx.now);
-        if let Ok(seq) = cx.log.append_state(StateKind::Publication, stamp, owner, b"", b"") {
+        if let Ok((_, seq)) = cx.log.append_state(StateKind::Publication, stamp, owner, b"", b"") {
             cx.commit(seq, Commit::Note);
         }
     }

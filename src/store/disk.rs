@@ -87,6 +87,21 @@ pub enum DiskOp {
         /// Which segment.
         segment: SegmentNo,
     },
+    /// Make the file of segment `old` the one of segment `new`, without writing it anew: rename it, make the name durable, write
+    /// `header` over its first octets, make that durable. What it held stays behind the header; no checksum of it passes under
+    /// the new number. Nothing points into `old` any more. After a failure `old` is gone or there as before.
+    Recycle {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment it was.
+        old: SegmentNo,
+        /// Which it becomes.
+        new: SegmentNo,
+        /// Its first octets.
+        header: BytesMut,
+    },
 }
 
 /// What became of a [`DiskOp`].
@@ -131,6 +146,13 @@ pub enum DiskDone {
         /// How it ended.
         outcome: Result<(), DiskFault>,
     },
+    /// It is the new segment, or not.
+    Recycled {
+        /// Of the request.
+        ticket: u64,
+        /// How it ended.
+        outcome: Result<(), DiskFault>,
+    },
 }
 
 impl DiskDone {
@@ -141,7 +163,8 @@ impl DiskDone {
             | DiskDone::Committed { ticket, .. }
             | DiskDone::Read { ticket, .. }
             | DiskDone::HintWritten { ticket, .. }
-            | DiskDone::Removed { ticket, .. } => ticket,
+            | DiskDone::Removed { ticket, .. }
+            | DiskDone::Recycled { ticket, .. } => ticket,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! `src/manual/format.md` has the pictures.
 
 use super::disk::SegmentNo;
-use super::record::{Flags, Kind, Place, Stamp};
+use super::record::{Flags, Kind, Locator, Place, Stamp};
 use crate::base::net::CoreId;
 use crate::base::span::Span;
 
@@ -241,6 +241,11 @@ impl RecordHead {
 fn head_sum(seed: u32, head: &[u8; RECORD_HEAD], owner: &[u8]) -> u32 {
     let sum = crc32c::crc32c_append(seed, &head[..4]);
     crc32c::crc32c_append(crc32c::crc32c_append(sum, &head[8..]), owner)
+}
+
+/// The parts that a large message names.
+pub(super) fn parts(octets: &[u8]) -> impl Iterator<Item = Locator> {
+    octets.chunks_exact(24).map(|part| Locator::from_words([le64(part, 0), le64(part, 8), le64(part, 16)]))
 }
 
 /// A record that passed its checks: its head, and where its sections lie in the page it was read from.

@@ -20,7 +20,7 @@ use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use super::hint::Builder;
 use super::layout::{self, GroupHead, SEGMENT_HEAD, TEAR_UNIT};
 use super::record::Stamp;
-use super::segments::Segments;
+use super::segments::{SegmentState, Segments};
 use crate::base::clock::Tick;
 use crate::base::gather::Gather;
 use crate::base::net::CoreId;
@@ -116,6 +116,8 @@ struct Group {
     at: u64,
     head: GroupHead,
     last: Seq,
+    /// Octets of its messages, parts and states.
+    live: u64,
     gather: Gather,
 }
 
@@ -123,8 +125,10 @@ struct Group {
 struct Flight {
     ticket: u64,
     group: u64,
+    segment: SegmentNo,
     last: Seq,
     octets: usize,
+    live: u64,
 }
 
 /// One core's log.
@@ -141,8 +145,12 @@ pub struct Log {
     /// The hint of the active segment in the making.
     index: Option<Builder>,
     /// Hints of segments that were left and are not all durable yet.
-    left: VecDeque<Builder>,
+    hints: VecDeque<Builder>,
     salt: (SegmentNo, u32),
+    /// The segment that grew last.
+    grown: Option<(SegmentNo, Arc<SegmentState>)>,
+    /// Segments that are not written any more, but may have groups that are not durable yet.
+    left: Vec<SegmentNo>,
     open: Option<Group>,
     closed: VecDeque<Group>,
     flight: Option<Flight>,
@@ -183,8 +191,10 @@ impl Log {
             spare,
             on_reserve: false,
             index: resume.index,
-            left: VecDeque::new(),
+            hints: VecDeque::new(),
             salt: (SegmentNo(u32::MAX), 0),
+            grown: None,
+            left: Vec::new(),
             open: None,
             closed: VecDeque::new(),
             flight: None,
@@ -209,7 +219,10 @@ impl Log {
             return;
         }
         self.prepare(out);
-        self.seal(out);
+        if !self.left.is_empty() {
+            self.seal();
+        }
+        self.write_hints(out);
         if self.flight.is_some() {
             return;
         }
@@ -228,7 +241,14 @@ impl Log {
         let seed = layout::seed(salt, group.segment, (group.at / 8) as u32);
         group.gather.patch(0, &group.head.encode(seed));
         let ticket = self.ticket();
-        self.flight = Some(Flight { ticket, group: group.head.number, last: group.last, octets: group.gather.len() });
+        self.flight = Some(Flight {
+            ticket,
+            group: group.head.number,
+            segment: group.segment,
+            last: group.last,
+            octets: group.gather.len(),
+            live: group.live,
+        });
         let (log, segment, at) = (self.setup.core, group.segment, group.at);
         out.push(DiskOp::Commit { ticket, log, segment, at, gather: group.gather });
     }
@@ -238,7 +258,10 @@ impl Log {
         match done {
             DiskDone::Prepared { ticket, outcome } => self.prepared(ticket, outcome),
             DiskDone::Committed { ticket, gather, outcome } => self.committed(ticket, gather, outcome),
-            DiskDone::Read { .. } | DiskDone::HintWritten { .. } | DiskDone::Removed { .. } => None,
+            DiskDone::Read { .. }
+            | DiskDone::HintWritten { .. }
+            | DiskDone::Removed { .. }
+            | DiskDone::Recycled { .. } => None,
         }
     }
 
@@ -275,9 +298,30 @@ impl Log {
     fn salt_of(&mut self, segment: SegmentNo) -> u32 {
         if self.salt.0 != segment {
             let known = self.segments.find(segment);
-            self.salt = (segment, known.map_or_else(|| self.segments.salt(segment), |known| known.salt));
+            self.salt = (segment, known.map_or_else(|| self.segments.salt(segment), |known| known.segment.salt));
         }
         self.salt.1
+    }
+
+    fn state_of(&mut self, segment: SegmentNo) -> Option<&SegmentState> {
+        if self.grown.as_ref().is_none_or(|(grown, _)| *grown != segment) {
+            self.grown = Some((segment, self.segments.find(segment)?));
+        }
+        self.grown.as_ref().map(|(_, state)| &**state)
+    }
+
+    /// Seals the segments that were left and whose groups are all durable.
+    fn seal(&mut self) {
+        let (open, closed, flight) = (&self.open, &self.closed, &self.flight);
+        let segments = &self.segments;
+        self.left.retain(|&left| {
+            let waits = open.iter().chain(closed).any(|group| group.segment == left)
+                || flight.as_ref().is_some_and(|flight| flight.segment == left);
+            if !waits && let Some(state) = segments.find(left) {
+                state.seal();
+            }
+            waits
+        });
     }
 
     fn close_open(&mut self) {
@@ -308,6 +352,10 @@ impl Log {
             Ok(()) => {
                 self.durable_group = flight.group;
                 self.durable = flight.last;
+                // Before anybody is told: what is published may be written off in the same turn.
+                if let Some(state) = self.state_of(flight.segment) {
+                    state.add_live(flight.live);
+                }
                 Some(LogEvent::Durable { up_to: flight.last })
             }
             Err(fault) => {

@@ -23,3 +23,4 @@ mod scan;
 pub mod seen;
 pub mod segments;
 pub mod stamp;
+pub mod states;

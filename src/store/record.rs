@@ -5,11 +5,11 @@ use super::disk::SegmentNo;
 pub use super::stamp::{MessageId, Stamp, Stamps};
 use crate::base::gather::Gather;
 
-/// Where a record lies. One that is copied forward lies at a new place, and says from which it came: its *origin*. A tombstone
-/// names a place; it means the record there and every copy whose origin that place is.
+/// A record's place: what tombstones, retained marks and queues name it by. A copy lies at a place of its own and says where it
+/// was copied from, its *origin*.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Place {
-    /// In which segment.
+    /// Which segment it lies in.
     pub segment: SegmentNo,
     /// Where in it, in units of 8 octets.
     pub offset: u32,
@@ -126,6 +126,15 @@ impl StateKind {
     }
 }
 
+/// Where a record lies, and its length on disk: what is alive of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Extent {
+    /// Where it begins.
+    pub place: Place,
+    /// Its octets, header and padding included.
+    pub octets: u64,
+}
+
 /// A message as queues hold it: 24 octets, `Copy`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(C)]
@@ -159,6 +168,11 @@ impl Locator {
     /// Which record.
     pub fn place(&self) -> Place {
         Place { segment: SegmentNo(self.segment), offset: self.offset }
+    }
+
+    /// Which record, and its length.
+    pub fn extent(&self) -> Extent {
+        Extent { place: self.place(), octets: self.octets() }
     }
 
     /// When it arrived.

@@ -16,12 +16,12 @@ use super::layout::{self, Damage, HeadFault, SEGMENT_HEAD, SegmentHead, TEAR_UNI
 use super::log::{LogResume, Room};
 use super::manifest::Manifest;
 use super::queue::Queue;
-use super::record::{Locator, Place, Stamp, StateKind};
+use super::record::{Extent, Locator, Place, Stamp, StateKind};
 use super::scan::{self, Scan};
-use super::segments::{Segment, Segments, salt_of};
+use super::segments::{Segment, SegmentState, Segments, salt_of};
 use crate::base::net::CoreId;
 use harvest::{Harvest, settle};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// The data directory as recovery sees it. Blocking; used before any core runs.
@@ -107,6 +107,8 @@ pub struct StateRecovered {
     pub value: Box<[u8]>,
     /// When it was decided.
     pub stamp: Stamp,
+    /// Its record.
+    pub extent: Extent,
 }
 
 /// What one core takes over as home.
@@ -120,6 +122,10 @@ pub struct HomeRecovered {
     pub fingerprints: Vec<(u64, Stamp)>,
     /// Messages deposited twice: not in the queues; tombstones for them are still owed.
     pub twins: Vec<Locator>,
+    /// Records whose copies have taken their place, and states that newer ones have: tombstones for them are still owed.
+    pub losers: Vec<Extent>,
+    /// The parts of large messages in the queues, by the message's place.
+    pub parts: Vec<(Place, Vec<Locator>)>,
 }
 
 /// A record or a group that is not readable and should be.
@@ -185,6 +191,8 @@ pub struct Recovered {
     pub next_segment: u32,
     /// Every segment with its log.
     pub segments: Vec<(SegmentNo, Segment)>,
+    /// Of those, the ones that are written no more and could be read whole: when nothing in them is alive, they may go.
+    pub sealed: BTreeSet<SegmentNo>,
     /// Counts.
     pub report: RecoveryReport,
 }
@@ -193,7 +201,28 @@ impl Recovered {
     /// The table of segments. `reserved_from`: the manifest's `reserved_to` as it was found, `reserved_to`: as it was then written.
     pub fn segments(&self, reserved_from: u32, reserved_to: u32, key: [u8; 16]) -> Arc<Segments> {
         let segments = Segments::new(self.next_segment.max(reserved_from), reserved_to, key);
-        self.segments.iter().for_each(|(number, segment)| segments.insert(*number, *segment));
+        for (number, segment) in &self.segments {
+            let state = segments.insert(*number, *segment);
+            if self.sealed.contains(number) {
+                state.seal();
+            }
+        }
+        let homes = || self.homes.iter();
+        let queued = homes().flat_map(|home| home.users.iter().flat_map(|(_, queue)| queue.iter()));
+        let messages = queued.chain(homes().flat_map(|home| &home.twins)).map(Locator::extent);
+        let parts = homes().flat_map(|home| home.parts.iter().flat_map(|(_, parts)| parts)).map(Locator::extent);
+        let states = homes().flat_map(|home| home.states.iter().map(|state| state.extent));
+        let losers = homes().flat_map(|home| home.losers.iter().copied());
+        let mut known: Option<(SegmentNo, Arc<SegmentState>)> = None;
+        for extent in messages.chain(parts).chain(states).chain(losers) {
+            let segment = extent.place.segment;
+            if known.as_ref().is_none_or(|(number, _)| *number != segment) {
+                known = segments.find(segment).map(|state| (segment, state));
+            }
+            if let Some((_, state)) = &known {
+                state.add_live(extent.octets);
+            }
+        }
         Arc::new(segments)
     }
 }
@@ -230,6 +259,7 @@ pub fn recover(
         highest_stamp: Stamp(0),
         next_segment: list.iter().map(|(_, segment, _)| segment.0.saturating_add(1)).max().unwrap_or(0),
         segments: Vec::with_capacity(list.len()),
+        sealed: BTreeSet::new(),
         report: RecoveryReport::default(),
     };
     let mut harvest = Harvest::default();
@@ -281,7 +311,7 @@ fn read_log(
         if head.is_none() {
             found.report.damaged(log, segment, 0, Damage::Head);
         }
-        found.segments.push((segment, Segment { log, salt }));
+        found.segments.push((segment, Segment { log, salt, octets: len }));
         // A whole group is kept whatever the others say, so a healthy log is read once.
         for group in scan.groups.iter().filter(|group| group.whole) {
             found.report.groups += 1;
@@ -340,7 +370,13 @@ fn read_log(
             resume.active = Some(room);
         } else if used_to == SEGMENT_HEAD as u64 && !lost_any {
             resume.spare.push(room);
+        } else {
+            found.sealed.insert(segment);
         }
+    }
+    if usize::from(log.0) >= found.logs.len() {
+        // A log of a core that is no more: nobody writes it.
+        found.sealed.extend(resume.spare.drain(..).chain(resume.active.take()).map(|room| room.segment));
     }
     if let Some(slot) = found.logs.get_mut(log.index()) {
         *slot = resume;

@@ -322,18 +322,48 @@ impl DataDir {
         }
     }
 
+    /// Makes the file of segment `old` that of `new`, with `header` over its first octets; all of it durable. What else it held
+    /// stays: nothing is filled with zeros, which is what makes this cheap. The manifest says first that the old one is to go, and
+    /// lists the new one last. A crash in between leaves a file whose header names another number than its name does: unfinished,
+    /// and removed at the next start.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; what the kernel says otherwise.
+    pub fn recycle_segment(&self, log: CoreId, old: SegmentNo, new: SegmentNo, header: &[u8]) -> io::Result<File> {
+        let path = self.segment_path(log, new);
+        if path.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.amend_manifest(|manifest| manifest.leave(old))?;
+        let _ = fs::remove_file(self.log_path(log).join(Self::hint_name(old)));
+        fs::rename(self.segment_path(log, old), &path)?;
+        // The name first: a new header under the old name would be a segment that nobody knows.
+        sync_directory(&self.log_path(log))?;
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        file.write_all_at(header, 0)?;
+        file.sync_all()?;
+        self.amend_manifest(|manifest| {
+            manifest.forget(old);
+            manifest.list(log, new);
+        })?;
+        Ok(file)
+    }
+
     /// Deletes a segment and its hint; durable afterwards. The manifest says first that it is to go: a crash in between leaves a
-    /// file that nobody reads, not a list that names a file which is lost.
+    /// file that nobody reads, not a list that names a file which is lost. Its octets are given back at once, although cores may
+    /// have it open still.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn remove_segment(&self, log: CoreId, segment: SegmentNo) -> io::Result<()> {
         self.amend_manifest(|manifest| manifest.leave(segment))?;
         let _ = fs::remove_file(self.log_path(log).join(Self::hint_name(segment)));
-        match fs::remove_file(self.segment_path(log, segment)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => sync_directory(&self.log_path(log))?,
+        let path = self.segment_path(log, segment);
+        match OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.and_then(|()| fs::remove_file(path))?,
         }
+        sync_directory(&self.log_path(log))?;
         self.note_in_manifest(|manifest| manifest.forget(segment));
         Ok(())
     }

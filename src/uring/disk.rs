@@ -196,8 +196,8 @@ impl Disk {
                     shared.desk.put(Input::Disk(DiskDone::Read { ticket, buffer, outcome }));
                 });
             }
-            DiskOp::Prepare { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } => {
-                if let DiskOp::Remove { log, segment, .. } = &order {
+            DiskOp::Prepare { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {
+                if let DiskOp::Remove { log, segment, .. } | DiskOp::Recycle { log, old: segment, .. } = &order {
                     shared.files.borrow_mut().remove((*log, *segment));
                 }
                 if let Err(mpsc::SendError(order)) = self.work.send(order) {
@@ -244,6 +244,12 @@ fn settle(data: &DataDir, order: DiskOp) -> Option<Settled> {
             let outcome = data.remove_segment(log, segment).map_err(|error| fault(&error));
             Some(Settled { done: answer(&order, outcome)?, file: None })
         }
+        DiskOp::Recycle { ticket, log, old, new, header } => {
+            let made = data.recycle_segment(log, old, new, &header);
+            let outcome = made.as_ref().map(|_| ()).map_err(fault);
+            let file = made.ok().map(|file| ((log, new), file));
+            Some(Settled { done: DiskDone::Recycled { ticket, outcome }, file })
+        }
         DiskOp::Commit { .. } | DiskOp::Read { .. } => None,
     }
 }
@@ -254,6 +260,7 @@ fn answer(order: &DiskOp, outcome: Result<(), DiskFault>) -> Option<DiskDone> {
         DiskOp::Prepare { ticket, .. } => Some(DiskDone::Prepared { ticket, outcome }),
         DiskOp::WriteHint { ticket, .. } => Some(DiskDone::HintWritten { ticket, outcome }),
         DiskOp::Remove { ticket, .. } => Some(DiskDone::Removed { ticket, outcome }),
+        DiskOp::Recycle { ticket, .. } => Some(DiskDone::Recycled { ticket, outcome }),
         DiskOp::Commit { .. } | DiskOp::Read { .. } => None,
     }
 }

@@ -390,6 +390,7 @@ fn in_words(op: &DiskOp) -> String {
             format!("write the hint of {}, {} octets", segment.0, octets.len())
         }
         DiskOp::Remove { segment, .. } => format!("remove {}", segment.0),
+        DiskOp::Recycle { old, new, .. } => format!("recycle {} as {}", old.0, new.0),
     }
 }
 

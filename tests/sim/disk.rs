@@ -92,7 +92,7 @@ impl Disk {
                     None => panic!("a commit into {segment:?} of {log:?}, which was not prepared"),
                 }
             }
-            DiskOp::Read { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } => {}
+            DiskOp::Read { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {}
         }
         if fault.is_some() && !matches!(op, DiskOp::Read { .. } | DiskOp::WriteHint { .. }) {
             self.hurt = true;
@@ -159,6 +159,19 @@ impl Disk {
                 }
                 DiskDone::Removed { ticket, outcome }
             }
+            DiskOp::Recycle { ticket, log, old, new, header } => {
+                if outcome.is_ok()
+                    && let Some(mut file) = self.files.remove(&(log, old))
+                {
+                    file.live[..header.len()].copy_from_slice(&header);
+                    file.durable = Some(file.live.clone());
+                    file.hint = None;
+                    self.manifest.forget(old);
+                    self.manifest.list(log, new);
+                    assert!(self.files.insert((log, new), file).is_none(), "{new:?} is there already");
+                }
+                DiskDone::Recycled { ticket, outcome }
+            }
         };
         Some(Ended { core, done, written })
     }
@@ -207,6 +220,26 @@ impl Disk {
                     }
                     if how_far > 1 {
                         self.files.remove(&(log, segment));
+                    }
+                }
+                DiskOp::Recycle { log, old, new, header, .. } => {
+                    // Not begun; said to be leaving; the new name over the old header; with the new one; all of it but the answer.
+                    let luck = dice.between(0, 4);
+                    if luck > 0 {
+                        self.manifest.leave(old);
+                    }
+                    if luck > 1
+                        && let Some(mut file) = self.files.remove(&(log, old))
+                    {
+                        if let Some(durable) = file.durable.as_mut().filter(|_| luck > 2) {
+                            tear(durable, 0, &header, dice);
+                            if luck == 4 {
+                                durable[..header.len()].copy_from_slice(&header);
+                                self.manifest.list(log, new);
+                            }
+                        }
+                        file.hint = None;
+                        self.files.insert((log, new), file);
                     }
                 }
                 DiskOp::Read { .. } => {}

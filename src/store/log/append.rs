@@ -4,7 +4,10 @@ use super::{Group, Log, Refused, Seq};
 use crate::base::gather::{Gather, PIECES_MAX};
 use crate::store::hint::{Builder, Noted};
 use crate::store::layout::{self, GROUP_HEAD, GroupHead, RECORD_HEAD, RecordHead, SEGMENT_HEAD, TEAR_UNIT};
-use crate::store::record::{Draft, Flags, Kind, Locator, Place, RECORD_OCTETS_MAX, Stamp, StateDraft, StateKind};
+use crate::store::loader::Record;
+use crate::store::record::{
+    Draft, Extent, Flags, Kind, Locator, Place, RECORD_OCTETS_MAX, Stamp, StateDraft, StateKind,
+};
 use bytes::Bytes;
 
 /// Tombstones and states may wait beyond `commit_octets`, by a quarter of it: a flood of deposits must not keep a delivered
@@ -18,6 +21,8 @@ struct Sections<'a> {
     expiry_s: u32,
     fingerprint: u64,
     random: [u8; 10],
+    /// Of a copy: where it was copied from.
+    origin: Option<Place>,
     owner: &'a [u8],
     label: &'a [u8],
     envelope: &'a [u8],
@@ -29,10 +34,7 @@ impl Log {
     /// Takes a message in. Its locator may be published when its [`Seq`] is durable, not before.
     pub fn append_message(&mut self, draft: Draft<'_>) -> Result<(Locator, Seq), Refused> {
         assert!(draft.id.millis() == draft.stamp.millis(), "an id is made from the stamp of its message");
-        let mut parts = Vec::with_capacity(draft.parts.len() * 24);
-        for part in draft.parts {
-            part.words().iter().for_each(|word| parts.extend_from_slice(&word.to_le_bytes()));
-        }
+        let parts = octets_of_parts(draft.parts);
         let (place, octets, seq) = self.append(Sections {
             kind: Kind::Message,
             flags: draft.flags,
@@ -40,6 +42,7 @@ impl Log {
             expiry_s: draft.expiry_s,
             fingerprint: draft.fingerprint,
             random: draft.id.random(),
+            origin: None,
             owner: draft.owner,
             label: draft.body_type,
             envelope: draft.envelope,
@@ -96,11 +99,44 @@ impl Log {
         owner: &[u8],
         key: &[u8],
         value: &[u8],
-    ) -> Result<Seq, Refused> {
+    ) -> Result<(Extent, Seq), Refused> {
         let mut body = Gather::new();
         body.put(value);
         let sections = Sections { flags: Flags(kind as u8), label: key, body, ..plain(Kind::State, stamp, owner) };
-        self.append(sections).map(|(_, _, seq)| seq)
+        self.append(sections).map(|(place, octets, seq)| (Extent { place, octets }, seq))
+    }
+
+    /// Takes a copy of a message, a part or a state in, as it was read: the same but for its place, where it was copied from, and
+    /// what its home knows better. `flags`: of a message, as its queue has them. `parts`: of a large message, where they lie
+    /// now; `None`: where they lay.
+    ///
+    /// Copies count as messages do: they wait for room behind nobody, and never take the reserve's last octets from a deletion.
+    pub fn append_copy(
+        &mut self,
+        record: &Record,
+        flags: Flags,
+        parts: Option<&[Locator]>,
+    ) -> Result<(Extent, Seq), Refused> {
+        let head = &record.head;
+        let page = &record.page;
+        let parts = parts.map(octets_of_parts);
+        let mut body = Gather::new();
+        body.push(record.body());
+        let (place, octets, seq) = self.append(Sections {
+            kind: head.kind,
+            flags: if head.kind == Kind::State { head.flags } else { flags },
+            stamp: head.stamp,
+            expiry_s: head.expiry_s,
+            fingerprint: head.fingerprint,
+            random: head.random,
+            origin: Some(record.place),
+            owner: record.owner(),
+            label: record.body_type.of(page),
+            envelope: record.envelope.of(page),
+            parts: parts.as_deref().unwrap_or_else(|| record.parts.of(page)),
+            body,
+        })?;
+        Ok((Extent { place, octets }, seq))
     }
 
     fn append(&mut self, mut sections: Sections<'_>) -> Result<(Place, u64, Seq), Refused> {
@@ -152,13 +188,13 @@ impl Log {
         for octets in adjacent.into_iter().chain(sections.body.iter()) {
             body_sum = crc32c::crc32c_append(body_sum, octets);
         }
-        let (head, sums) = RecordHead { origin: place, ..record }.encode(seed, sections.owner, body_sum);
+        let record = RecordHead { origin: sections.origin.unwrap_or(place), ..record };
+        let (head, sums) = record.encode(seed, sections.owner, body_sum);
         if let Some(index) = self.index.as_mut().filter(|index| index.segment() == place.segment) {
             // A hint holds states whole; of anything else it needs no body.
             let body = if essential { sections.body.to_vec() } else { Vec::new() };
             let Sections { owner, label, envelope, parts, .. } = sections;
-            let head = RecordHead { origin: place, ..record };
-            index.note(&head, place, Noted { owner, label, envelope, parts, body: &body });
+            index.note(&record, place, Noted { owner, label, envelope, parts, body: &body });
         }
         let before = group.gather.len();
         group.gather.put(&head);
@@ -173,6 +209,9 @@ impl Log {
         group.last = self.last;
         group.head.count += 1;
         group.head.sum = sums.fold(group.head.sum);
+        if matches!(sections.kind, Kind::Message | Kind::Part | Kind::State) {
+            group.live += octets;
+        }
         group.head.highest = self.highest;
         self.open = Some(group);
         Ok((place, octets, self.last))
@@ -205,7 +244,8 @@ impl Log {
         gather.put(&[0u8; GROUP_HEAD]);
         self.waiting += GROUP_HEAD;
         let head = GroupHead { length: 0, count: 0, sum: 0, number: self.group, durable: 0, highest: self.highest };
-        self.open = Some(Group { segment: active.room.segment, at: active.room.at, head, last: self.last, gather });
+        let (segment, at) = (active.room.segment, active.room.at);
+        self.open = Some(Group { segment, at, head, last: self.last, live: 0, gather });
         Ok(())
     }
 }
@@ -218,12 +258,17 @@ fn plain<'a>(kind: Kind, stamp: Stamp, owner: &'a [u8]) -> Sections<'a> {
         expiry_s: 0,
         fingerprint: 0,
         random: [0; 10],
+        origin: None,
         owner,
         label: b"",
         envelope: b"",
         parts: b"",
         body: Gather::new(),
     }
+}
+
+fn octets_of_parts(parts: &[Locator]) -> Vec<u8> {
+    parts.iter().flat_map(|part| part.words()).flat_map(u64::to_le_bytes).collect()
 }
 
 fn octets_of_places(places: &[Place]) -> Vec<u8> {

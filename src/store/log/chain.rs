@@ -59,14 +59,16 @@ impl Log {
             return Err(Refused::DiskFull);
         }
         // Never come back to: it has its last group.
-        self.left.extend(self.index.take().filter(|index| Some(index.segment()) == left && index.groups().is_some()));
+        self.hints.extend(self.index.take().filter(|index| Some(index.segment()) == left && index.groups().is_some()));
+        self.left.extend(left);
         Ok(())
     }
 
     /// Writes the hints of segments that were left, as soon as all in them is durable.
-    pub(super) fn seal(&mut self, out: &mut Vec<DiskOp>) {
+    pub(super) fn write_hints(&mut self, out: &mut Vec<DiskOp>) {
         let durable = self.durable_group;
-        while let Some(index) = self.left.pop_front_if(|index| index.groups().is_none_or(|(_, last)| last <= durable)) {
+        while let Some(index) = self.hints.pop_front_if(|index| index.groups().is_none_or(|(_, last)| last <= durable))
+        {
             let Some((_, last)) = index.groups() else { continue };
             let (ticket, log) = (self.ticket(), self.setup.core);
             out.push(DiskOp::WriteHint { ticket, log, segment: index.segment(), last, octets: index.finish() });
@@ -81,6 +83,17 @@ impl Log {
         let segment = self.segments.fresh()?;
         let room = Room { segment, at: SEGMENT_HEAD as u64, end: self.setup.segment_octets };
         Some(Seg { room, state: State::Wanted })
+    }
+
+    /// Takes a segment that was recycled: it is written before a new one is prepared.
+    pub fn offer(&mut self, room: Room) {
+        self.spare.push(room);
+        self.spare.sort_unstable_by_key(|room| std::cmp::Reverse(room.segment));
+    }
+
+    /// How many segments wait to be written.
+    pub fn spares(&self) -> usize {
+        self.spare.len()
     }
 
     /// Asks for what is missing, in this order: a segment to write, the reserve, and when half is written the next.
@@ -112,7 +125,7 @@ impl Log {
             let mut header = BytesMut::with_capacity(SEGMENT_HEAD);
             SegmentHead { log, segment, salt, octets: seg.room.end, recycled: false }.encode(&mut header);
             out.push(DiskOp::Prepare { ticket, log, segment, octets: seg.room.end, header });
-            self.segments.insert(segment, Segment { log, salt });
+            self.segments.insert(segment, Segment { log, salt, octets: seg.room.end });
             self.may_prepare = !self.disk_full;
             seg.state = State::Preparing(ticket);
             match which {
