@@ -75,7 +75,7 @@ pub enum DiskOp {
         segment: SegmentNo,
         /// Its last group.
         last: u64,
-        /// What is to be written: [`Builder::finish`](super::hint::Builder::finish).
+        /// What is to be written: [`Builder::finish`](super::hint::Builder::finish). Empty: nothing is, for not all of it is known.
         octets: Bytes,
     },
     /// Delete the segment's file, and its hint. Nothing points into it any more.

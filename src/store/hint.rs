@@ -191,15 +191,13 @@ impl Hint {
     /// Its messages, by rising place.
     pub fn messages(&self) -> impl ExactSizeIterator<Item = HintMessage> {
         let segment = self.segment;
-        self.section(0).chunks_exact(MESSAGE).map(move |message| HintMessage {
-            owner: le32(message, 4),
-            locator: Locator::from_words([
-                Place { segment, offset: le32(message, 0) }.to_u64(),
-                le64(message, 8),
-                le64(message, 16),
-            ]),
-            fingerprint: le64(message, 24),
-        })
+        self.section(0).chunks_exact(MESSAGE).map(move |message| message_of(segment, message))
+    }
+
+    /// One of them, by its number.
+    pub fn message(&self, number: u32) -> Option<HintMessage> {
+        let at = (number as usize).checked_mul(MESSAGE)?;
+        Some(message_of(self.segment, self.section(0).get(at..at.checked_add(MESSAGE)?)?))
     }
 
     /// Copies among its records, of any kind: where each lies, and the place it was copied from. What lies there is superseded.
@@ -269,6 +267,15 @@ impl Hint {
 
     fn section(&self, number: usize) -> &[u8] {
         self.octets.get(self.sections[number]..self.sections[number + 1]).unwrap_or_default()
+    }
+}
+
+fn message_of(segment: SegmentNo, message: &[u8]) -> HintMessage {
+    let place = Place { segment, offset: le32(message, 0) };
+    HintMessage {
+        owner: le32(message, 4),
+        locator: Locator::from_words([place.to_u64(), le64(message, 8), le64(message, 16)]),
+        fingerprint: le64(message, 24),
     }
 }
 

@@ -144,8 +144,8 @@ pub struct Log {
     on_reserve: bool,
     /// The hint of the active segment in the making.
     index: Option<Builder>,
-    /// Hints of segments that were left and are not all durable yet.
-    hints: VecDeque<Builder>,
+    /// Segments that were left and are not all durable yet: which, its last group, and its hint, where all of it is known.
+    hints: VecDeque<(SegmentNo, u64, Option<Builder>)>,
     salt: (SegmentNo, u32),
     /// The segment that grew last.
     grown: Option<(SegmentNo, Arc<SegmentState>)>,

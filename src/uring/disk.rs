@@ -237,7 +237,8 @@ fn settle(data: &DataDir, order: DiskOp) -> Option<Settled> {
         }
         DiskOp::WriteHint { log, segment, last, ref octets, .. } => {
             data.note_in_manifest(|manifest| manifest.seal(segment, last));
-            let outcome = data.write_hint(log, segment, octets).map_err(|error| fault(&error));
+            let written = if octets.is_empty() { Ok(()) } else { data.write_hint(log, segment, octets) };
+            let outcome = written.map_err(|error| fault(&error));
             Some(Settled { done: answer(&order, outcome)?, file: None })
         }
         DiskOp::Remove { log, segment, .. } => {

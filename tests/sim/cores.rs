@@ -85,10 +85,12 @@ impl Cores {
         let now = g.clocks();
         let setups: Vec<Setup> = (0..cores).map(|core| setup(g, core, cores)).collect();
         let directory = Arc::new(Directory::new(setups[0].limits.users, cores, KEY));
-        let mut recovered = match recovery::recover(&Durable(disk), &directory, cores, &disk.manifest) {
-            Ok(recovered) => recovered,
-            Err(fault) => return g.oracle.violation(format!("recovery: {fault:?}")),
-        };
+        let mut recovered =
+            match recovery::recover(&Durable(disk), &directory, cores, &disk.manifest, setups[0].limits.dedupe_entries)
+            {
+                Ok(recovered) => recovered,
+                Err(fault) => return g.oracle.violation(format!("recovery: {fault:?}")),
+            };
         judge(g, disk, &recovered);
         let reserved_from = disk.manifest.reserved_to;
         disk.manifest.key = KEY;

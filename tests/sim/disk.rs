@@ -146,6 +146,7 @@ impl Disk {
             DiskOp::WriteHint { ticket, log, segment, last, octets } => {
                 self.sealed.push((segment, last));
                 if outcome.is_ok()
+                    && !octets.is_empty()
                     && let Some(file) = self.files.get_mut(&(log, segment))
                 {
                     file.hint = Some(octets);
@@ -208,7 +209,9 @@ impl Disk {
                 }
                 DiskOp::WriteHint { log, segment, octets, .. } => {
                     // Half of it lies under another name, which nobody reads.
-                    if let Some(file) = self.files.get_mut(&(log, segment)).filter(|_| dice.between(0, 1) == 0) {
+                    if let Some(file) =
+                        self.files.get_mut(&(log, segment)).filter(|_| !octets.is_empty() && dice.between(0, 1) == 0)
+                    {
                         file.hint = Some(octets);
                     }
                 }

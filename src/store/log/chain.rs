@@ -5,7 +5,7 @@ use crate::base::clock::Tick;
 use crate::store::disk::{DiskFault, DiskOp};
 use crate::store::layout::{SEGMENT_HEAD, SegmentHead};
 use crate::store::segments::Segment;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::time::Duration;
 
 /// A failed preparation is tried again at most this often.
@@ -59,19 +59,19 @@ impl Log {
             return Err(Refused::DiskFull);
         }
         // Never come back to: it has its last group.
-        self.hints.extend(self.index.take().filter(|index| Some(index.segment()) == left && index.groups().is_some()));
+        let index = self.index.take().filter(|index| Some(index.segment()) == left);
+        self.hints.extend(left.map(|left| (left, self.group, index)));
         self.left.extend(left);
         Ok(())
     }
 
-    /// Writes the hints of segments that were left, as soon as all in them is durable.
+    /// Says which segments were left, as soon as all in them is durable, with their hints.
     pub(super) fn write_hints(&mut self, out: &mut Vec<DiskOp>) {
         let durable = self.durable_group;
-        while let Some(index) = self.hints.pop_front_if(|index| index.groups().is_none_or(|(_, last)| last <= durable))
-        {
-            let Some((_, last)) = index.groups() else { continue };
+        while let Some((segment, last, index)) = self.hints.pop_front_if(|(_, last, _)| *last <= durable) {
             let (ticket, log) = (self.ticket(), self.setup.core);
-            out.push(DiskOp::WriteHint { ticket, log, segment: index.segment(), last, octets: index.finish() });
+            let octets = index.map_or_else(Bytes::new, |index| index.finish());
+            out.push(DiskOp::WriteHint { ticket, log, segment, last, octets });
         }
     }
 
@@ -163,6 +163,7 @@ impl Log {
             self.open = None;
         }
         self.index.take_if(|index| index.segment() == segment);
+        self.hints.retain(|(left, ..)| *left != segment);
         if !failed {
             return None;
         }
