@@ -123,6 +123,7 @@ pub fn recover(
     let begun = Instant::now();
     let cores = u16::try_from(setups.len()).unwrap_or(u16::MAX);
     let users = setups.first().map_or(0, |setup| setup.limits.users);
+    let remember = setups.first().map_or(0, |setup| setup.limits.dedupe_entries);
     let found = read_manifest(data)?;
     let mut manifest = match found {
         Some(manifest) => manifest,
@@ -135,7 +136,8 @@ pub fn recover(
     let (key, reserved_from) = (manifest.key, manifest.reserved_to);
     let domains = setups.first().map_or(&[][..], |setup| &setup.policy.domains);
     let directory = Arc::new(Directory::new(users, cores, key).with_domains(domains));
-    let mut recovered = recovery::recover(data.as_ref(), &directory, cores, &manifest).map_err(BirthFault::Recovery)?;
+    let mut recovered =
+        recovery::recover(data.as_ref(), &directory, cores, &manifest, remember).map_err(BirthFault::Recovery)?;
     let reserved_to = recovered.next_segment.max(reserved_from).saturating_add(RESERVATION);
     manifest.reserved_to = reserved_to;
     data.write_manifest(&manifest).map_err(BirthFault::Manifest)?;

@@ -148,6 +148,8 @@ impl Forward {
             self.states(cx, users, &mut batch, budget);
         }
         self.messages(cx, users, &mut batch, budget, held);
+        // By place, as the disk likes it; users have their numbers by chance.
+        batch.sort_unstable_by_key(|(_, locator)| locator.place());
         if !batch.is_empty() {
             self.load(cx, users, batch);
         }

@@ -75,7 +75,9 @@ impl Disk {
             }
             DiskOp::WriteHint { ticket, log, segment, last, octets } => {
                 self.manifest.seal(segment, last);
-                self.hints.insert((log, segment), octets);
+                if !octets.is_empty() {
+                    self.hints.insert((log, segment), octets);
+                }
                 DiskDone::HintWritten { ticket, outcome: Ok(()) }
             }
             DiskOp::Remove { ticket, log, segment } => {
@@ -91,9 +93,9 @@ impl Disk {
                     self.files.insert((log, new), (image.clone(), image)).is_none(),
                     "a number is never used twice"
                 );
-                self.hints.remove(&(log, old));
                 self.manifest.forget(old);
                 self.manifest.list(log, new);
+                self.hints.remove(&(log, old));
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
             }
         }
@@ -209,7 +211,7 @@ fn read(segments: &Arc<Segments>, disk: &mut Disk, owner: &[u8], locators: &[Loc
 
 fn recovered(disk: &Disk, cores: u16) -> (Recovered, Directory) {
     let directory = Directory::new(100, cores, KEY);
-    let found = recover(disk, &directory, cores, &disk.manifest).expect("nothing here is fatal");
+    let found = recover(disk, &directory, cores, &disk.manifest, 1_000).expect("nothing here is fatal");
     (found, directory)
 }
 

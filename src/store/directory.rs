@@ -205,6 +205,11 @@ impl Directory {
         self.home_of(self.hash(address))
     }
 
+    /// The same, by the address's hash.
+    pub fn home_of_hash(&self, hash: u64) -> CoreId {
+        self.home_of(hash)
+    }
+
     fn home_of(&self, hash: u64) -> CoreId {
         CoreId((((hash & 0xffff_ffff) * u64::from(self.cores)) >> 32) as u16)
     }

@@ -75,7 +75,7 @@ pub enum DiskOp {
         segment: SegmentNo,
         /// Its last group.
         last: u64,
-        /// What is to be written: [`Builder::finish`](super::hint::Builder::finish).
+        /// What is to be written: [`Builder::finish`](super::hint::Builder::finish). Empty: nothing is, for not all of it is known.
         octets: Bytes,
     },
     /// Delete the segment's file, and its hint. Nothing points into it any more.
@@ -146,6 +146,8 @@ pub enum DiskDone {
         /// How it ended.
         outcome: Result<(), DiskFault>,
     },
+    /// Unasked: the data directory is not there any more. What is written from now on nobody would find again.
+    Lost,
     /// It is the new segment, or not.
     Recycled {
         /// Of the request.
@@ -165,6 +167,8 @@ impl DiskDone {
             | DiskDone::HintWritten { ticket, .. }
             | DiskDone::Removed { ticket, .. }
             | DiskDone::Recycled { ticket, .. } => ticket,
+            // A log's tickets begin at 1.
+            DiskDone::Lost => 0,
         }
     }
 }

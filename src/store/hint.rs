@@ -87,7 +87,7 @@ pub struct HintState<'a> {
     pub stamp: Stamp,
     /// Where it lies: what a tombstone for it names. One owed with tombstones lies inside their record.
     pub place: Place,
-    /// Its octets in the log, a multiple of 8.
+    /// Its octets in the log, a multiple of 8; 0 for one owed with tombstones, which lies in their record.
     pub octets: u64,
     /// Written together with tombstones, not as a record of its own.
     pub owed: bool,
@@ -138,7 +138,6 @@ impl Hint {
         let whole = owners == hint.word(at::OWNERS) as usize
             && hint.states().count() == hint.word(at::STATES) as usize
             && hint.messages().all(|message| (message.owner as usize) < owners)
-            && hint.copies().all(|(message, _)| (message as usize) < hint.len())
             && hint.parts().all(|(message, _)| (message as usize) < hint.len());
         if whole { Ok(hint) } else { Err(HintFault::Contradicts) }
     }
@@ -192,23 +191,23 @@ impl Hint {
     /// Its messages, by rising place.
     pub fn messages(&self) -> impl ExactSizeIterator<Item = HintMessage> {
         let segment = self.segment;
-        self.section(0).chunks_exact(MESSAGE).map(move |message| HintMessage {
-            owner: le32(message, 4),
-            locator: Locator::from_words([
-                Place { segment, offset: le32(message, 0) }.to_u64(),
-                le64(message, 8),
-                le64(message, 16),
-            ]),
-            fingerprint: le64(message, 24),
-        })
+        self.section(0).chunks_exact(MESSAGE).map(move |message| message_of(segment, message))
     }
 
-    /// Which of the messages (by their number here) are copies, and the place each was copied from.
+    /// One of them, by its number.
+    pub fn message(&self, number: u32) -> Option<HintMessage> {
+        let at = (number as usize).checked_mul(MESSAGE)?;
+        Some(message_of(self.segment, self.section(0).get(at..at.checked_add(MESSAGE)?)?))
+    }
+
+    /// Copies among its records, of any kind: where each lies, and the place it was copied from. What lies there is superseded.
     ///
     /// Whoever lets this segment go while an origin's segment is still there owes the log a tombstone that names the origin: the
     /// copy was what superseded it.
-    pub fn copies(&self) -> impl ExactSizeIterator<Item = (u32, Place)> {
-        self.section(1).chunks_exact(COPY).map(|copy| (le32(copy, 0), Place::from_u64(le64(copy, 8))))
+    pub fn copies(&self) -> impl ExactSizeIterator<Item = (Place, Place)> {
+        let segment = self.segment;
+        let copies = self.section(1).chunks_exact(COPY);
+        copies.map(move |copy| (Place { segment, offset: le32(copy, 0) }, Place::from_u64(le64(copy, 8))))
     }
 
     /// The parts of large messages: number of the message, and a part of it, in order.
@@ -271,6 +270,15 @@ impl Hint {
     }
 }
 
+fn message_of(segment: SegmentNo, message: &[u8]) -> HintMessage {
+    let place = Place { segment, offset: le32(message, 0) };
+    HintMessage {
+        owner: le32(message, 4),
+        locator: Locator::from_words([place.to_u64(), le64(message, 8), le64(message, 16)]),
+        fingerprint: le64(message, 24),
+    }
+}
+
 fn places(octets: &[u8]) -> impl ExactSizeIterator<Item = Place> {
     octets.chunks_exact(PLACE).map(|place| Place::from_u64(le64(place, 0)))
 }
@@ -300,9 +308,8 @@ pub(super) fn owed(body: &[u8], place: Place, body_at: usize) -> impl Iterator<I
         let length = 20 + owner.len() + key.len() + value.len();
         let place = Place { offset: place.offset.saturating_add((at / 8) as u32), ..place };
         let stamp = Stamp(le64(fixed, 8));
-        let octets = (length as u64).next_multiple_of(8);
         (rest, at) = (behind, at + length);
-        Some(HintState { kind, owner, key, value, stamp, place, octets, owed: true })
+        Some(HintState { kind, owner, key, value, stamp, place, octets: 0, owed: true })
     })
 }
 

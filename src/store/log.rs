@@ -146,8 +146,8 @@ pub struct Log {
     unused: Option<SegmentNo>,
     /// The hint of the active segment in the making.
     index: Option<Builder>,
-    /// Hints of segments that were left and are not all durable yet.
-    left: VecDeque<Builder>,
+    /// Segments that were left and are not all durable yet: which, its last group, and its hint, where all of it is known.
+    hints: VecDeque<(SegmentNo, u64, Option<Builder>)>,
     salt: (SegmentNo, u32),
     /// The segment that grew last.
     grown: Option<(SegmentNo, Arc<SegmentState>)>,
@@ -194,7 +194,7 @@ impl Log {
             on_reserve: false,
             unused: None,
             index: resume.index,
-            left: VecDeque::new(),
+            hints: VecDeque::new(),
             salt: (SegmentNo(u32::MAX), 0),
             grown: None,
             leaving: Vec::new(),
@@ -222,7 +222,10 @@ impl Log {
             return;
         }
         self.prepare(out);
-        self.seal(out);
+        if !self.leaving.is_empty() {
+            self.seal();
+        }
+        self.write_hints(out);
         if self.flight.is_some() {
             return;
         }
@@ -258,7 +261,12 @@ impl Log {
         match done {
             DiskDone::Prepared { ticket, outcome } => self.prepared(ticket, outcome),
             DiskDone::Committed { ticket, gather, outcome } => self.committed(ticket, gather, outcome),
-            DiskDone::Read { .. }
+            DiskDone::Lost if !self.poisoned => {
+                self.flight = None;
+                Some(self.poison(DiskFault::Missing))
+            }
+            DiskDone::Lost
+            | DiskDone::Read { .. }
             | DiskDone::HintWritten { .. }
             | DiskDone::Removed { .. }
             | DiskDone::Recycled { .. } => None,
@@ -321,7 +329,7 @@ impl Log {
     }
 
     /// Seals the segments that were left and whose groups are all durable.
-    fn seal_left(&mut self) {
+    fn seal(&mut self) {
         let (open, closed, flight) = (&self.open, &self.closed, &self.flight);
         let segments = &self.segments;
         self.leaving.retain(|&left| {
@@ -368,14 +376,16 @@ impl Log {
                 }
                 Some(LogEvent::Durable { up_to: flight.last })
             }
-            Err(fault) => {
-                // The kernel may have dropped the dirty pages and marked them clean: nothing that follows could be believed.
-                self.poisoned = true;
-                self.open = None;
-                self.closed.clear();
-                self.waiting = 0;
-                Some(LogEvent::Failed { after: self.durable, up_to: self.last, fault })
-            }
+            // The kernel may have dropped the dirty pages and marked them clean: nothing that follows could be believed.
+            Err(fault) => Some(self.poison(fault)),
         }
+    }
+
+    fn poison(&mut self, fault: DiskFault) -> LogEvent {
+        self.poisoned = true;
+        self.open = None;
+        self.closed.clear();
+        self.waiting = 0;
+        LogEvent::Failed { after: self.durable, up_to: self.last, fault }
     }
 }

@@ -29,6 +29,17 @@ impl Queue {
         Queue::default()
     }
 
+    /// Of messages in the order of their stamps, no two of one.
+    pub fn of(sorted: &[Locator]) -> Queue {
+        debug_assert!(sorted.is_sorted_by(|a, b| a.stamp() < b.stamp()), "in order, and nothing twice");
+        let mut blocks = sorted.chunks(BLOCK).map(<[Locator]>::to_vec);
+        let mut queue = Queue { first: blocks.next().unwrap_or_default(), rest: blocks.collect(), ..Queue::default() };
+        queue.len = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
+        queue.octets = sorted.iter().map(Locator::octets).sum();
+        queue.earliest_s = sorted.iter().map(Locator::expiry_s).min().unwrap_or_default();
+        queue
+    }
+
     /// How many messages.
     pub fn len(&self) -> usize {
         self.len as usize

@@ -42,9 +42,6 @@ const WANTED_MAX: usize = 16;
 /// free for others.
 const SPARES: usize = 2;
 
-/// Whether files are used again. A start of this version takes what a recycled file still holds for a torn tail.
-const RECYCLES: bool = false;
-
 /// How often it is looked. The bound has room for what comes in the meantime.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -254,7 +251,7 @@ impl Reclaim {
         };
         let ticket = self.ticket();
         let Segment { log: whose, octets, .. } = state.segment;
-        let fits = whose == self.core && octets == log.segment_octets() && RECYCLES && log.spares() < SPARES;
+        let fits = whose == self.core && octets == log.segment_octets() && log.spares() < SPARES;
         let new = if fits { self.segments.fresh() } else { None };
         match new {
             Some(new) => {

@@ -20,7 +20,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -74,7 +74,7 @@ impl std::error::Error for DirFault {}
 pub struct DataDir {
     path: PathBuf,
     /// Unlocked by the kernel when it is closed, however the process ends.
-    _lock: File,
+    lock_file: File,
     /// What the manifest says, once it has been written in this life.
     manifest: Mutex<Option<Manifest>>,
 }
@@ -110,7 +110,14 @@ impl DataDir {
         }
         // For people only; the lock is what counts.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(DataDir { path: path.to_path_buf(), _lock: lock, manifest: Mutex::default() })
+        Ok(DataDir { path: path.to_path_buf(), lock_file: lock, manifest: Mutex::default() })
+    }
+
+    /// False when the directory was removed, moved away or replaced: the file we hold locked is not the one of that name.
+    pub fn is_there(&self) -> bool {
+        let held = self.lock_file.metadata().map(|held| (held.dev(), held.ino()));
+        let named = fs::metadata(self.path.join("lock")).map(|named| (named.dev(), named.ino()));
+        matches!((held, named), (Ok(held), Ok(named)) if held == named)
     }
 
     /// Where it is.
@@ -323,9 +330,9 @@ impl DataDir {
     }
 
     /// Makes the file of segment `old` that of `new`, with `header` over its first octets; all of it durable. What else it held
-    /// stays: nothing is filled with zeros, which is what makes this cheap. The manifest says first that the old one is to go and the
-    /// new one comes; a crash in between leaves a file whose header names another number than its name does: unfinished, and
-    /// removed at the next start.
+    /// stays: nothing is filled with zeros, which is what makes this cheap. The manifest says first that the old one is to go, and
+    /// lists the new one last. A crash in between leaves a file whose header names another number than its name does: unfinished,
+    /// and removed at the next start.
     ///
     /// # Errors
     /// `AlreadyExists`; what the kernel says otherwise.
@@ -349,9 +356,9 @@ impl DataDir {
         Ok(file)
     }
 
-    /// Deletes a segment and its hint; durable afterwards. Its octets are given back at once, although cores may have it open still.
-    /// The manifest says first that it is to go: a crash in between leaves a file that nobody reads, not a list that names a file which
-    /// is lost.
+    /// Deletes a segment and its hint; durable afterwards. The manifest says first that it is to go: a crash in between leaves a
+    /// file that nobody reads, not a list that names a file which is lost. Its octets are given back at once, although cores may
+    /// have it open still.
     ///
     /// # Errors
     /// What the kernel says.
@@ -359,11 +366,11 @@ impl DataDir {
         self.amend_manifest(|manifest| manifest.leave(segment))?;
         let _ = fs::remove_file(self.log_path(log).join(Self::hint_name(segment)));
         let path = self.segment_path(log, segment);
-        let emptied = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0));
-        match emptied.and_then(|()| fs::remove_file(path)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => sync_directory(&self.log_path(log))?,
+        match OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.and_then(|()| fs::remove_file(path))?,
         }
+        sync_directory(&self.log_path(log))?;
         self.note_in_manifest(|manifest| manifest.forget(segment));
         Ok(())
     }

@@ -28,6 +28,10 @@ const OPEN_SEGMENTS: usize = 1024;
 /// A segment that could not be opened for want of descriptors is tried again after this.
 const WANT_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often it is looked whether the data directory is there still: for so long a deposit may be answered 202 that goes into files
+/// without names. A look is two calls of the kernel.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What the kernel's error means to the store.
 pub fn fault(error: &io::Error) -> DiskFault {
     match error.raw_os_error() {
@@ -147,8 +151,19 @@ impl Disk {
         std::thread::Builder::new().name(format!("disk-{}", core.0)).spawn(move || {
             // Filling a segment takes a processor for tens of milliseconds: any but the core's own, where there is one.
             let _ = super::host::unpin();
-            while let Ok(order) = orders.recv() {
-                if let Some(answer) = settle(&files, order) {
+            let mut lost = false;
+            loop {
+                let answer = match orders.recv_timeout(LOOK) {
+                    Ok(order) => settle(&files, order),
+                    Err(mpsc::RecvTimeoutError::Timeout) if !lost && !files.is_there() => {
+                        lost = true;
+                        tracing::error!("the data directory is gone: deposits are refused; put it back and restart");
+                        Some(Settled { done: DiskDone::Lost, file: None })
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => None,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                };
+                if let Some(answer) = answer {
                     answers.push(answer);
                     if let Some(door) = mail.door(core) {
                         door.bell.ring();
@@ -237,7 +252,8 @@ fn settle(data: &DataDir, order: DiskOp) -> Option<Settled> {
         }
         DiskOp::WriteHint { log, segment, last, ref octets, .. } => {
             data.note_in_manifest(|manifest| manifest.seal(segment, last));
-            let outcome = data.write_hint(log, segment, octets).map_err(|error| fault(&error));
+            let written = if octets.is_empty() { Ok(()) } else { data.write_hint(log, segment, octets) };
+            let outcome = written.map_err(|error| fault(&error));
             Some(Settled { done: answer(&order, outcome)?, file: None })
         }
         DiskOp::Remove { log, segment, .. } => {

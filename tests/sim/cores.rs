@@ -89,7 +89,8 @@ impl Cores {
         let setups: Vec<Setup> = (0..cores).map(|core| setup(g, core, cores)).collect();
         let directory = Directory::new(setups[0].limits.users, cores, KEY).with_domains(&setups[0].policy.domains);
         let directory = Arc::new(directory);
-        let mut recovered = match recovery::recover(&Durable(disk), &directory, cores, &disk.manifest) {
+        let remember = setups[0].limits.dedupe_entries;
+        let mut recovered = match recovery::recover(&Durable(disk), &directory, cores, &disk.manifest, remember) {
             Ok(recovered) => recovered,
             Err(fault) => return g.oracle.violation(format!("recovery: {fault:?}")),
         };
@@ -311,11 +312,16 @@ impl Cores {
     pub(crate) fn disk_is_bounded(&self, g: &Ground, disk: &Disk) -> Result<(), String> {
         let cores = self.seats.len() as u16;
         let directory = Directory::new(64, cores.max(1), KEY);
-        let found = recovery::recover(&Durable(disk), &directory, cores.max(1), &disk.manifest);
+        let found = recovery::recover(&Durable(disk), &directory, cores.max(1), &disk.manifest, 4_096);
         let found = found.map_err(|fault| format!("recovery of a quiet disk: {fault:?}"))?;
         let queued = found.homes.iter().flat_map(|home| home.users.iter().map(|(_, queue)| queue.octets()));
         let states = found.homes.iter().flat_map(|home| home.states.iter().map(|state| state.extent.octets));
-        let live: u64 = queued.chain(states).sum();
+        let twins = found.homes.iter().flat_map(|home| home.twins.iter().map(|twin| twin.octets()));
+        let live: u64 = queued.chain(states).chain(twins).sum();
+        let counted: u64 = self.seats.iter().map(|seat| seat.core.reading().live_octets).sum();
+        if counted != live {
+            return Err(format!("{live} octets are alive and {counted} are counted"));
+        }
         let files: u64 = disk.durable().map(|(_, octets)| octets.len() as u64).sum();
         let fixed = SEGMENTS_A_CORE * u64::from(cores) * g.plan.segment_octets;
         if files > live * 3 / 2 + fixed {

@@ -146,6 +146,7 @@ impl Disk {
             DiskOp::WriteHint { ticket, log, segment, last, octets } => {
                 self.sealed.push((segment, last));
                 if outcome.is_ok()
+                    && !octets.is_empty()
                     && let Some(file) = self.files.get_mut(&(log, segment))
                 {
                     file.hint = Some(octets);
@@ -208,7 +209,9 @@ impl Disk {
                 }
                 DiskOp::WriteHint { log, segment, octets, .. } => {
                     // Half of it lies under another name, which nobody reads.
-                    if let Some(file) = self.files.get_mut(&(log, segment)).filter(|_| dice.between(0, 1) == 0) {
+                    if let Some(file) =
+                        self.files.get_mut(&(log, segment)).filter(|_| !octets.is_empty() && dice.between(0, 1) == 0)
+                    {
                         file.hint = Some(octets);
                     }
                 }
@@ -223,24 +226,22 @@ impl Disk {
                     }
                 }
                 DiskOp::Recycle { log, old, new, header, .. } => {
-                    // Not begun; said to be leaving; renamed with the old header, or with some of the new one; and listed.
-                    let how_far = dice.between(0, 4);
-                    if how_far > 0 {
+                    // Not begun; said to be leaving; the new name over the old header; with the new one; all of it but the answer.
+                    let luck = dice.between(0, 4);
+                    if luck > 0 {
                         self.manifest.leave(old);
                     }
-                    if how_far > 1
+                    if luck > 1
                         && let Some(mut file) = self.files.remove(&(log, old))
                     {
-                        file.hint = None;
-                        match (&mut file.durable, how_far) {
-                            (Some(durable), 3) => tear(durable, 0, &header, dice),
-                            (Some(durable), 4) => {
+                        if let Some(durable) = file.durable.as_mut().filter(|_| luck > 2) {
+                            tear(durable, 0, &header, dice);
+                            if luck == 4 {
                                 durable[..header.len()].copy_from_slice(&header);
-                                self.manifest.forget(old);
                                 self.manifest.list(log, new);
                             }
-                            _ => {}
                         }
+                        file.hint = None;
                         self.files.insert((log, new), file);
                     }
                 }

@@ -114,11 +114,14 @@ impl Builder {
     pub(in crate::store) fn note(&mut self, head: &RecordHead, place: Place, noted: Noted<'_>) {
         self.records += 1;
         let octets = u64::from(head.length).next_multiple_of(8);
+        if head.origin != place {
+            self.copies.extend_from_slice(&u64::from(place.offset).to_le_bytes());
+            self.copies.extend_from_slice(&head.origin.to_u64().to_le_bytes());
+        }
         match head.kind {
             Kind::Message => {
                 let locator = Locator::new(place, head.stamp, head.expiry_s, octets, head.flags);
-                let origin = (head.origin != place).then_some(head.origin);
-                self.note_message(noted.owner, &locator, head.fingerprint, origin, noted.parts);
+                self.note_message(noted.owner, &locator, head.fingerprint, noted.parts);
             }
             Kind::State => {
                 let Some(kind) = StateKind::from_u8(head.flags.0) else { return };
@@ -135,7 +138,7 @@ impl Builder {
         }
     }
 
-    fn note_message(&mut self, owner: &[u8], locator: &Locator, fingerprint: u64, origin: Option<Place>, parts: &[u8]) {
+    fn note_message(&mut self, owner: &[u8], locator: &Locator, fingerprint: u64, parts: &[u8]) {
         let number = (self.messages.len() / super::MESSAGE) as u32;
         let owner = self.owner(owner);
         let mut message = [0; super::MESSAGE];
@@ -146,10 +149,6 @@ impl Builder {
         message[16..24].copy_from_slice(&rest.to_le_bytes());
         message[24..].copy_from_slice(&fingerprint.to_le_bytes());
         self.messages.extend_from_slice(&message);
-        if let Some(origin) = origin {
-            self.copies.extend_from_slice(&u64::from(number).to_le_bytes());
-            self.copies.extend_from_slice(&origin.to_u64().to_le_bytes());
-        }
         for part in parts.chunks_exact(24) {
             self.parts.extend_from_slice(&u64::from(number).to_le_bytes());
             self.parts.extend_from_slice(part);

@@ -1,5 +1,6 @@
 //! Taking records in: what is appended, where it will lie, its checksums, and the group it joins.
 
+use super::chain::{Seg, State};
 use super::{Group, Log, Refused, Seq};
 use crate::base::gather::{Gather, PIECES_MAX};
 use crate::store::hint::{Builder, Noted};
@@ -198,16 +199,16 @@ impl Log {
         for octets in adjacent.into_iter().chain(sections.body.iter()) {
             body_sum = crc32c::crc32c_append(body_sum, octets);
         }
-        let head = RecordHead { origin: sections.origin.unwrap_or(place), ..record };
-        let (octets_of_head, sums) = head.encode(seed, sections.owner, body_sum);
+        let record = RecordHead { origin: sections.origin.unwrap_or(place), ..record };
+        let (head, sums) = record.encode(seed, sections.owner, body_sum);
         if let Some(index) = self.index.as_mut().filter(|index| index.segment() == place.segment) {
             // A hint holds states whole; of anything else it needs no body.
             let body = if sections.kind == Kind::State { sections.body.to_vec() } else { Vec::new() };
             let Sections { owner, label, envelope, parts, .. } = sections;
-            index.note(&head, place, Noted { owner, label, envelope, parts, body: &body });
+            index.note(&record, place, Noted { owner, label, envelope, parts, body: &body });
         }
         let before = group.gather.len();
-        group.gather.put(&octets_of_head);
+        group.gather.put(&head);
         group.gather.put(sections.owner);
         adjacent.iter().for_each(|octets| group.gather.put(octets));
         group.gather.append(&mut sections.body);
@@ -239,8 +240,10 @@ impl Log {
         }
         let needed = (GROUP_HEAD as u64 + octets).next_multiple_of(TEAR_UNIT);
         self.close_open();
-        let here =
-            self.active.is_some_and(|seg| seg.room.at + needed <= seg.room.end) && (essential || !self.on_reserve);
+        // On a full disk nothing waits for a segment that is not there yet: it would fail with it.
+        let there = |seg: Seg| !self.disk_full || seg.state == State::Ready;
+        let fits = self.active.is_some_and(|seg| seg.room.at + needed <= seg.room.end && there(seg));
+        let here = fits && (essential || !self.on_reserve);
         if !here {
             self.roll(needed, essential)?;
         }

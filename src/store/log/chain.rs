@@ -5,7 +5,7 @@ use crate::base::clock::Tick;
 use crate::store::disk::{DiskFault, DiskOp};
 use crate::store::layout::{SEGMENT_HEAD, SegmentHead};
 use crate::store::segments::Segment;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::time::Duration;
 
 /// A failed preparation is tried again at most this often.
@@ -62,21 +62,19 @@ impl Log {
             return Err(Refused::DiskFull);
         }
         // Never come back to: it has its last group.
+        let index = self.index.take().filter(|index| Some(index.segment()) == left);
+        self.hints.extend(left.map(|left| (left, self.group, index)));
         self.leaving.extend(left);
-        self.left.extend(self.index.take().filter(|index| Some(index.segment()) == left && index.groups().is_some()));
         Ok(())
     }
 
-    /// Seals the segments that were left and writes their hints, as soon as all in them is durable.
-    pub(super) fn seal(&mut self, out: &mut Vec<DiskOp>) {
+    /// Says which segments were left, as soon as all in them is durable, with their hints.
+    pub(super) fn write_hints(&mut self, out: &mut Vec<DiskOp>) {
         let durable = self.durable_group;
-        if !self.leaving.is_empty() {
-            self.seal_left();
-        }
-        while let Some(index) = self.left.pop_front_if(|index| index.groups().is_none_or(|(_, last)| last <= durable)) {
-            let Some((_, last)) = index.groups() else { continue };
+        while let Some((segment, last, index)) = self.hints.pop_front_if(|(_, last, _)| *last <= durable) {
             let (ticket, log) = (self.ticket(), self.setup.core);
-            out.push(DiskOp::WriteHint { ticket, log, segment: index.segment(), last, octets: index.finish() });
+            let octets = index.map_or_else(Bytes::new, |index| index.finish());
+            out.push(DiskOp::WriteHint { ticket, log, segment, last, octets });
         }
     }
 
@@ -162,7 +160,6 @@ impl Log {
         };
         let segment = place.take()?.room.segment;
         self.segments.remove(segment);
-        self.unused = self.unused.or((fault != DiskFault::Errno(EEXIST)).then_some(segment));
         self.disk_full = true;
         self.may_prepare = false;
         // What was to lie there is lost; what goes before it is not. Groups behind it can only lie in the same segment.
@@ -173,7 +170,10 @@ impl Log {
             self.open = None;
         }
         self.index.take_if(|index| index.segment() == segment);
+        self.hints.retain(|(left, ..)| *left != segment);
         if !failed {
+            // No place in it was ever given out.
+            self.unused = self.unused.or((fault != DiskFault::Errno(EEXIST)).then_some(segment));
             return None;
         }
         let left = self.open.iter().chain(&self.closed);
