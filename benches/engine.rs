@@ -190,11 +190,24 @@ impl Rig {
                 DiskDone::Committed { ticket, gather, outcome: Ok(()) }
             }
             DiskOp::Read { ticket, segment, at, len, mut buffer, .. } => {
-                let file = self.files.as_ref().and_then(|files| files.get(&segment)).unwrap();
-                buffer.extend_from_slice(&file[at as usize..at as usize + len as usize]);
+                match self.files.as_ref().map(|files| files.get(&segment).unwrap()) {
+                    Some(file) => buffer.extend_from_slice(&file[at as usize..at as usize + len as usize]),
+                    None => buffer.resize(len as usize, 0),
+                }
                 DiskDone::Read { ticket, buffer, outcome: Ok(()) }
             }
-            DiskOp::Remove { ticket, .. } => DiskDone::Removed { ticket, outcome: Ok(()) },
+            DiskOp::Remove { ticket, segment, .. } => {
+                self.files.as_mut().map(|files| files.remove(&segment));
+                DiskDone::Removed { ticket, outcome: Ok(()) }
+            }
+            DiskOp::Recycle { ticket, old, new, .. } => {
+                if let Some(files) = &mut self.files {
+                    let file = files.remove(&old).unwrap();
+                    files.insert(new, file);
+                }
+                DiskDone::Recycled { ticket, outcome: Ok(()) }
+            }
+            DiskOp::WriteHint { ticket, .. } => DiskDone::HintWritten { ticket, outcome: Ok(()) },
         }
     }
 
@@ -311,6 +324,45 @@ fn one_deposit(rig: &mut Rig, number: &mut u64) {
     assert_eq!(memchr::memmem::find_iter(&sent, b"SIP/2.0 202 Accepted\r\n").count() as u64, BATCH);
 }
 
+/// From their second to their tombstones durable: 16,384 messages of 8,192 users, all due at once.
+fn expire(c: &mut Criterion) {
+    const DUE: u64 = 16_384;
+    let mut group = c.benchmark_group("turn");
+    group.throughput(Throughput::Elements(DUE));
+    group.sample_size(20);
+    let mut rig = Rig::new(false);
+    let mut number = 1u64 << 50;
+    group.bench_function("expiry: 16,384 messages of 8,192 users", |b| {
+        b.iter_custom(|rounds| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..rounds {
+                let before = rig.core.counts().expired;
+                for _ in 0..DUE / BATCH {
+                    let mut read = Vec::new();
+                    for _ in 0..BATCH {
+                        number += 1;
+                        let user = format!("user{}", number % 8_192);
+                        let mortal = message(number, &user).replace("Max-F", "Expires: 60\r\nMax-F");
+                        read.extend_from_slice(mortal.as_bytes());
+                    }
+                    rig.receive(SIGNALLING, &read);
+                    rig.sent(SIGNALLING);
+                }
+                rig.spent = Duration::ZERO;
+                rig.pass(Duration::from_secs(61));
+                while rig.core.deadline().is_some_and(|due| due <= rig.now.tick) {
+                    rig.step(Vec::new());
+                }
+                spent += rig.spent;
+                assert_eq!(rig.core.counts().expired - before, DUE);
+                assert_eq!(rig.core.users(), 0);
+            }
+            spent
+        });
+    });
+    group.finish();
+}
+
 /// From PUBLISH to BYE: 1,000 messages of 1 KiB, each answered 200 by the client.
 fn push(c: &mut Criterion) {
     let mut group = c.benchmark_group("turn");
@@ -411,7 +463,7 @@ fn one_push(rig: &mut Rig, number: u64, user: &str, media: ConnId) {
     rig.step(vec![Input::Closed { conn: media }]);
 }
 
-criterion_group!(benches, deposit, push);
+criterion_group!(benches, deposit, push, expire);
 
 /// Rounds before counting begins: tables have grown by then, and slabs are warm.
 const WARM: u64 = 8;

@@ -72,6 +72,18 @@ impl fmt::Display for BirthFault {
                     "segment {} of log {} has {octets} octets, more than any segment; it is not deferd's, take it away",
                     segment.0, log.0
                 ),
+                RecoveryFault::SegmentMissing { log, segment } => write!(
+                    f,
+                    "data_dir/log-{}/{:010}.log is missing: the manifest lists it, and the messages in it are lost with it; put it \
+                     back, or give them up with: deferctl log forget-segment {}",
+                    log.0, segment.0, segment.0
+                ),
+                RecoveryFault::SegmentForeign { log, segment } => write!(
+                    f,
+                    "data_dir/log-{}/{:010}.log holds records and is not in the manifest: it was put there by hand, or the \
+                     manifest is older than the logs; take it away, or take it in with: deferctl verify --repair",
+                    log.0, segment.0
+                ),
                 RecoveryFault::TooManyUsers { room } => {
                     write!(f, "more than {room} users have messages stored; raise limits.users")
                 }
@@ -93,6 +105,10 @@ impl Files for DataDir {
     fn sync(&self, log: CoreId, segment: SegmentNo) -> Result<(), DiskFault> {
         self.open_segment(log, segment).and_then(|file| file.sync_data()).map_err(|error| disk::fault(&error))
     }
+
+    fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault> {
+        DataDir::read_hint(self, log, segment).map_err(|error| disk::fault(&error))
+    }
 }
 
 /// Reads what is stored; gives, per core, what builds its mind on its own thread.
@@ -107,23 +123,28 @@ pub fn recover(
     let begun = Instant::now();
     let cores = u16::try_from(setups.len()).unwrap_or(u16::MAX);
     let users = setups.first().map_or(0, |setup| setup.limits.users);
+    let remember = setups.first().map_or(0, |setup| setup.limits.dedupe_entries);
     let found = read_manifest(data)?;
-    let (key, reserved_from) = match found {
-        Some(manifest) => (manifest.key, manifest.reserved_to),
+    let mut manifest = match found {
+        Some(manifest) => manifest,
         None => {
             let mut key = [0; 16];
             getrandom::fill(&mut key).map_err(|_| BirthFault::Chance)?;
-            (key, 0)
+            Manifest::new(key, 0)
         }
     };
-    let directory = Arc::new(Directory::new(users, cores, key));
-    let mut recovered = recovery::recover(data.as_ref(), &directory, cores).map_err(BirthFault::Recovery)?;
+    let (key, reserved_from) = (manifest.key, manifest.reserved_to);
+    let domains = setups.first().map_or(&[][..], |setup| &setup.policy.domains);
+    let directory = Arc::new(Directory::new(users, cores, key).with_domains(domains));
+    let mut recovered =
+        recovery::recover(data.as_ref(), &directory, cores, &manifest, remember).map_err(BirthFault::Recovery)?;
     let reserved_to = recovered.next_segment.max(reserved_from).saturating_add(RESERVATION);
-    write_manifest(data, key, reserved_to)?;
+    manifest.reserved_to = reserved_to;
+    data.write_manifest(&manifest).map_err(BirthFault::Manifest)?;
     let segments = recovered.segments(reserved_from, reserved_to, key);
     tell(&recovered.report, begun.elapsed());
     clear_away(data, &recovered.report);
-    reserve_ahead(data.clone(), segments.clone(), key);
+    reserve_ahead(data.clone(), segments.clone());
 
     let homes = recovered.homes.drain(..);
     let logs = recovered.logs.drain(..);
@@ -157,10 +178,6 @@ fn read_manifest(data: &DataDir) -> Result<Option<Manifest>, BirthFault> {
     }
 }
 
-fn write_manifest(data: &DataDir, key: [u8; 16], reserved_to: u32) -> Result<(), BirthFault> {
-    data.write_manifest(&Manifest { key, reserved_to }.encode()).map_err(BirthFault::Manifest)
-}
-
 /// Says what was found, damage with its place.
 fn tell(report: &RecoveryReport, took: Duration) {
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -191,15 +208,15 @@ fn clear_away(data: &DataDir, report: &RecoveryReport) {
 }
 
 /// Keeps segment numbers ahead of need: each may be used only when the manifest on disk allows it.
-fn reserve_ahead(data: Arc<DataDir>, segments: Arc<Segments>, key: [u8; 16]) {
+fn reserve_ahead(data: Arc<DataDir>, segments: Arc<Segments>) {
     let spawned = std::thread::Builder::new().name("manifest".into()).spawn(move || {
         loop {
             std::thread::sleep(LOOK);
             if segments.is_low() {
                 let reserved_to = segments.next().saturating_add(RESERVATION);
-                match write_manifest(&data, key, reserved_to) {
+                match data.amend_manifest(|manifest| manifest.reserved_to = reserved_to) {
                     Ok(()) => segments.extend(reserved_to),
-                    Err(fault) => tracing::error!("{fault}"),
+                    Err(error) => tracing::error!("{}", BirthFault::Manifest(error)),
                 }
             }
         }

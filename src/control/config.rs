@@ -311,6 +311,17 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
         let at = if octets.at == quota.at() { &message_size.at } else { &octets.at };
         quota.note(at, "policy.quota.octets is below policy.max_message_size: such a message could never be stored");
     }
+    let mut domain = quota.table("domain");
+    policy.quota_domain_messages = domain.number("messages", policy.quota_domain_messages, 0..=1 << 40).value;
+    let domain_octets = domain.size("octets", policy.quota_domain_octets, 0..=1 << 50);
+    policy.quota_domain_octets = domain_octets.value;
+    if (1..policy.quota_octets).contains(&policy.quota_domain_octets) {
+        domain.note(
+            &domain_octets.at,
+            "policy.quota.domain.octets is below policy.quota.octets: one user could use up the domain",
+        );
+    }
+    domain.end();
     quota.end();
     read_publish(table.table("publish"), &mut policy);
     let mut settings = table.table("settings");

@@ -53,6 +53,9 @@ default_large = "2d"
 messages = 77
 octets = "3MiB"
 policy = "drop_oldest"
+[policy.quota.domain]
+messages = 7700
+octets = "30MiB"
 [policy.publish]
 min_expires = "2m"
 default_expires = "30m"
@@ -119,6 +122,7 @@ fn every_key_is_read() {
     assert_eq!((policy.after_push, policy.retrieved), (Afterwards::Retain, Afterwards::Delete));
     assert_eq!((policy.expired, policy.over_quota), (Expired::DeliverMarked, OverQuota::DropOldest));
     assert_eq!((policy.max_message_size, policy.quota_messages, policy.quota_octets), (1 << 20, 77, 3 << 20));
+    assert_eq!((policy.quota_domain_messages, policy.quota_domain_octets), (7_700, 30 << 20));
     assert_eq!((policy.date_skew, policy.report_wait), (secs(60), secs(2)));
     assert_eq!((policy.session_expires, policy.min_se, policy.invite_expires), (secs(1200), secs(100), secs(61)));
     let days = |n: u64| secs(n * 86_400);
@@ -186,6 +190,7 @@ const BAD: &[(&str, &[(usize, &str)])] = &[
     ("[policy]\nsession_expires = \"90s\"\nmin_se = \"100s\"", &[(5, "below policy.min_se")]),
     ("[policy.expire]\nmax = \"1d\"\ndefault_large = \"2d\"", &[(6, "default_large is above")]),
     ("[policy.expire]\ndefault_pager = \"31d\"", &[(5, "default_pager is above")]),
+    ("[policy.quota.domain]\noctets = \"1MiB\"", &[(5, "use up the domain")]),
     ("[policy.quota]\noctets = \"1MiB\"", &[(5, "could never be stored")]),
     ("[policy.publish]\nmin_expires = \"2h\"", &[(4, "rising order")]),
     ("[policy.publish]\nmin_expires = \"1500ms\"", &[(5, "whole seconds")]),

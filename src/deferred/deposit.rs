@@ -149,6 +149,17 @@ impl Deposits {
         };
         let octets = draft.octets();
 
+        let domain = cx.directory.domains().of(owner);
+        if let Some(domain) = domain {
+            let (messages, used) = cx.directory.domains().usage(domain);
+            let no_room = cx.policy.is_over_domain((messages + 1, used + octets));
+            // The owner's own older messages may make room for it; somebody else's never do.
+            let own = cx.directory.find(owner).map_or((0, 0), |user| cx.directory.usage(user));
+            let gives_room = cx.policy.over_quota == OverQuota::DropOldest && own.0 > 0 && own.1 >= octets;
+            if no_room && !gives_room {
+                return Err(Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S));
+            }
+        }
         let quota = (cx.policy.quota_messages, cx.policy.quota_octets);
         let mut reserved = cx.directory.reserve(owner, octets, quota);
         if reserved == Err(NoRoom::OverQuota)
@@ -163,11 +174,14 @@ impl Deposits {
             NoRoom::DirectoryFull => Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S),
         })?;
 
+        if let Some(domain) = domain {
+            cx.directory.domains().add(cx.core, domain, 1, octets);
+        }
         let appended = cx.log.append_message(draft);
         let (locator, seq) = match appended {
             Ok(appended) => appended,
             Err(refused) => {
-                cx.directory.give_up(user, octets);
+                cx.give_up(user, octets);
                 return Err(match refused {
                     Refused::TooLarge => Refusal::of(413),
                     Refused::Full => {
@@ -209,7 +223,7 @@ impl Deposits {
     /// The disk failed: no 202, and nobody sees the message. It may survive all the same.
     pub fn failed(&mut self, cx: &mut Cx, lost: Deposited) {
         cx.counts.refused += 1;
-        cx.directory.give_up(lost.user, lost.octets);
+        cx.give_up(lost.user, lost.octets);
         let others = self.pending.remove(&lost.fingerprint).unwrap_or_default();
         for waiting in std::iter::once(lost.waiting).chain(others) {
             // Read once before, so it can be read again.

@@ -96,7 +96,11 @@ pub struct Policy {
     pub quota_messages: u32,
     /// Octets stored per user.
     pub quota_octets: u64,
-    /// When one of the two is reached.
+    /// Messages stored for all users of one served domain together; 0: no such bound.
+    pub quota_domain_messages: u64,
+    /// Octets likewise.
+    pub quota_domain_octets: u64,
+    /// When one of them is reached.
     pub over_quota: OverQuota,
     /// Bounds of a publication's Expires: least, default, most, in seconds.
     pub publish_expires: (u32, u32, u32),
@@ -109,6 +113,12 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// True when a domain with so much stored has no room for so much more.
+    pub fn is_over_domain(&self, (messages, octets): (u64, u64)) -> bool {
+        let over = |quota: u64, used: u64| quota > 0 && used > quota;
+        over(self.quota_domain_messages, messages) || over(self.quota_domain_octets, octets)
+    }
+
     /// The defaults for a host that serves `domains`.
     pub fn new(hostname: &str, domains: &[&str]) -> Policy {
         const DAY: u64 = 24 * 3600;
@@ -133,6 +143,8 @@ impl Policy {
             date_skew: Duration::from_secs(300),
             quota_messages: 10_000,
             quota_octets: 256 << 20,
+            quota_domain_messages: 0,
+            quota_domain_octets: 0,
             over_quota: OverQuota::Refuse,
             publish_expires: (60, 3600, 86_400),
             settings_events: vec!["poc-settings".into(), "im-settings".into()],

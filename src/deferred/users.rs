@@ -3,57 +3,49 @@
 //! Other cores leave locators in a user's inbox; only the home takes them out, sorts them into the user's private list and
 //! decides: so two arrivals never race, and none is missed.
 
-use super::cx::{Commit, Cx, Timer};
+use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
-use super::policy::{Afterwards, Expired, OverQuota};
+use super::policy::{Expired, OverQuota};
 use super::refusals::{Refusal, Refusals};
+pub use super::write_off::{Batch, WrittenOff};
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, UserId};
-use crate::store::log::Refused;
 use crate::store::queue::Queue;
-use crate::store::record::{Flags, Locator, Place};
+use crate::store::record::{Extent, Flags, Locator, Place};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
 use std::cell::Cell;
 use std::time::Duration;
 
-/// A log that refuses tombstones is asked again after this.
-const WRITE_OFF_AGAIN: Duration = Duration::from_secs(1);
-
 /// A user's list, and the one timer for its earliest expiry.
 #[derive(Debug, Default)]
-struct Waiting {
-    queue: Queue,
-    expiry: Option<(TimerKey, u32)>,
+pub(super) struct Waiting {
+    pub(super) queue: Queue,
+    pub(super) expiry: Option<(TimerKey, u32)>,
     /// Nothing stamped below is to be pushed: what is retained is not looked over again and again.
     new_from: Cell<Stamp>,
     /// Messages and octets of those written off whose tombstones are not durable yet.
-    doomed: (u32, u64),
-}
-
-/// Messages that leave the queue, or stay in it as had, once the log says so.
-#[derive(Debug)]
-pub struct WrittenOff {
-    /// Whose.
-    pub user: UserId,
-    /// Which.
-    pub gone: Vec<Locator>,
-    /// They are had, and stay (`after_push = "retain"`).
-    pub kept: bool,
+    pub(super) doomed: (u32, u64),
 }
 
 /// The lists of all users at home on this core.
 pub struct Users {
-    waiting: SpreadMap<UserId, Waiting>,
+    pub(super) waiting: SpreadMap<UserId, Waiting>,
     seen: Seen,
     /// Written off, and the tombstone not durable yet: in the list still, and for nobody any more.
-    retiring: SpreadSet<Place>,
+    pub(super) retiring: SpreadSet<Place>,
     /// Refused by clients, and how often.
-    refusals: Refusals,
+    pub(super) refusals: Refusals,
+    /// Records that are being copied forward, by the place they still count under; the copy, once it is appended.
+    pub(super) moving: SpreadMap<Place, Option<Extent>>,
+    /// The parts of large messages in the lists, by the message's place.
+    pub(super) parts: SpreadMap<Place, Vec<Locator>>,
+    /// Written off in this turn.
+    pub(super) due: Vec<WrittenOff>,
     /// Tombstones that the log refused for the moment.
-    unwritten: Vec<WrittenOff>,
+    pub(super) unwritten: Vec<Batch>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
 }
@@ -66,6 +58,9 @@ impl Users {
             seen: Seen::new(dedupe_entries),
             retiring: SpreadSet::default(),
             refusals: Refusals::default(),
+            moving: SpreadMap::default(),
+            parts: SpreadMap::default(),
+            due: Vec::new(),
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
@@ -76,6 +71,10 @@ impl Users {
     pub fn adopt(&mut self, cx: &mut Cx, user: UserId, queue: Queue) {
         let mut waiting = Waiting { queue, ..Waiting::default() };
         let earliest = waiting.queue.earliest_expiry();
+        if let Some(domain) = cx.directory.domains().of(&cx.directory.address(user)) {
+            let (messages, octets) = (waiting.queue.len() as u64, waiting.queue.octets());
+            cx.directory.domains().add(cx.core, domain, messages, octets);
+        }
         self.waiting.insert(user, waiting);
         if let Some(earliest) = earliest {
             self.watch(cx, user, earliest);
@@ -87,15 +86,9 @@ impl Users {
         self.seen.insert(fingerprint, cx.now.tick);
     }
 
-    /// Twins that recovery found: never in a list, and now written off.
-    pub fn bury(&mut self, cx: &mut Cx, twins: &[Locator]) {
-        for batch in twins.chunks(1024) {
-            let places: Vec<Place> = batch.iter().map(|twin| twin.place()).collect();
-            // If the log refuses, the next start finds them again.
-            if let Ok(seq) = cx.log.append_tombstones(&places) {
-                cx.commit(seq, Commit::Note);
-            }
-        }
+    /// The parts of a large message that recovery found.
+    pub fn adopt_parts(&mut self, message: Place, parts: Vec<Locator>) {
+        self.parts.insert(message, parts);
     }
 
     /// Takes in what other cores (and this one) left; the users that have something new, and the oldest stamp of it.
@@ -137,13 +130,9 @@ impl Users {
         }
         self.drained = drained;
         if !twins.is_empty() {
-            let places: Vec<Place> = twins.iter().map(|twin| twin.place()).collect();
-            // A twin that cannot be written off now is still dropped: after a restart the home sees both and drops it again.
-            if let Ok(seq) = cx.log.append_tombstones(&places) {
-                cx.commit(seq, Commit::Note);
-            }
+            cx.buried.extend(twins.iter().map(Locator::extent));
             let octets = twins.iter().map(|twin| twin.octets()).sum();
-            cx.directory.release(user, twins.len() as u32, octets);
+            cx.release(user, twins.len() as u32, octets);
         }
         let (oldest, earliest) = new?;
         self.watch(cx, user, earliest);
@@ -216,64 +205,6 @@ impl Users {
         self.refusals.count(place, refusal)
     }
 
-    /// These were acknowledged by their user's client.
-    ///
-    // A message leaves the store only here, after the client acknowledged it: promise 2 of `manual::faults`.
-    pub fn delivered(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>) -> bool {
-        let kept = cx.policy.after_push == Afterwards::Retain;
-        self.append(cx, WrittenOff { user, gone, kept })
-    }
-
-    /// Deleted or expired.
-    pub fn write_off(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>) {
-        self.append(cx, WrittenOff { user, gone, kept: false });
-    }
-
-    /// One record for all of them. From now on nobody is sent them again; they leave the list when the record is durable.
-    /// False when it never will be, and they are gone already.
-    fn append(&mut self, cx: &mut Cx, off: WrittenOff) -> bool {
-        if off.gone.is_empty() {
-            return false;
-        }
-        let places: Vec<Place> = off.gone.iter().map(Locator::place).collect();
-        for locator in &off.gone {
-            if self.retiring.insert(locator.place())
-                && !off.kept
-                && let Some(waiting) = self.waiting.get_mut(&off.user)
-            {
-                waiting.doomed.0 += 1;
-                waiting.doomed.1 += locator.octets();
-            }
-        }
-        let appended = match off.kept {
-            true => cx.log.append_retained(&places),
-            false => cx.log.append_tombstones(&places),
-        };
-        match appended {
-            Ok(seq) => cx.commit(seq, Commit::Retire(off)),
-            // For good: to wait for it would hold the push for ever. They come once more after a restart.
-            Err(Refused::Poisoned) => {
-                self.retire(cx, &off);
-                return false;
-            }
-            Err(_) => {
-                cx.counts.overloads += 1;
-                if self.unwritten.is_empty() {
-                    cx.timer(WRITE_OFF_AGAIN, Timer::WriteOff);
-                }
-                self.unwritten.push(off);
-            }
-        }
-        true
-    }
-
-    /// The log may take now what it refused.
-    pub fn write_off_again(&mut self, cx: &mut Cx) {
-        for off in std::mem::take(&mut self.unwritten) {
-            self.append(cx, off);
-        }
-    }
-
     /// The owner's oldest messages make room for what came beyond the quota, where the operator wants that.
     pub fn make_room(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) {
         if cx.policy.over_quota != OverQuota::DropOldest {
@@ -282,17 +213,25 @@ impl Users {
         let Some(waiting) = self.waiting.get(&user) else { return };
         let mut messages = (waiting.queue.len() as u32).saturating_sub(waiting.doomed.0);
         let mut octets = waiting.queue.octets().saturating_sub(waiting.doomed.1);
+        // Of a domain that has too much, whoever gets more gives room: all but the message that came last.
+        let domain = cx.directory.domains().of(&cx.directory.address(user));
+        let (mut all, mut all_octets) = domain.map_or((0, 0), |domain| cx.directory.domains().usage(domain));
+        (all, all_octets) = (all.saturating_sub(waiting.doomed.0.into()), all_octets.saturating_sub(waiting.doomed.1));
+        let last = waiting.queue.last().map(Locator::stamp);
         let mut gone = Vec::new();
         for locator in waiting.queue.iter() {
-            if messages <= cx.policy.quota_messages && octets <= cx.policy.quota_octets {
+            let over_own = messages > cx.policy.quota_messages || octets > cx.policy.quota_octets;
+            let over_domain = cx.policy.is_over_domain((all, all_octets)) && Some(locator.stamp()) != last;
+            if !over_own && !over_domain {
                 break;
             }
             let place = locator.place();
             if self.retiring.contains(&place) || in_flight(place) {
                 continue;
             }
-            messages -= 1;
+            (messages, all) = (messages - 1, all.saturating_sub(1));
             octets -= locator.octets();
+            all_octets = all_octets.saturating_sub(locator.octets());
             gone.push(*locator);
         }
         cx.counts.dropped += gone.len() as u64;
@@ -303,38 +242,6 @@ impl Users {
     pub fn close_if_empty(&mut self, cx: &mut Cx, user: UserId) {
         if !self.waiting.contains_key(&user) {
             cx.directory.close(user);
-        }
-    }
-
-    /// Their tombstones are durable: the messages are gone, or had.
-    pub fn retire(&mut self, cx: &mut Cx, off: &WrittenOff) {
-        let (mut messages, mut octets) = (0u32, 0u64);
-        let mut waiting = self.waiting.get_mut(&off.user);
-        for locator in &off.gone {
-            let was_retiring = self.retiring.remove(&locator.place());
-            self.refusals.forget(locator.place());
-            let Some(waiting) = &mut waiting else { continue };
-            if off.kept {
-                waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
-                continue;
-            }
-            if was_retiring {
-                waiting.doomed.0 = waiting.doomed.0.saturating_sub(1);
-                waiting.doomed.1 = waiting.doomed.1.saturating_sub(locator.octets());
-            }
-            if let Some(locator) = waiting.queue.remove_stamp(locator.stamp()) {
-                messages += 1;
-                octets += locator.octets();
-            }
-        }
-        let Some(waiting) = waiting else { return };
-        cx.directory.release(off.user, messages, octets);
-        if waiting.queue.is_empty() {
-            if let Some((timer, _)) = waiting.expiry.take() {
-                cx.timers.cancel(timer);
-            }
-            self.waiting.remove(&off.user);
-            self.close_if_empty(cx, off.user);
         }
     }
 
@@ -382,10 +289,8 @@ impl Users {
             waiting.expiry = Some((cx.timer_at(at, Timer::Expiry(user)), next));
         }
         if keep {
-            // To be retrieved, like what was had. Not written down: a restart finds it expired again.
-            for locator in over {
-                waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
-            }
+            // To be retrieved, like what was had; written down, so that a clock set back does not push it after all.
+            self.retire_later(cx, WrittenOff { user, gone: over, kept: true });
             return;
         }
         cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;

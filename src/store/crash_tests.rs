@@ -7,6 +7,7 @@ use super::directory::Directory;
 use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use super::loader::{Damage, Loader};
 use super::log::{Log, LogEvent, LogResume, LogSetup, Refused, Seq};
+use super::manifest::Manifest;
 use super::record::{Draft, Flags, Locator, MessageId, Place, Stamp, Stamps, StateKind};
 use super::recovery::{Files, Recovered, recover};
 use super::segments::Segments;
@@ -35,6 +36,8 @@ impl Luck {
 #[derive(Default, Clone)]
 struct Disk {
     files: BTreeMap<(CoreId, SegmentNo), (Vec<u8>, Vec<u8>)>,
+    hints: BTreeMap<(CoreId, SegmentNo), Bytes>,
+    manifest: Manifest,
     full: bool,
 }
 
@@ -51,6 +54,7 @@ impl Disk {
                     self.files.insert((log, segment), (image.clone(), image)).is_none(),
                     "a number is never used twice"
                 );
+                self.manifest.list(log, segment);
                 DiskDone::Prepared { ticket, outcome: Ok(()) }
             }
             DiskOp::Commit { ticket, log, segment, at, gather } => {
@@ -69,9 +73,30 @@ impl Disk {
                 buffer.extend_from_slice(&live[at as usize..end]);
                 DiskDone::Read { ticket, buffer, outcome: Ok(()) }
             }
+            DiskOp::WriteHint { ticket, log, segment, last, octets } => {
+                self.manifest.seal(segment, last);
+                if !octets.is_empty() {
+                    self.hints.insert((log, segment), octets);
+                }
+                DiskDone::HintWritten { ticket, outcome: Ok(()) }
+            }
             DiskOp::Remove { ticket, log, segment } => {
                 self.files.remove(&(log, segment));
+                self.hints.remove(&(log, segment));
+                self.manifest.forget(segment);
                 DiskDone::Removed { ticket, outcome: Ok(()) }
+            }
+            DiskOp::Recycle { ticket, log, old, new, header } => {
+                let (mut image, _) = self.files.remove(&(log, old)).expect("it is there");
+                image[..header.len()].copy_from_slice(&header);
+                assert!(
+                    self.files.insert((log, new), (image.clone(), image)).is_none(),
+                    "a number is never used twice"
+                );
+                self.manifest.forget(old);
+                self.manifest.list(log, new);
+                self.hints.remove(&(log, old));
+                DiskDone::Recycled { ticket, outcome: Ok(()) }
             }
         }
     }
@@ -118,6 +143,9 @@ impl Files for Disk {
     }
     fn sync(&self, _: CoreId, _: SegmentNo) -> Result<(), DiskFault> {
         Ok(())
+    }
+    fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault> {
+        self.hints.get(&(log, segment)).map(|hint| hint.to_vec()).ok_or(DiskFault::Missing)
     }
 }
 
@@ -183,7 +211,7 @@ fn read(segments: &Arc<Segments>, disk: &mut Disk, owner: &[u8], locators: &[Loc
 
 fn recovered(disk: &Disk, cores: u16) -> (Recovered, Directory) {
     let directory = Directory::new(100, cores, KEY);
-    let found = recover(disk, &directory, cores).expect("nothing here is fatal");
+    let found = recover(disk, &directory, cores, &disk.manifest, 1_000).expect("nothing here is fatal");
     (found, directory)
 }
 

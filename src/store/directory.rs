@@ -57,6 +57,7 @@
 #[path = "directory/table.rs"]
 mod table;
 
+use super::domains::Domains;
 use super::record::Locator;
 use crate::base::inbox::{Inbox, Link, Nodes, Parcel, ReadyList, Shelves};
 use crate::base::net::CoreId;
@@ -165,6 +166,7 @@ pub struct Directory {
     fresh: AtomicU32,
     free: Arc<SegQueue<u32>>,
     shelves: Arc<Shelves>,
+    domains: Domains,
     ready: Box<[CachePadded<ReadyList>]>,
 }
 
@@ -200,8 +202,21 @@ impl Directory {
             fresh: AtomicU32::new(0),
             free: Arc::new(SegQueue::new()),
             shelves: Shelves::new(cores),
+            domains: Domains::default(),
             ready: (0..cores).map(|_| CachePadded::new(ReadyList::new())).collect(),
         }
+    }
+
+    /// The same directory, which counts what the users of these domains have.
+    #[must_use]
+    pub fn with_domains(mut self, names: &[String]) -> Directory {
+        self.domains = Domains::new(names, self.cores);
+        self
+    }
+
+    /// What the served domains have stored.
+    pub fn domains(&self) -> &Domains {
+        &self.domains
     }
 
     /// The data directory's secret.
@@ -229,6 +244,11 @@ impl Directory {
         self.home_of(self.hash(address))
     }
 
+    /// The same, by the address's hash.
+    pub fn home_of_hash(&self, hash: u64) -> CoreId {
+        self.home_of(hash)
+    }
+
     fn home_of(&self, hash: u64) -> CoreId {
         CoreId((((hash & 0xffff_ffff) * u64::from(self.cores)) >> 32) as u16)
     }
@@ -246,6 +266,11 @@ impl Directory {
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Every user's number is below this: for whoever looks at all of them, a few at a time.
+    pub fn numbers(&self) -> u32 {
+        self.fresh.load(Ordering::Relaxed)
     }
 
     /// The user of this address. The answer holds until somebody closes the user.

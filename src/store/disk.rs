@@ -2,7 +2,7 @@
 
 use crate::base::gather::Gather;
 use crate::base::net::CoreId;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 /// Number of a segment: from one durable counter for the whole data directory, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -64,7 +64,21 @@ pub enum DiskOp {
         /// Where to.
         buffer: BytesMut,
     },
-    /// Delete the segment's file. Nothing points into it any more.
+    /// A log has left this segment and all of it is durable: write its hint beside it, as a whole (a new file, synced, renamed),
+    /// and remember its last group for the manifest's next writing. Best effort: without it a start reads the segment.
+    WriteHint {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+        /// Its last group.
+        last: u64,
+        /// What is to be written: [`Builder::finish`](super::hint::Builder::finish). Empty: nothing is, for not all of it is known.
+        octets: Bytes,
+    },
+    /// Delete the segment's file, and its hint. Nothing points into it any more.
     Remove {
         /// Comes back in the answer.
         ticket: u64,
@@ -72,6 +86,21 @@ pub enum DiskOp {
         log: CoreId,
         /// Which segment.
         segment: SegmentNo,
+    },
+    /// Make the file of segment `old` the one of segment `new`, without writing it anew: rename it, make the name durable, write
+    /// `header` over its first octets, make that durable. What it held stays behind the header; no checksum of it passes under
+    /// the new number. Nothing points into `old` any more. After a failure `old` is gone or there as before.
+    Recycle {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment it was.
+        old: SegmentNo,
+        /// Which it becomes.
+        new: SegmentNo,
+        /// Its first octets.
+        header: BytesMut,
     },
 }
 
@@ -103,8 +132,24 @@ pub enum DiskDone {
         /// How it ended.
         outcome: Result<(), DiskFault>,
     },
+    /// The hint is there, or not.
+    HintWritten {
+        /// Of the request.
+        ticket: u64,
+        /// How it ended.
+        outcome: Result<(), DiskFault>,
+    },
     /// Gone, or not.
     Removed {
+        /// Of the request.
+        ticket: u64,
+        /// How it ended.
+        outcome: Result<(), DiskFault>,
+    },
+    /// Unasked: the data directory is not there any more. What is written from now on nobody would find again.
+    Lost,
+    /// It is the new segment, or not.
+    Recycled {
         /// Of the request.
         ticket: u64,
         /// How it ended.
@@ -119,7 +164,11 @@ impl DiskDone {
             DiskDone::Prepared { ticket, .. }
             | DiskDone::Committed { ticket, .. }
             | DiskDone::Read { ticket, .. }
-            | DiskDone::Removed { ticket, .. } => ticket,
+            | DiskDone::HintWritten { ticket, .. }
+            | DiskDone::Removed { ticket, .. }
+            | DiskDone::Recycled { ticket, .. } => ticket,
+            // A log's tickets begin at 1.
+            DiskDone::Lost => 0,
         }
     }
 }

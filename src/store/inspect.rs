@@ -136,7 +136,7 @@ impl<'a> Entry<'a> {
             group,
             kind: head.kind,
             stamp: head.stamp,
-            origin: head.birth,
+            origin: head.origin,
             expiry_s: head.expiry_s,
             flags: head.flags,
             fingerprint: head.fingerprint,

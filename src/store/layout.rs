@@ -2,7 +2,7 @@
 //! `src/manual/format.md` has the pictures.
 
 use super::disk::SegmentNo;
-use super::record::{Flags, Kind, Place, Stamp};
+use super::record::{Flags, Kind, Locator, Place, Stamp};
 use crate::base::net::CoreId;
 use crate::base::span::Span;
 
@@ -50,6 +50,8 @@ pub(super) struct SegmentHead {
     pub(super) segment: SegmentNo,
     pub(super) salt: u32,
     pub(super) octets: u64,
+    /// The file was another segment before: octets behind the last group are that one's.
+    pub(super) recycled: bool,
 }
 
 /// Why the first octets of a file are not a segment's header.
@@ -68,13 +70,14 @@ impl SegmentHead {
         out.extend_from_slice(&self.segment.0.to_le_bytes());
         out.extend_from_slice(&self.salt.to_le_bytes());
         out.extend_from_slice(&self.octets.to_le_bytes());
+        out.extend_from_slice(&u32::from(self.recycled).to_le_bytes());
         let sum = crc32c::crc32c(&out[begin..]);
         out.extend_from_slice(&sum.to_le_bytes());
         out.resize(begin + SEGMENT_HEAD, 0);
     }
 
     pub(super) fn decode(octets: &[u8]) -> Result<SegmentHead, HeadFault> {
-        let (head, sum) = octets.get(..36).and_then(|head| head.split_at_checked(32)).ok_or(HeadFault::Broken)?;
+        let (head, sum) = octets.get(..40).and_then(|head| head.split_at_checked(36)).ok_or(HeadFault::Broken)?;
         if !head.starts_with(SEGMENT_MAGIC) || le32(sum, 0) != crc32c::crc32c(head) {
             return Err(HeadFault::Broken);
         }
@@ -88,6 +91,7 @@ impl SegmentHead {
             segment: SegmentNo(le32(head, 16)),
             salt: le32(head, 20),
             octets: le64(head, 24),
+            recycled: le32(head, 32) & 1 != 0,
         })
     }
 }
@@ -151,8 +155,8 @@ pub(super) struct RecordHead {
     /// The whole record, head included, without padding.
     pub(super) length: u32,
     pub(super) stamp: Stamp,
-    /// Where it was born; another place than it lies at for a copy.
-    pub(super) birth: Place,
+    /// The place it was copied from; its own place for one that is no copy.
+    pub(super) origin: Place,
     pub(super) expiry_s: u32,
     pub(super) label_len: u16,
     pub(super) parts: u16,
@@ -201,8 +205,8 @@ impl RecordHead {
         out[8..12].copy_from_slice(&self.length.to_le_bytes());
         out[12..16].copy_from_slice(&body.to_le_bytes());
         out[16..24].copy_from_slice(&self.stamp.0.to_le_bytes());
-        out[24..28].copy_from_slice(&self.birth.segment.0.to_le_bytes());
-        out[28..32].copy_from_slice(&self.birth.offset.to_le_bytes());
+        out[24..28].copy_from_slice(&self.origin.segment.0.to_le_bytes());
+        out[28..32].copy_from_slice(&self.origin.offset.to_le_bytes());
         out[32..36].copy_from_slice(&self.expiry_s.to_le_bytes());
         out[36..38].copy_from_slice(&self.label_len.to_le_bytes());
         out[38..40].copy_from_slice(&self.parts.to_le_bytes());
@@ -223,7 +227,7 @@ impl RecordHead {
             owner_len: le16(head, 2),
             length: le32(head, 8),
             stamp: Stamp(le64(head, 16)),
-            birth: Place { segment: SegmentNo(le32(head, 24)), offset: le32(head, 28) },
+            origin: Place { segment: SegmentNo(le32(head, 24)), offset: le32(head, 28) },
             expiry_s: le32(head, 32),
             label_len: le16(head, 36),
             parts: le16(head, 38),
@@ -237,6 +241,16 @@ impl RecordHead {
 fn head_sum(seed: u32, head: &[u8; RECORD_HEAD], owner: &[u8]) -> u32 {
     let sum = crc32c::crc32c_append(seed, &head[..4]);
     crc32c::crc32c_append(crc32c::crc32c_append(sum, &head[8..]), owner)
+}
+
+/// The places that tombstones or marks name.
+pub(super) fn places(octets: &[u8]) -> impl Iterator<Item = Place> {
+    octets.chunks_exact(8).map(|place| Place::from_u64(le64(place, 0)))
+}
+
+/// The parts that a large message names.
+pub(super) fn parts(octets: &[u8]) -> impl Iterator<Item = Locator> {
+    octets.chunks_exact(24).map(|part| Locator::from_words([le64(part, 0), le64(part, 8), le64(part, 16)]))
 }
 
 /// A record that passed its checks: its head, and where its sections lie in the page it was read from.
@@ -306,7 +320,7 @@ mod tests {
             owner_len: owner,
             length,
             stamp: Stamp(5),
-            birth: Place { segment: SegmentNo(7), offset: 512 },
+            origin: Place { segment: SegmentNo(7), offset: 512 },
             expiry_s: 9,
             label_len: 0,
             parts: 0,

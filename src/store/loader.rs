@@ -5,7 +5,7 @@ use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 pub use super::layout::Damage;
 use super::layout::{self, RecordHead};
 use super::log::LOADER_TICKET;
-use super::record::{Kind, Locator, MessageId};
+use super::record::{Kind, Locator, MessageId, Place};
 use super::segments::{Segment, Segments};
 use crate::base::span::Span;
 use crate::base::spread::SpreadMap;
@@ -35,7 +35,9 @@ pub struct Record {
     pub body: Span,
     /// What makes a second copy recognisable.
     pub fingerprint: u64,
-    parts: Span,
+    pub(super) parts: Span,
+    pub(super) head: RecordHead,
+    pub(super) place: Place,
 }
 
 impl Record {
@@ -51,10 +53,7 @@ impl Record {
 
     /// The part records of a large message, in order.
     pub fn parts(&self) -> impl Iterator<Item = Locator> {
-        self.parts
-            .of(&self.page)
-            .chunks_exact(24)
-            .map(|part| Locator::from_words([layout::le64(part, 0), layout::le64(part, 8), layout::le64(part, 16)]))
+        layout::parts(self.parts.of(&self.page))
     }
 }
 
@@ -74,12 +73,15 @@ pub struct LoadDone {
     pub job: u64,
     /// In the order in which they were asked for.
     pub records: Vec<Loaded>,
+    /// It was asked for with [`Loader::load_raw`].
+    pub raw: bool,
 }
 
 #[derive(Debug)]
 struct Job {
     job: u64,
     owner: Option<Box<[u8]>>,
+    raw: bool,
     wanted: Vec<Locator>,
     got: Vec<Option<Result<Record, Damage>>>,
     reads: usize,
@@ -120,7 +122,12 @@ impl Loader {
 
     /// Asks for records. `Some` at once when there is nothing to read: no locators, or only ones whose segments are gone.
     pub fn load(&mut self, job: u64, locators: &[Locator], out: &mut Vec<DiskOp>) -> Option<LoadDone> {
-        self.start(job, None, locators, out)
+        self.start(job, None, false, locators, out)
+    }
+
+    /// Asks for records of any kind that can be copied forward, states included, whosever they are.
+    pub fn load_raw(&mut self, job: u64, locators: &[Locator], out: &mut Vec<DiskOp>) -> Option<LoadDone> {
+        self.start(job, None, true, locators, out)
     }
 
     /// Asks for records that must be `owner`'s: another's is [`Damage::NotTheOne`].
@@ -131,19 +138,20 @@ impl Loader {
         locators: &[Locator],
         out: &mut Vec<DiskOp>,
     ) -> Option<LoadDone> {
-        self.start(job, Some(owner.into()), locators, out)
+        self.start(job, Some(owner.into()), false, locators, out)
     }
 
     fn start(
         &mut self,
         job: u64,
         owner: Option<Box<[u8]>>,
+        raw: bool,
         wanted: &[Locator],
         out: &mut Vec<DiskOp>,
     ) -> Option<LoadDone> {
         self.count += 1;
         let number = self.count;
-        let mut job = Job { job, owner, wanted: wanted.to_vec(), got: vec![None; wanted.len()], reads: 0 };
+        let mut job = Job { job, owner, raw, wanted: wanted.to_vec(), got: vec![None; wanted.len()], reads: 0 };
         let mut order: Vec<u32> = (0..wanted.len() as u32).collect();
         order.sort_unstable_by_key(|index| wanted[*index as usize].place());
         let extent = |index: u32| {
@@ -190,7 +198,7 @@ impl Loader {
         for index in read.which {
             let locator = job.wanted[index as usize];
             let record = match (outcome, salt) {
-                (Ok(()), Some(salt)) => check(&page, &locator, read.at, salt, job.owner.as_deref()),
+                (Ok(()), Some(salt)) => check(&page, &locator, read.at, salt, job),
                 (Err(DiskFault::Missing), _) | (_, None) => Err(Damage::Missing),
                 (Err(DiskFault::Errno(errno)), _) => Err(Damage::Unreadable(errno)),
                 (Err(DiskFault::Full), _) => Err(Damage::Unreadable(0)),
@@ -204,9 +212,10 @@ impl Loader {
         self.jobs.remove(&read.job).map(Job::finish)
     }
 
-    /// Forgets what it knows of a segment whose file is gone.
-    pub fn forget(&mut self, segment: SegmentNo) {
-        self.known.remove(&segment);
+    /// Forgets what it knows of segments whose files are gone.
+    pub fn forget_gone(&mut self) {
+        let segments = &self.segments;
+        self.known.retain(|number, _| segments.find(*number).is_some());
     }
 
     /// Reads under way.
@@ -218,7 +227,7 @@ impl Loader {
         if let Some(known) = self.known.get(&number) {
             return Some(*known);
         }
-        let found = self.segments.find(number)?;
+        let found = self.segments.find(number)?.segment;
         self.known.insert(number, found);
         Some(found)
     }
@@ -228,16 +237,18 @@ impl Job {
     fn finish(self) -> LoadDone {
         let records = self.wanted.into_iter().zip(self.got);
         let records = records.map(|(locator, got)| Loaded { locator, outcome: got.unwrap_or(Err(Damage::Missing)) });
-        LoadDone { job: self.job, records: records.collect() }
+        LoadDone { job: self.job, records: records.collect(), raw: self.raw }
     }
 }
 
-fn check(page: &Bytes, locator: &Locator, begin: u64, salt: u32, owner: Option<&[u8]>) -> Result<Record, Damage> {
+fn check(page: &Bytes, locator: &Locator, begin: u64, salt: u32, job: &Job) -> Result<Record, Damage> {
     let at = (locator.place().octets() - begin) as usize;
     let view = layout::read_record(page, at, salt, locator.place()).map_err(|broken| broken.damage)?;
-    let RecordHead { kind, stamp, birth, random, fingerprint, .. } = view.head;
-    let theirs = owner.is_none_or(|owner| view.owner.of(page) == owner);
-    if !matches!(kind, Kind::Message | Kind::Part) || stamp != locator.stamp() || birth != locator.place() || !theirs {
+    let RecordHead { kind, stamp, random, fingerprint, .. } = view.head;
+    let theirs = job.owner.as_deref().is_none_or(|owner| view.owner.of(page) == owner);
+    let suits = matches!(kind, Kind::Message | Kind::Part) || job.raw && kind == Kind::State;
+    // The place is in the checksums; the origin is another one for a copy.
+    if !suits || stamp != locator.stamp() || !theirs {
         return Err(Damage::NotTheOne);
     }
     Ok(Record {
@@ -249,5 +260,7 @@ fn check(page: &Bytes, locator: &Locator, begin: u64, salt: u32, owner: Option<&
         body: view.body,
         fingerprint,
         parts: view.parts,
+        head: view.head,
+        place: locator.place(),
     })
 }

@@ -6,7 +6,8 @@
 //!                  └── turn, nothing under way ─────────────▲        └─failed──▶ poisoned, for good
 //!
 //!   segments:  active ◀── next (asked for when active is half full)
-//!                 ◀── reserve (only tombstones and states, when no next is to be had)
+//!                 │ ◀── reserve (only tombstones and states, when no next is to be had)
+//!                 └───▶ left ──all of it durable──▶ sealed: its hint is written
 //! ```
 //!
 //! A record's place is decided when it is appended, so the places of waiting groups are fixed and groups are submitted in
@@ -16,9 +17,10 @@ mod append;
 mod chain;
 
 use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use super::hint::Builder;
 use super::layout::{self, GroupHead, SEGMENT_HEAD, TEAR_UNIT};
 use super::record::Stamp;
-use super::segments::Segments;
+use super::segments::{SegmentState, Segments};
 use crate::base::clock::Tick;
 use crate::base::gather::Gather;
 use crate::base::net::CoreId;
@@ -90,6 +92,8 @@ pub struct Room {
 pub struct LogResume {
     /// The segment written last.
     pub active: Option<Room>,
+    /// What the active segment holds; `None` when not all of it is known, and then it will never have a hint.
+    pub index: Option<Builder>,
     /// Segments prepared and never written.
     pub spare: Vec<Room>,
     /// The last group; all up to it are durable.
@@ -112,6 +116,8 @@ struct Group {
     at: u64,
     head: GroupHead,
     last: Seq,
+    /// Octets of its messages, parts and states.
+    live: u64,
     gather: Gather,
 }
 
@@ -119,8 +125,10 @@ struct Group {
 struct Flight {
     ticket: u64,
     group: u64,
+    segment: SegmentNo,
     last: Seq,
     octets: usize,
+    live: u64,
 }
 
 /// One core's log.
@@ -134,7 +142,17 @@ pub struct Log {
     /// More prepared segments than the three places hold, from recovery.
     spare: Vec<Room>,
     on_reserve: bool,
+    /// A number that was given out and never had a file.
+    unused: Option<SegmentNo>,
+    /// The hint of the active segment in the making.
+    index: Option<Builder>,
+    /// Segments that were left and are not all durable yet: which, its last group, and its hint, where all of it is known.
+    hints: VecDeque<(SegmentNo, u64, Option<Builder>)>,
     salt: (SegmentNo, u32),
+    /// The segment that grew last.
+    grown: Option<(SegmentNo, Arc<SegmentState>)>,
+    /// Segments that are not written any more, but may have groups that are not durable yet.
+    leaving: Vec<SegmentNo>,
     open: Option<Group>,
     closed: VecDeque<Group>,
     flight: Option<Flight>,
@@ -174,7 +192,12 @@ impl Log {
             reserve,
             spare,
             on_reserve: false,
+            unused: None,
+            index: resume.index,
+            hints: VecDeque::new(),
             salt: (SegmentNo(u32::MAX), 0),
+            grown: None,
+            leaving: Vec::new(),
             open: None,
             closed: VecDeque::new(),
             flight: None,
@@ -199,6 +222,10 @@ impl Log {
             return;
         }
         self.prepare(out);
+        if !self.leaving.is_empty() {
+            self.seal();
+        }
+        self.write_hints(out);
         if self.flight.is_some() {
             return;
         }
@@ -217,7 +244,14 @@ impl Log {
         let seed = layout::seed(salt, group.segment, (group.at / 8) as u32);
         group.gather.patch(0, &group.head.encode(seed));
         let ticket = self.ticket();
-        self.flight = Some(Flight { ticket, group: group.head.number, last: group.last, octets: group.gather.len() });
+        self.flight = Some(Flight {
+            ticket,
+            group: group.head.number,
+            segment: group.segment,
+            last: group.last,
+            octets: group.gather.len(),
+            live: group.live,
+        });
         let (log, segment, at) = (self.setup.core, group.segment, group.at);
         out.push(DiskOp::Commit { ticket, log, segment, at, gather: group.gather });
     }
@@ -227,7 +261,15 @@ impl Log {
         match done {
             DiskDone::Prepared { ticket, outcome } => self.prepared(ticket, outcome),
             DiskDone::Committed { ticket, gather, outcome } => self.committed(ticket, gather, outcome),
-            DiskDone::Read { .. } | DiskDone::Removed { .. } => None,
+            DiskDone::Lost if !self.poisoned => {
+                self.flight = None;
+                Some(self.poison(DiskFault::Missing))
+            }
+            DiskDone::Lost
+            | DiskDone::Read { .. }
+            | DiskDone::HintWritten { .. }
+            | DiskDone::Removed { .. }
+            | DiskDone::Recycled { .. } => None,
         }
     }
 
@@ -244,6 +286,16 @@ impl Log {
     /// True while no segment is to be had: [`Log::retry_prepare`] is wanted now and then.
     pub fn is_disk_full(&self) -> bool {
         self.disk_full
+    }
+
+    /// Octets that may wait.
+    pub fn commit_octets(&self) -> usize {
+        self.setup.commit_octets
+    }
+
+    /// Octets of a segment.
+    pub fn segment_octets(&self) -> u64 {
+        self.setup.segment_octets
     }
 
     /// Octets that wait or are under way.
@@ -264,9 +316,30 @@ impl Log {
     fn salt_of(&mut self, segment: SegmentNo) -> u32 {
         if self.salt.0 != segment {
             let known = self.segments.find(segment);
-            self.salt = (segment, known.map_or_else(|| self.segments.salt(segment), |known| known.salt));
+            self.salt = (segment, known.map_or_else(|| self.segments.salt(segment), |known| known.segment.salt));
         }
         self.salt.1
+    }
+
+    fn state_of(&mut self, segment: SegmentNo) -> Option<&SegmentState> {
+        if self.grown.as_ref().is_none_or(|(grown, _)| *grown != segment) {
+            self.grown = Some((segment, self.segments.find(segment)?));
+        }
+        self.grown.as_ref().map(|(_, state)| &**state)
+    }
+
+    /// Seals the segments that were left and whose groups are all durable.
+    fn seal(&mut self) {
+        let (open, closed, flight) = (&self.open, &self.closed, &self.flight);
+        let segments = &self.segments;
+        self.leaving.retain(|&left| {
+            let waits = open.iter().chain(closed).any(|group| group.segment == left)
+                || flight.as_ref().is_some_and(|flight| flight.segment == left);
+            if !waits && let Some(state) = segments.find(left) {
+                state.seal();
+            }
+            waits
+        });
     }
 
     fn close_open(&mut self) {
@@ -279,6 +352,9 @@ impl Log {
             && active.room.segment == group.segment
         {
             active.room.at = group.at + group.gather.len() as u64;
+        }
+        if let Some(index) = self.index.as_mut().filter(|index| index.segment() == group.segment) {
+            index.note_group(group.head.number, group.head.highest, group.at + group.gather.len() as u64);
         }
         self.closed.push_back(group);
     }
@@ -294,16 +370,22 @@ impl Log {
             Ok(()) => {
                 self.durable_group = flight.group;
                 self.durable = flight.last;
+                // Before anybody is told: what is published may be written off in the same turn.
+                if let Some(state) = self.state_of(flight.segment) {
+                    state.add_live(flight.live);
+                }
                 Some(LogEvent::Durable { up_to: flight.last })
             }
-            Err(fault) => {
-                // The kernel may have dropped the dirty pages and marked them clean: nothing that follows could be believed.
-                self.poisoned = true;
-                self.open = None;
-                self.closed.clear();
-                self.waiting = 0;
-                Some(LogEvent::Failed { after: self.durable, up_to: self.last, fault })
-            }
+            // The kernel may have dropped the dirty pages and marked them clean: nothing that follows could be believed.
+            Err(fault) => Some(self.poison(fault)),
         }
+    }
+
+    fn poison(&mut self, fault: DiskFault) -> LogEvent {
+        self.poisoned = true;
+        self.open = None;
+        self.closed.clear();
+        self.waiting = 0;
+        LogEvent::Failed { after: self.durable, up_to: self.last, fault }
     }
 }

@@ -29,6 +29,17 @@ impl Queue {
         Queue::default()
     }
 
+    /// Of messages in the order of their stamps, no two of one.
+    pub fn of(sorted: &[Locator]) -> Queue {
+        debug_assert!(sorted.is_sorted_by(|a, b| a.stamp() < b.stamp()), "in order, and nothing twice");
+        let mut blocks = sorted.chunks(BLOCK).map(<[Locator]>::to_vec);
+        let mut queue = Queue { first: blocks.next().unwrap_or_default(), rest: blocks.collect(), ..Queue::default() };
+        queue.len = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
+        queue.octets = sorted.iter().map(Locator::octets).sum();
+        queue.earliest_s = sorted.iter().map(Locator::expiry_s).min().unwrap_or_default();
+        queue
+    }
+
     /// How many messages.
     pub fn len(&self) -> usize {
         self.len as usize
@@ -153,6 +164,16 @@ impl Queue {
         let list = self.block_mut(block);
         list[at] = list[at].with_flags(flags);
         true
+    }
+
+    /// Puts a copy in the place of the message of the same stamp; what was there. Its flags stay as the list has them.
+    pub fn replace(&mut self, copy: Locator) -> Option<Locator> {
+        let (block, at) = self.find(copy.stamp())?;
+        let list = self.block_mut(block);
+        let before = list[at];
+        list[at] = copy.with_flags(before.flags());
+        self.octets = self.octets - before.octets() + copy.octets();
+        Some(before)
     }
 
     fn find(&self, stamp: Stamp) -> Option<(usize, usize)> {

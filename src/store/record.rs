@@ -5,10 +5,12 @@ use super::disk::SegmentNo;
 pub use super::stamp::{MessageId, Stamp, Stamps};
 use crate::base::gather::Gather;
 
-/// A record's birth place, and its identity for ever: a record copied forward keeps it.
+/// Where a record lies: what tombstones, retained marks and queues name it by. One that is copied forward lies at a new place, and
+/// says from which it came: its *origin*. A whole copy supersedes the record at its origin; a tombstone means the record at the
+/// place it names and no other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Place {
-    /// Which segment it was first written to.
+    /// In which segment.
     pub segment: SegmentNo,
     /// Where in it, in units of 8 octets.
     pub offset: u32,
@@ -125,6 +127,15 @@ impl StateKind {
     }
 }
 
+/// Where a record lies, and its length on disk: what is alive of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Extent {
+    /// Where it begins.
+    pub place: Place,
+    /// Its octets, header and padding included.
+    pub octets: u64,
+}
+
 /// A message as queues hold it: 24 octets, `Copy`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(C)]
@@ -158,6 +169,11 @@ impl Locator {
     /// Which record.
     pub fn place(&self) -> Place {
         Place { segment: SegmentNo(self.segment), offset: self.offset }
+    }
+
+    /// Which record, and its length.
+    pub fn extent(&self) -> Extent {
+        Extent { place: self.place(), octets: self.octets() }
     }
 
     /// When it arrived.

@@ -1,30 +1,34 @@
 //! After a start: from the segments of all logs back to queues, states, and the places where the logs go on. Reads files through
 //! [`Files`]; knows no SIP and no policy.
 //!
-//! Order of work: every segment of every log is read and checked once. What a message, a tombstone or a state record says is kept;
-//! at the end all tombstones are applied to all logs' messages, and only then does a user enter the directory.
+//! Order of work: of every segment its hint is read, or where it has none the segment whole, several at a time ([`file`]). Either way
+//! what it holds is then known as a [`Hint`]. Then each log is judged as one ([`judge`]): which of what is broken is damage, where the
+//! log goes on. At the end all tombstones are applied to all logs' messages, per home, and only then does a user enter the directory
+//! ([`settle`]). So a start takes as long as the disk needs for 32 octets a message, and for the segments being written.
 //!
 //! A broken group is *damage* when the log holds a later group that was submitted knowing it durable: what of it is
 //! readable is kept, the rest is counted. It is a *torn tail* when no group says so: nobody was told it is durable, it is cut whole,
 //! and the log goes on at its beginning.
 
-mod harvest;
+mod file;
+mod judge;
+mod settle;
 
 use super::directory::{Directory, UserId};
 use super::disk::{DiskFault, SegmentNo};
-use super::layout::{self, Damage, HeadFault, SEGMENT_HEAD, SegmentHead, TEAR_UNIT};
-use super::log::{LogResume, Room};
+use super::hint::Hint;
+use super::layout::{self, Damage};
+use super::log::LogResume;
+use super::manifest::{self, Manifest};
 use super::queue::Queue;
-use super::record::{Locator, Place, Stamp, StateKind};
-use super::scan::{self, Scan};
-use super::segments::{Segment, Segments, salt_of};
+use super::record::{Extent, Locator, Place, Stamp, StateKind};
+use super::segments::{Segment, SegmentState, Segments};
 use crate::base::net::CoreId;
-use harvest::{Harvest, settle};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// The data directory as recovery sees it. Blocking; used before any core runs.
-pub trait Files {
+pub trait Files: Sync {
     /// All segments: log, number, length in octets.
     fn list(&self) -> Result<Vec<(CoreId, SegmentNo, u64)>, DiskFault>;
 
@@ -33,6 +37,9 @@ pub trait Files {
 
     /// Makes durable what reading shows: after a crash of the process alone the kernel still holds octets that the disk does not.
     fn sync(&self, log: CoreId, segment: SegmentNo) -> Result<(), DiskFault>;
+
+    /// The octets of a segment's hint; [`DiskFault::Missing`] where there is none.
+    fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault>;
 }
 
 /// Why the daemon cannot start from this data directory.
@@ -69,6 +76,20 @@ pub enum RecoveryFault {
         /// Its length.
         octets: u64,
     },
+    /// The manifest lists a segment that is not there.
+    SegmentMissing {
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+    },
+    /// A segment with something in it that the manifest does not list.
+    SegmentForeign {
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+    },
     /// More users have something stored than `limits.users`: raise it.
     TooManyUsers {
         /// How many the directory has room for.
@@ -89,6 +110,8 @@ pub struct StateRecovered {
     pub value: Box<[u8]>,
     /// When it was decided.
     pub stamp: Stamp,
+    /// Its record.
+    pub extent: Extent,
 }
 
 /// What one core takes over as home.
@@ -98,10 +121,15 @@ pub struct HomeRecovered {
     pub users: Vec<(UserId, Queue)>,
     /// Their states.
     pub states: Vec<StateRecovered>,
-    /// Fingerprints of all messages still in the logs, delivered ones included, oldest first.
+    /// Fingerprints of the messages still in the logs, delivered ones included, oldest first: as many of the youngest as were
+    /// asked for.
     pub fingerprints: Vec<(u64, Stamp)>,
     /// Messages deposited twice: not in the queues; tombstones for them are still owed.
     pub twins: Vec<Locator>,
+    /// Records whose copies have taken their place, and states that newer ones have: tombstones for them are still owed.
+    pub losers: Vec<Extent>,
+    /// The parts of large messages in the queues, by the message's place.
+    pub parts: Vec<(Place, Vec<Locator>)>,
 }
 
 /// A record or a group that is not readable and should be.
@@ -121,13 +149,17 @@ pub const DAMAGE_LISTED_MAX: usize = 1_000;
 /// What recovery saw.
 #[derive(Clone, Default, Debug)]
 pub struct RecoveryReport {
-    /// Segments read.
+    /// Segments that are there.
     pub segments: u64,
+    /// Of those, the ones that were known by their hint.
+    pub hinted: u64,
+    /// Hints that were there and could not be believed. Their segments were read instead.
+    pub hints_broken: u64,
     /// Octets read.
     pub octets: u64,
-    /// Groups that were whole.
+    /// Groups that are whole.
     pub groups: u64,
-    /// Records that passed.
+    /// Records in them.
     pub records: u64,
     /// Messages that wait.
     pub messages: u64,
@@ -141,7 +173,7 @@ pub struct RecoveryReport {
     pub damage: Vec<DamageFound>,
     /// Torn tails that were cut: whose log, where.
     pub torn: Vec<(CoreId, Place)>,
-    /// Files of segments whose making did not end. They may be removed.
+    /// Files of segments whose making or whose end did not come to its end: nothing in them counts. They may be removed.
     pub unfinished: Vec<(CoreId, SegmentNo)>,
 }
 
@@ -167,6 +199,10 @@ pub struct Recovered {
     pub next_segment: u32,
     /// Every segment with its log.
     pub segments: Vec<(SegmentNo, Segment)>,
+    /// Of those, the ones that are written no more and could be read whole: when nothing in them is alive, they may go.
+    pub sealed: BTreeSet<SegmentNo>,
+    /// Hints of sealed segments that had none, or a broken one: to be written when there is time.
+    pub unwritten: Vec<Hint>,
     /// Counts.
     pub report: RecoveryReport,
 }
@@ -175,24 +211,50 @@ impl Recovered {
     /// The table of segments. `reserved_from`: the manifest's `reserved_to` as it was found, `reserved_to`: as it was then written.
     pub fn segments(&self, reserved_from: u32, reserved_to: u32, key: [u8; 16]) -> Arc<Segments> {
         let segments = Segments::new(self.next_segment.max(reserved_from), reserved_to, key);
-        self.segments.iter().for_each(|(number, segment)| segments.insert(*number, *segment));
+        for (number, segment) in &self.segments {
+            let state = segments.insert(*number, *segment);
+            if self.sealed.contains(number) {
+                state.seal();
+            }
+        }
+        let homes = || self.homes.iter();
+        let queued = homes().flat_map(|home| home.users.iter().flat_map(|(_, queue)| queue.iter()));
+        let messages = queued.chain(homes().flat_map(|home| &home.twins)).map(Locator::extent);
+        let parts = homes().flat_map(|home| home.parts.iter().flat_map(|(_, parts)| parts)).map(Locator::extent);
+        let states = homes().flat_map(|home| home.states.iter().map(|state| state.extent));
+        let losers = homes().flat_map(|home| home.losers.iter().copied());
+        let mut known: Option<(SegmentNo, Arc<SegmentState>)> = None;
+        for extent in messages.chain(parts).chain(states).chain(losers) {
+            let segment = extent.place.segment;
+            if known.as_ref().is_none_or(|(number, _)| *number != segment) {
+                known = segments.find(segment).map(|state| (segment, state));
+            }
+            if let Some((_, state)) = &known {
+                state.add_live(extent.octets);
+            }
+        }
         Arc::new(segments)
     }
 }
 
-struct SegmentFile {
-    segment: SegmentNo,
-    salt: u32,
-    len: u64,
-    /// Its header did not pass.
-    headless: bool,
-    /// The disk did not give all of it.
-    unread: bool,
-    scan: Scan,
-}
+/// Below this it is not worth while to start threads: what a few milliseconds read.
+const ALONE_OCTETS: u64 = 8 << 20;
 
-/// Reads everything. `directory` is empty before, and holds the users found after.
-pub fn recover(files: &dyn Files, directory: &Directory, cores: u16) -> Result<Recovered, RecoveryFault> {
+/// Segments read at one time, each whole in memory.
+const READERS_MAX: usize = 8;
+
+/// Reads everything. `directory` is empty before, and holds the users found after. `manifest` says which segments there are;
+/// `remember` how many fingerprints a home wants.
+///
+/// # Errors
+/// What is there cannot be trusted to be all there was, or cannot be held. Nothing on the disk was changed.
+pub fn recover(
+    files: &dyn Files,
+    directory: &Directory,
+    cores: u16,
+    manifest: &Manifest,
+    remember: usize,
+) -> Result<Recovered, RecoveryFault> {
     assert!(cores == directory.cores() && cores > 0, "a directory knows as many homes as there are cores");
     let mut list = files.list().map_err(RecoveryFault::List)?;
     list.sort_unstable();
@@ -200,171 +262,35 @@ pub fn recover(files: &dyn Files, directory: &Directory, cores: u16) -> Result<R
     if let Some((_, twice, _)) = list.iter().find(|(_, segment, _)| !numbers.insert(*segment)) {
         return Err(RecoveryFault::SegmentTwice(*twice));
     }
+    if let Some(&(log, segment, octets)) = list.iter().find(|(_, _, len)| *len > layout::SEGMENT_OCTETS_MAX) {
+        return Err(RecoveryFault::SegmentTooLong { log, segment, octets });
+    }
+    let is_there = |listed: &&manifest::Listed| listed.leaving || numbers.contains(&listed.segment);
+    if let Some(missing) = manifest.segments().iter().find(|listed| !is_there(listed)) {
+        return Err(RecoveryFault::SegmentMissing { log: missing.log, segment: missing.segment });
+    }
+    let highest_number = list.iter().map(|(_, segment, _)| segment.0.saturating_add(1)).max();
     let mut found = Recovered {
         homes: (0..cores).map(|_| HomeRecovered::default()).collect(),
         logs: vec![LogResume::default(); usize::from(cores)],
         highest_stamp: Stamp(0),
-        next_segment: list.iter().map(|(_, segment, _)| segment.0.saturating_add(1)).max().unwrap_or(0),
+        next_segment: highest_number.unwrap_or(0),
         segments: Vec::with_capacity(list.len()),
+        sealed: BTreeSet::new(),
+        unwritten: Vec::new(),
         report: RecoveryReport::default(),
     };
-    let mut harvest = Harvest::default();
-    for log in list.chunk_by(|a, b| a.0 == b.0) {
-        read_log(files, directory.key(), log, &mut found, &mut harvest)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX);
+    let threads = if list.iter().map(|(_, _, len)| len).sum::<u64>() < ALONE_OCTETS { 1 } else { threads };
+    let read = file::Reader { files, key: directory.key(), manifest };
+    let mut read = file::read_all(&read, &list, threads)?;
+    let mut hints = Vec::with_capacity(read.len());
+    for log in read.chunk_by_mut(|a, b| a.log == b.log) {
+        judge::judge(log, &mut found, &mut hints);
     }
-    found.highest_stamp = harvest.highest;
-    found.logs.iter_mut().for_each(|resume| resume.highest = harvest.highest);
-    settle(directory, harvest, &mut found)?;
+    drop(read);
+    found.highest_stamp = hints.iter().map(Hint::highest).max().unwrap_or_default();
+    found.logs.iter_mut().for_each(|resume| resume.highest = found.highest_stamp);
+    settle::settle(directory, &hints, threads > 1, remember, &mut found)?;
     Ok(found)
-}
-
-/// One log: all its segments are read, and harvested where they are whole; what is broken is judged when all have been seen, for
-/// the highest durable mark stands in the last groups.
-fn read_log(
-    files: &dyn Files,
-    key: [u8; 16],
-    list: &[(CoreId, SegmentNo, u64)],
-    found: &mut Recovered,
-    harvest: &mut Harvest,
-) -> Result<(), RecoveryFault> {
-    let Some(&(log, ..)) = list.first() else { return Ok(()) };
-    let mut scanned: Vec<SegmentFile> = Vec::with_capacity(list.len());
-    let mut page = Vec::new();
-    for &(_, segment, len) in list {
-        if len > layout::SEGMENT_OCTETS_MAX {
-            return Err(RecoveryFault::SegmentTooLong { log, segment, octets: len });
-        }
-        files.sync(log, segment).map_err(|fault| RecoveryFault::Sync { log, segment, fault })?;
-        let unread = read_segment(files, log, segment, len, &mut page);
-        found.report.segments += 1;
-        found.report.octets += page.len() as u64;
-        let head = SegmentHead::decode(&page);
-        if let Err(HeadFault::Version(version)) = head {
-            return Err(RecoveryFault::Version { log, segment, version });
-        }
-        let head = head.ok().filter(|head| head.log == log && head.segment == segment);
-        let salt = head.map_or_else(|| salt_of(&key, segment), |head| head.salt);
-        let scan = scan::groups(&page, segment, salt);
-        if let Some((at, fault)) = unread {
-            let errno = if let DiskFault::Errno(errno) = fault { errno } else { 0 };
-            found.report.damaged(log, segment, at, Damage::Unreadable(errno));
-        }
-        let empty = scan.groups.is_empty() && scan.gaps.is_empty() && unread.is_none();
-        if empty && head.is_none_or(|head| head.octets > len) {
-            found.report.unfinished.push((log, segment));
-            continue;
-        }
-        if head.is_none() {
-            found.report.damaged(log, segment, 0, Damage::Head);
-        }
-        found.segments.push((segment, Segment { log, salt }));
-        // A whole group is kept whatever the others say, so a healthy log is read once.
-        for group in scan.groups.iter().filter(|group| group.whole) {
-            found.report.groups += 1;
-            harvest.group(&page, log, segment, salt, group, &mut found.report);
-        }
-        scanned.push(SegmentFile { segment, salt, len, headless: head.is_none(), unread: unread.is_some(), scan });
-    }
-
-    let all = || scanned.iter().flat_map(|file| &file.scan.groups);
-    let durable = all().map(|group| group.head.durable).max().unwrap_or(0);
-    let whole: HashSet<u64> = all().filter(|group| group.whole).map(|group| group.head.number).collect();
-    let begun: HashSet<u64> = all().map(|group| group.head.number).collect();
-    let last = whole.iter().copied().chain([durable]).max().unwrap_or(0);
-    let newest = scanned.iter().rev().find(|file| file.scan.groups.iter().any(|group| group.head.number == last));
-    let newest = newest.map(|file| file.segment);
-
-    let mut resume = LogResume { group: last, ..LogResume::default() };
-    for file in &scanned {
-        let SegmentFile { segment, len, .. } = *file;
-        let place = |at: u64| Place { segment, offset: (at / 8) as u32 };
-        let mut used_to = SEGMENT_HEAD as u64;
-        let mut lost_any = file.headless || file.unread;
-        let mut held = false;
-        for group in &file.scan.groups {
-            if group.whole {
-                used_to = used_to.max(group.end);
-            } else if whole.contains(&group.head.number) {
-                // The rest of a tail cut before: its number was written again elsewhere.
-            } else if group.head.number <= durable {
-                if !held {
-                    read_segment(files, log, segment, len, &mut page);
-                    held = true;
-                }
-                used_to = used_to.max(group.end);
-                harvest.group(&page, log, segment, file.salt, group, &mut found.report);
-            } else {
-                found.report.torn.push((log, place(group.at)));
-            }
-        }
-        for gap in &file.scan.gaps {
-            // What follows group n and has no header was group n + 1, unless that lies elsewhere and this is a rest of a tail cut before.
-            let missing = gap.after + 1;
-            let known = gap.after == 0 && newest.is_some_and(|newest| segment < newest);
-            let lost = if gap.after == 0 { known } else { missing <= durable && !begun.contains(&missing) };
-            if gap.inside && !begun.contains(&missing) || lost {
-                found.report.damaged(log, segment, gap.at, Damage::Head);
-                lost_any = true;
-            } else if !begun.contains(&missing) && (gap.after == last || gap.after == 0) {
-                found.report.torn.push((log, place(gap.at)));
-            }
-        }
-        let room = Room { segment, at: used_to.next_multiple_of(TEAR_UNIT), end: len };
-        if file.unread {
-            // What the disk does not give today may be there tomorrow: nothing is written over it.
-        } else if Some(segment) == newest {
-            resume.active = Some(room);
-        } else if used_to == SEGMENT_HEAD as u64 && !lost_any {
-            resume.spare.push(room);
-        }
-    }
-    if let Some(slot) = found.logs.get_mut(log.index()) {
-        *slot = resume;
-    }
-    Ok(())
-}
-
-/// Reads a segment whole. What the disk does not give stays zero, and is found to be missing; where the first of that is, and why.
-fn read_segment(
-    files: &dyn Files,
-    log: CoreId,
-    segment: SegmentNo,
-    len: u64,
-    page: &mut Vec<u8>,
-) -> Option<(u64, DiskFault)> {
-    page.clear();
-    page.resize(usize::try_from(len).unwrap_or(0), 0);
-    fill(files, log, segment, 0, page, 1 << 20)
-}
-
-/// Reads in steps; a step that fails is read again in smaller ones, down to 4 KiB, so that one bad sector costs one page.
-fn fill(
-    files: &dyn Files,
-    log: CoreId,
-    segment: SegmentNo,
-    at: u64,
-    page: &mut [u8],
-    step: usize,
-) -> Option<(u64, DiskFault)> {
-    let mut unread = None;
-    for (number, piece) in page.chunks_mut(step).enumerate() {
-        let at = at + (number * step) as u64;
-        let mut done = 0;
-        while done < piece.len() {
-            match files.read_at(log, segment, at + done as u64, &mut piece[done..]) {
-                Ok(0) => break,
-                Ok(read) => done += read.min(piece.len() - done),
-                Err(_) if step > 4_096 => {
-                    unread = unread.or(fill(files, log, segment, at + done as u64, &mut piece[done..], 4_096));
-                    break;
-                }
-                Err(fault) => {
-                    piece[done..].fill(0);
-                    unread = unread.or(Some((at + done as u64, fault)));
-                    break;
-                }
-            }
-        }
-    }
-    unread
 }

@@ -1,11 +1,20 @@
-//! Which segment belongs to which log, and the next number. Shared by all cores; nobody asks it twice about the same segment.
+//! Which segments there are, whose they are, and how much of each is still alive. Shared by all cores; nobody asks it twice about
+//! the same segment.
+//!
+//! ```text
+//!   written ──left by its log, all durable──▶ sealed ──little of it alive──▶ wanted ──nothing alive──▶ removed or recycled
+//!                                                └───────────nothing alive──────────────────────────▲
+//! ```
+//! *Live* are the octets of records that somebody still needs. The log that writes a record adds it when its group is durable,
+//! before anybody is told; the home of its user takes it off when the tombstone is durable. So the count never falls early, and a
+//! sealed segment whose count is zero is needed by nobody, for good.
 
 use super::disk::SegmentNo;
 use crate::base::net::CoreId;
 use siphasher::sip::SipHasher13;
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// What is to be known of a segment before it is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +23,58 @@ pub struct Segment {
     pub log: CoreId,
     /// What its checksums begin with.
     pub salt: u32,
+    /// Octets of its file.
+    pub octets: u64,
+}
+
+/// A segment as all cores share it.
+#[derive(Debug)]
+pub struct SegmentState {
+    /// What never changes.
+    pub segment: Segment,
+    live: AtomicU64,
+    sealed: AtomicBool,
+    wanted: AtomicBool,
+}
+
+impl SegmentState {
+    /// Octets of records that somebody needs.
+    pub fn live(&self) -> u64 {
+        self.live.load(Ordering::Acquire)
+    }
+
+    /// Records became durable here. For the log's owner.
+    pub fn add_live(&self, octets: u64) {
+        self.live.fetch_add(octets, Ordering::AcqRel);
+    }
+
+    /// Nobody needs these any more: their tombstone is durable, or a durable copy has taken their place and theirs is.
+    pub fn sub_live(&self, octets: u64) {
+        let less = |live: u64| Some(live.saturating_sub(octets));
+        let before = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        debug_assert!(before.is_ok_and(|before| before >= octets), "a record dies once: {octets} of {before:?}");
+    }
+
+    /// Nothing is written into it any more.
+    pub fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    /// True when nothing is written into it any more.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    /// True when what is alive in it is to be copied forward.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// True when nobody needs anything of it, and nobody ever will.
+    pub fn is_spent(&self) -> bool {
+        // In this order: what is sealed takes nothing in, so a zero seen afterwards is final.
+        self.is_sealed() && self.live() == 0
+    }
 }
 
 /// All segments of the data directory.
@@ -21,7 +82,9 @@ pub struct Segment {
 /// A lock is taken once per segment and core (64 MiB of log): the callers keep what they were told.
 #[derive(Debug)]
 pub struct Segments {
-    known: RwLock<HashMap<SegmentNo, Segment>>,
+    known: RwLock<BTreeMap<SegmentNo, Arc<SegmentState>>>,
+    /// Grows with every new set of wanted segments.
+    generation: AtomicU64,
     next: AtomicU64,
     reserved_to: AtomicU64,
     key: [u8; 16],
@@ -32,6 +95,7 @@ impl Segments {
     pub fn new(next: u32, reserved_to: u32, key: [u8; 16]) -> Segments {
         Segments {
             known: RwLock::default(),
+            generation: AtomicU64::new(0),
             next: AtomicU64::new(u64::from(next)),
             reserved_to: AtomicU64::new(u64::from(reserved_to)),
             key,
@@ -67,19 +131,53 @@ impl Segments {
         salt_of(&self.key, segment)
     }
 
-    /// Makes a segment known.
-    pub fn insert(&self, number: SegmentNo, segment: Segment) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(number, segment);
+    /// Makes a segment known: not sealed, and nothing alive in it.
+    pub fn insert(&self, number: SegmentNo, segment: Segment) -> Arc<SegmentState> {
+        let state = Arc::new(SegmentState {
+            segment,
+            live: AtomicU64::new(0),
+            sealed: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+        });
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(number, state.clone());
+        state
     }
 
-    /// Forgets a segment: its file is gone.
+    /// Forgets a segment: its file is gone, durably. From now on a tombstone that names a place in it says nothing.
     pub fn remove(&self, number: SegmentNo) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }
 
     /// What is known of a segment.
-    pub fn find(&self, number: SegmentNo) -> Option<Segment> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).get(&number).copied()
+    pub fn find(&self, number: SegmentNo) -> Option<Arc<SegmentState>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+
+    /// All of them, by number.
+    pub fn list(&self) -> Vec<(SegmentNo, Arc<SegmentState>)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(number, state)| (*number, state.clone())).collect()
+    }
+
+    /// What is alive in these is to be copied forward by whoever is home to it.
+    pub fn want(&self, numbers: &[SegmentNo]) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        for state in numbers.iter().filter_map(|number| known.get(number)) {
+            state.wanted.store(true, Ordering::Release);
+        }
+        drop(known);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Another number than before: [`Segments::wanted`] has changed.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Those that are wanted and still there, by number.
+    pub fn wanted(&self) -> Vec<SegmentNo> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter(|(_, state)| state.is_wanted()).map(|(number, _)| *number).collect()
     }
 
     /// How many there are.
@@ -114,5 +212,30 @@ mod tests {
         segments.extend(10_000);
         assert_eq!(segments.fresh(), Some(SegmentNo(12)));
         assert!(!segments.is_low());
+    }
+    #[test]
+    fn a_segment_is_spent_when_it_is_sealed_and_nothing_in_it_is_alive() {
+        let segments = Segments::new(0, 10, [0; 16]);
+        let state = segments.insert(SegmentNo(3), Segment { log: CoreId(0), salt: 0, octets: 4_096 });
+        assert!(!state.is_spent(), "a log may still write into it");
+        state.add_live(24);
+        state.seal();
+        assert!(!state.is_spent());
+        state.sub_live(24);
+        assert!(state.is_spent());
+    }
+
+    #[test]
+    fn wanting_a_segment_is_seen_by_whoever_asks_for_the_generation() {
+        let segments = Segments::new(0, 10, [0; 16]);
+        for number in [1, 2, 3] {
+            segments.insert(SegmentNo(number), Segment { log: CoreId(0), salt: 0, octets: 4_096 });
+        }
+        let before = segments.generation();
+        segments.want(&[SegmentNo(3), SegmentNo(1), SegmentNo(9)]);
+        assert_ne!(segments.generation(), before);
+        assert_eq!(segments.wanted(), [SegmentNo(1), SegmentNo(3)]);
+        segments.remove(SegmentNo(1));
+        assert_eq!((segments.wanted(), segments.len()), (vec![SegmentNo(3)], 2));
     }
 }

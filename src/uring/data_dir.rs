@@ -4,6 +4,7 @@
 //!   data_dir/lock                     held by flock(2) while a daemon runs; its process id for people
 //!   data_dir/manifest                 one small file, replaced as a whole
 //!   data_dir/log-<core>/<segment>.log the logs; core decimal, segment ten digits
+//!   data_dir/log-<core>/<segment>.hint an index of a segment that is not written any more
 //! ```
 //! All calls here block. The daemon makes them before its cores run, or on the cores' blocking threads.
 
@@ -11,14 +12,17 @@
 
 use crate::base::net::CoreId;
 use crate::store::disk::SegmentNo;
+use crate::store::layout::SEGMENT_OCTETS_MAX;
+use crate::store::manifest::Manifest;
 use std::ffi::CString;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Zeros written at a time, and made durable before the next are: one sync of a whole segment would hold up the commits that
 /// run beside it. 4 MiB are about 10 ms on a disk of 400 MB/s.
@@ -70,7 +74,9 @@ impl std::error::Error for DirFault {}
 pub struct DataDir {
     path: PathBuf,
     /// Unlocked by the kernel when it is closed, however the process ends. `None`: we only look.
-    _lock: Option<File>,
+    lock_file: Option<File>,
+    /// What the manifest says, once it has been written in this life.
+    manifest: Mutex<Option<Manifest>>,
 }
 
 impl DataDir {
@@ -104,7 +110,7 @@ impl DataDir {
         }
         // For people only; the lock is what counts.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(DataDir { path: path.to_path_buf(), _lock: Some(lock) })
+        Ok(DataDir { path: path.to_path_buf(), lock_file: Some(lock), manifest: Mutex::default() })
     }
 
     /// Looks at a directory that a daemon may be using: for reading only.
@@ -113,7 +119,15 @@ impl DataDir {
     /// It is not there.
     pub fn look(path: &Path) -> io::Result<DataDir> {
         fs::read_dir(path)?;
-        Ok(DataDir { path: path.to_path_buf(), _lock: None })
+        Ok(DataDir { path: path.to_path_buf(), lock_file: None, manifest: Mutex::default() })
+    }
+
+    /// False when the directory was removed, moved away or replaced: the file we hold locked is not the one of that name.
+    pub fn is_there(&self) -> bool {
+        let Some(lock) = &self.lock_file else { return self.path.is_dir() };
+        let held = lock.metadata().map(|held| (held.dev(), held.ino()));
+        let named = fs::metadata(self.path.join("lock")).map(|named| (named.dev(), named.ino()));
+        matches!((held, named), (Ok(held), Ok(named)) if held == named)
     }
 
     /// Where it is.
@@ -155,13 +169,82 @@ impl DataDir {
     ///
     /// # Errors
     /// What the kernel says; the old one is then still there, or the new one.
-    pub fn write_manifest(&self, octets: &[u8]) -> io::Result<()> {
-        let fresh = self.path.join("manifest.new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&fresh)?;
-        file.write_all(octets)?;
-        file.sync_all()?;
-        fs::rename(&fresh, self.path.join("manifest"))?;
-        sync_directory(&self.path)
+    pub fn write_manifest(&self, manifest: &Manifest) -> io::Result<()> {
+        let mut current = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        self.replace("manifest", &manifest.encode())?;
+        *current = Some(manifest.clone());
+        Ok(())
+    }
+
+    /// Writes the manifest with a change, which is kept only if it could be written. One that was never written in this life stays
+    /// as it is: there is no daemon, only a tool or a test that makes files.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn amend_manifest(&self, change: impl FnOnce(&mut Manifest)) -> io::Result<()> {
+        let mut current = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut changed) = current.clone() else { return Ok(()) };
+        change(&mut changed);
+        self.replace("manifest", &changed.encode())?;
+        *current = Some(changed);
+        Ok(())
+    }
+
+    /// A change that may be written with the next.
+    pub fn note_in_manifest(&self, change: impl FnOnce(&mut Manifest)) {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(change);
+    }
+
+    /// A new file under a name of `data_dir`, whole or not there: written, synced, renamed, and the name made durable.
+    fn replace(&self, name: &str, octets: &[u8]) -> io::Result<()> {
+        replace(&self.path, name, octets)
+    }
+
+    fn hint_name(segment: SegmentNo) -> String {
+        format!("{:010}.hint", segment.0)
+    }
+
+    /// Writes a segment's hint: afterwards, and after a crash at any moment, it is whole or not there.
+    ///
+    /// # Errors
+    /// What the kernel says; a start then reads the segment.
+    pub fn write_hint(&self, log: CoreId, segment: SegmentNo, octets: &[u8]) -> io::Result<()> {
+        replace(&self.log_path(log), &Self::hint_name(segment), octets)
+    }
+
+    /// A segment's hint.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidData` where it is longer than any hint; what the kernel says otherwise.
+    pub fn read_hint(&self, log: CoreId, segment: SegmentNo) -> io::Result<Vec<u8>> {
+        let mut file = File::open(self.log_path(log).join(Self::hint_name(segment)))?;
+        // Of a segment's octets a hint holds less than it has.
+        if file.metadata()?.len() > SEGMENT_OCTETS_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut octets = Vec::new();
+        file.read_to_end(&mut octets)?;
+        Ok(octets)
+    }
+
+    /// Removes hints whose segments are not there, and files that a crash left half written. Best effort.
+    pub fn clear_hints(&self) {
+        let Ok(segments) = self.segments() else { return };
+        let mut logs: Vec<CoreId> = segments.iter().map(|(log, ..)| *log).collect();
+        logs.dedup();
+        for log in logs {
+            let Ok(entries) = fs::read_dir(self.log_path(log)) else { continue };
+            for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+                let stray = match path.extension().and_then(|extension| extension.to_str()) {
+                    Some("hint") => !path.with_extension("log").exists(),
+                    Some("new") => true,
+                    _ => false,
+                };
+                if stray {
+                    let _ = fs::remove_file(path);
+                }
+            }
+        }
     }
 
     /// All segments, by log and number, with their lengths. Files that are not segments are passed over.
@@ -245,7 +328,9 @@ impl DataDir {
         }
         let path = self.segment_path(log, segment);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o640).open(&path)?;
-        match fill(&file, octets, header).and_then(|()| sync_directory(&directory)) {
+        let made = fill(&file, octets, header).and_then(|()| sync_directory(&directory));
+        // Listed before anything is written into it: a file with groups that is not listed is none of ours.
+        match made.and_then(|()| self.amend_manifest(|manifest| manifest.list(log, segment))) {
             Ok(()) => Ok(file),
             Err(error) => {
                 let _ = fs::remove_file(&path);
@@ -254,14 +339,61 @@ impl DataDir {
         }
     }
 
-    /// Deletes a segment; durable afterwards.
+    /// Makes the file of segment `old` that of `new`, with `header` over its first octets; all of it durable. What else it held
+    /// stays: nothing is filled with zeros, which is what makes this cheap. The manifest says first that the old one is to go, and
+    /// lists the new one last. A crash in between leaves a file whose header names another number than its name does: unfinished,
+    /// and removed at the next start.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; what the kernel says otherwise.
+    pub fn recycle_segment(&self, log: CoreId, old: SegmentNo, new: SegmentNo, header: &[u8]) -> io::Result<File> {
+        let path = self.segment_path(log, new);
+        if path.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.amend_manifest(|manifest| manifest.leave(old))?;
+        let _ = fs::remove_file(self.log_path(log).join(Self::hint_name(old)));
+        fs::rename(self.segment_path(log, old), &path)?;
+        // The name first: a new header under the old name would be a segment that nobody knows.
+        sync_directory(&self.log_path(log))?;
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        file.write_all_at(header, 0)?;
+        file.sync_all()?;
+        self.amend_manifest(|manifest| {
+            manifest.forget(old);
+            manifest.list(log, new);
+        })?;
+        Ok(file)
+    }
+
+    /// Deletes a segment and its hint; durable afterwards. The manifest says first that it is to go: a crash in between leaves a
+    /// file that nobody reads, not a list that names a file which is lost. Its octets are given back at once, although cores may
+    /// have it open still.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn remove_segment(&self, log: CoreId, segment: SegmentNo) -> io::Result<()> {
-        fs::remove_file(self.segment_path(log, segment))?;
-        sync_directory(&self.log_path(log))
+        self.amend_manifest(|manifest| manifest.leave(segment))?;
+        let _ = fs::remove_file(self.log_path(log).join(Self::hint_name(segment)));
+        let path = self.segment_path(log, segment);
+        match OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other.and_then(|()| fs::remove_file(path))?,
+        }
+        sync_directory(&self.log_path(log))?;
+        self.note_in_manifest(|manifest| manifest.forget(segment));
+        Ok(())
     }
+}
+
+/// A new file in a directory, whole or not there.
+fn replace(directory: &Path, name: &str, octets: &[u8]) -> io::Result<()> {
+    let fresh = directory.join(format!("{name}.new"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&fresh)?;
+    file.write_all(octets)?;
+    file.sync_all()?;
+    fs::rename(&fresh, directory.join(name))?;
+    sync_directory(directory)
 }
 
 /// Written zeros, not a hole and not `fallocate` alone: a commit into either also has to sync the file system's own records,
@@ -331,9 +463,10 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let data = DataDir::open(place.path()).unwrap();
         assert_eq!(data.read_manifest().unwrap(), None);
-        data.write_manifest(b"one").unwrap();
-        data.write_manifest(b"second").unwrap();
-        assert_eq!(data.read_manifest().unwrap().as_deref(), Some(b"second".as_slice()));
+        data.write_manifest(&Manifest::new([1; 16], 7)).unwrap();
+        let second = Manifest::new([1; 16], 8);
+        data.write_manifest(&second).unwrap();
+        assert_eq!(data.read_manifest().unwrap(), Some(second.encode()));
         assert!(!place.path().join("manifest.new").exists());
     }
 
@@ -357,5 +490,40 @@ mod tests {
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         data.remove_segment(CoreId(0), SegmentNo(3)).unwrap();
         assert_eq!(data.segments().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_manifest_lists_what_was_made_and_forgets_what_was_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let data = DataDir::open(place.path()).unwrap();
+        data.write_manifest(&Manifest::new([1; 16], 9)).unwrap();
+        let read = || Manifest::decode(&data.read_manifest().unwrap().unwrap()).unwrap();
+        for segment in [3, 4] {
+            data.prepare_segment(CoreId(0), SegmentNo(segment), 10_000, b"head").unwrap();
+        }
+        data.note_in_manifest(|manifest| manifest.seal(SegmentNo(4), 12));
+        assert_eq!(read().segments().iter().map(|listed| listed.segment.0).collect::<Vec<_>>(), [3, 4]);
+        data.write_hint(CoreId(0), SegmentNo(3), b"hint").unwrap();
+        data.remove_segment(CoreId(0), SegmentNo(3)).unwrap();
+        assert!(read().find(SegmentNo(3)).is_some_and(|listed| listed.leaving), "gone with the next writing");
+        assert_eq!(read().find(SegmentNo(4)).map(|listed| listed.last), Some(12));
+        data.amend_manifest(|manifest| manifest.reserved_to = 10).unwrap();
+        assert_eq!(read().find(SegmentNo(3)), None);
+        assert_eq!(data.read_hint(CoreId(0), SegmentNo(3)).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_hint_is_replaced_as_a_whole_and_goes_when_its_segment_is_gone() {
+        let place = tempfile::tempdir().unwrap();
+        let data = DataDir::open(place.path()).unwrap();
+        let (log, segment) = (CoreId(0), SegmentNo(3));
+        data.prepare_segment(log, segment, 10_000, b"head").unwrap();
+        data.write_hint(log, segment, b"one").unwrap();
+        data.write_hint(log, segment, b"second").unwrap();
+        data.write_hint(log, SegmentNo(4), b"of nothing").unwrap();
+        fs::write(place.path().join("log-0/0000000003.hint.new"), b"half").unwrap();
+        data.clear_hints();
+        assert_eq!(data.read_hint(log, segment).unwrap(), b"second");
+        assert_eq!(fs::read_dir(place.path().join("log-0")).unwrap().count(), 2);
     }
 }

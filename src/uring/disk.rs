@@ -1,6 +1,7 @@
 //! Serves [`DiskOp`]: commits and reads through the ring, the slow and rare rest on a thread of its own.
 //!
-//! Making a segment writes megabytes of zeros and removing one may walk extents for milliseconds: both run on the core's one
+//! Making a segment writes megabytes of zeros, a hint is a file of its own, and removing a segment may walk extents for
+//! milliseconds: all of them run on the core's one
 //! blocking thread, which leaves the answer in a queue and rings the core's bell. Descriptors of segments stay open in a
 //! bounded table. Nothing is tried twice here: a failed sync is final for its log, and the store says what follows.
 
@@ -26,6 +27,10 @@ const OPEN_SEGMENTS: usize = 1024;
 
 /// A segment that could not be opened for want of descriptors is tried again after this.
 const WANT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether the data directory is there still: for so long a deposit may be answered 202 that goes into files
+/// without names. A look is two calls of the kernel.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the kernel's error means to the store.
 pub fn fault(error: &io::Error) -> DiskFault {
@@ -146,8 +151,19 @@ impl Disk {
         std::thread::Builder::new().name(format!("disk-{}", core.0)).spawn(move || {
             // Filling a segment takes a processor for tens of milliseconds: any but the core's own, where there is one.
             let _ = super::host::unpin();
-            while let Ok(order) = orders.recv() {
-                if let Some(answer) = settle(&files, order) {
+            let mut lost = false;
+            loop {
+                let answer = match orders.recv_timeout(LOOK) {
+                    Ok(order) => settle(&files, order),
+                    Err(mpsc::RecvTimeoutError::Timeout) if !lost && !files.is_there() => {
+                        lost = true;
+                        tracing::error!("the data directory is gone: deposits are refused; put it back and restart");
+                        Some(Settled { done: DiskDone::Lost, file: None })
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => None,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                };
+                if let Some(answer) = answer {
                     answers.push(answer);
                     if let Some(door) = mail.door(core) {
                         door.bell.ring();
@@ -195,8 +211,8 @@ impl Disk {
                     shared.desk.put(Input::Disk(DiskDone::Read { ticket, buffer, outcome }));
                 });
             }
-            DiskOp::Prepare { .. } | DiskOp::Remove { .. } => {
-                if let DiskOp::Remove { log, segment, .. } = &order {
+            DiskOp::Prepare { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {
+                if let DiskOp::Remove { log, segment, .. } | DiskOp::Recycle { log, old: segment, .. } = &order {
                     shared.files.borrow_mut().remove((*log, *segment));
                 }
                 if let Err(mpsc::SendError(order)) = self.work.send(order) {
@@ -234,9 +250,21 @@ fn settle(data: &DataDir, order: DiskOp) -> Option<Settled> {
             let file = made.ok().map(|file| ((log, segment), file));
             Some(Settled { done: DiskDone::Prepared { ticket, outcome }, file })
         }
+        DiskOp::WriteHint { log, segment, last, ref octets, .. } => {
+            data.note_in_manifest(|manifest| manifest.seal(segment, last));
+            let written = if octets.is_empty() { Ok(()) } else { data.write_hint(log, segment, octets) };
+            let outcome = written.map_err(|error| fault(&error));
+            Some(Settled { done: answer(&order, outcome)?, file: None })
+        }
         DiskOp::Remove { log, segment, .. } => {
             let outcome = data.remove_segment(log, segment).map_err(|error| fault(&error));
             Some(Settled { done: answer(&order, outcome)?, file: None })
+        }
+        DiskOp::Recycle { ticket, log, old, new, header } => {
+            let made = data.recycle_segment(log, old, new, &header);
+            let outcome = made.as_ref().map(|_| ()).map_err(fault);
+            let file = made.ok().map(|file| ((log, new), file));
+            Some(Settled { done: DiskDone::Recycled { ticket, outcome }, file })
         }
         DiskOp::Commit { .. } | DiskOp::Read { .. } => None,
     }
@@ -246,7 +274,9 @@ fn settle(data: &DataDir, order: DiskOp) -> Option<Settled> {
 fn answer(order: &DiskOp, outcome: Result<(), DiskFault>) -> Option<DiskDone> {
     match *order {
         DiskOp::Prepare { ticket, .. } => Some(DiskDone::Prepared { ticket, outcome }),
+        DiskOp::WriteHint { ticket, .. } => Some(DiskDone::HintWritten { ticket, outcome }),
         DiskOp::Remove { ticket, .. } => Some(DiskDone::Removed { ticket, outcome }),
+        DiskOp::Recycle { ticket, .. } => Some(DiskDone::Recycled { ticket, outcome }),
         DiskOp::Commit { .. } | DiskOp::Read { .. } => None,
     }
 }

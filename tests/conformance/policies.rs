@@ -24,6 +24,39 @@ fn the_oldest_make_room_when_the_operator_wants_that() {
     scene.nothing_waits(&mut bob);
 }
 
+#[test]
+fn a_full_domain_refuses_and_a_restart_does_not_forget_what_it_has() {
+    let mut scene = scene("policy.quota.domain", "messages = 3");
+    let deposits: Vec<_> = (0..2).map(|number| scene.alice().message(BOB, &format!("message {number}"))).collect();
+    scene.alice().message("sip:carol@example.org", "for carol");
+    scene.kill9();
+    scene.restart(2);
+    let alice = scene.alice();
+    for user in [BOB, "sip:carol@example.org", "sip:dave@example.org"] {
+        let refusal = alice.exchange(alice.text(user, "one more")).response;
+        assert_eq!(refusal.code(), 480, "{user}: {refusal:?}");
+        assert!(refusal.header("Retry-After").is_some(), "{refusal:?}");
+    }
+    scene.push_brings(&mut scene.bob(), &deposits);
+    alice.message("sip:dave@example.org", "there is room again");
+}
+
+#[test]
+fn in_a_full_domain_the_receivers_own_oldest_make_room_and_nobody_elses() {
+    let options = DaemonOptions::new(DEFERD)
+        .line("policy.quota", "policy = \"drop_oldest\"")
+        .line("policy.quota.domain", "messages = 4");
+    let scene = Scene::with(options);
+    let alice = scene.alice();
+    let carols = alice.message("sip:carol@example.org", "for carol");
+    let deposits: Vec<_> = (0..6).map(|number| alice.message(BOB, &format!("message {number}"))).collect();
+    let refusal = alice.exchange(alice.text("sip:dave@example.org", "nothing of his to drop")).response;
+    assert_eq!(refusal.code(), 480, "{refusal:?}");
+    scene.push_brings(&mut scene.bob(), &deposits[3..]);
+    let mut carol = scene.client(deferd_kit::peer::Transport::Tcp, "sip:carol@example.org", scene.daemon.sip());
+    scene.push_brings(&mut carol, &[carols]);
+}
+
 //= 12.2.2.4: expired messages are handled by local policy
 #[test]
 fn what_is_kept_beyond_its_time_is_not_pushed() {

@@ -11,6 +11,7 @@ mod disk;
 mod kill_nine;
 mod life;
 mod limits;
+mod soak;
 
 use std::time::{Duration, Instant};
 

@@ -29,6 +29,9 @@ const KEY: [u8; 16] = *b"the sim's secret";
 
 const MSRP_PORT: u16 = 2_855;
 
+/// Beside half as much again as what is alive: the active segment, the next, the reserve, two spares, and two that are left alone.
+const SEGMENTS_A_CORE: u64 = 7;
+
 struct Seat {
     core: Core,
     /// A turn is on the heap.
@@ -66,6 +69,10 @@ impl Files for Durable<'_> {
     fn sync(&self, _log: CoreId, _segment: SegmentNo) -> Result<(), DiskFault> {
         Ok(())
     }
+
+    fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault> {
+        self.0.hint((log, segment)).map(|hint| hint.to_vec()).ok_or(DiskFault::Missing)
+    }
 }
 
 impl Cores {
@@ -80,15 +87,18 @@ impl Cores {
         g.born = g.now;
         let now = g.clocks();
         let setups: Vec<Setup> = (0..cores).map(|core| setup(g, core, cores)).collect();
-        let directory = Arc::new(Directory::new(setups[0].limits.users, cores, KEY));
-        let mut recovered = match recovery::recover(&Durable(disk), &directory, cores) {
+        let directory = Directory::new(setups[0].limits.users, cores, KEY).with_domains(&setups[0].policy.domains);
+        let directory = Arc::new(directory);
+        let remember = setups[0].limits.dedupe_entries;
+        let mut recovered = match recovery::recover(&Durable(disk), &directory, cores, &disk.manifest, remember) {
             Ok(recovered) => recovered,
             Err(fault) => return g.oracle.violation(format!("recovery: {fault:?}")),
         };
         judge(g, disk, &recovered);
-        let reserved_from = disk.reserved_to;
-        disk.reserved_to = recovered.next_segment.max(reserved_from).saturating_add(RESERVATION);
-        let segments = recovered.segments(reserved_from, disk.reserved_to, KEY);
+        let reserved_from = disk.manifest.reserved_to;
+        disk.manifest.key = KEY;
+        disk.manifest.reserved_to = recovered.next_segment.max(reserved_from).saturating_add(RESERVATION);
+        let segments = recovered.segments(reserved_from, disk.manifest.reserved_to, KEY);
         let homes: Vec<_> = recovered.homes.drain(..).collect();
         for ((setup, home), resume) in setups.into_iter().zip(homes).zip(recovered.logs.drain(..)) {
             let log = LogSetup {
@@ -249,7 +259,7 @@ impl Cores {
                 let delay = if g.chance(g.plan.stall) { 300_000 } else { g.between(low, high) };
                 g.say(format_args!("core {} asks the disk: {}", core.0, in_words(&op)));
                 if eio {
-                    g.oracle.disk_hurt |= !matches!(op, DiskOp::Read { .. });
+                    g.oracle.disk_hurt |= !matches!(op, DiskOp::Read { .. } | DiskOp::WriteHint { .. });
                     g.oracle.unreadable |= matches!(op, DiskOp::Read { .. });
                 }
                 let number = disk.begin(core, op, eio);
@@ -291,6 +301,35 @@ impl Cores {
     /// True when nobody is being pushed to.
     pub(crate) fn are_idle(&self) -> bool {
         self.seats.iter().all(|seat| seat.core.pushes() == 0)
+    }
+
+    /// Segments had back and octets copied forward, in this life.
+    pub(crate) fn reclaimed(&self) -> (u64, u64) {
+        let counts = self.seats.iter().map(|seat| seat.core.counts());
+        counts.fold((0, 0), |sum, counts| (sum.0 + counts.reclaimed, sum.1 + counts.copied_octets))
+    }
+
+    /// When all is quiet the disk holds half as much again as what is alive, and some segments a core. What is alive a start
+    /// would say.
+    pub(crate) fn disk_is_bounded(&self, g: &Ground, disk: &Disk) -> Result<(), String> {
+        let cores = self.seats.len() as u16;
+        let directory = Directory::new(64, cores.max(1), KEY);
+        let found = recovery::recover(&Durable(disk), &directory, cores.max(1), &disk.manifest, 4_096);
+        let found = found.map_err(|fault| format!("recovery of a quiet disk: {fault:?}"))?;
+        let queued = found.homes.iter().flat_map(|home| home.users.iter().map(|(_, queue)| queue.octets()));
+        let states = found.homes.iter().flat_map(|home| home.states.iter().map(|state| state.extent.octets));
+        let twins = found.homes.iter().flat_map(|home| home.twins.iter().map(|twin| twin.octets()));
+        let live: u64 = queued.chain(states).chain(twins).sum();
+        let counted: u64 = self.seats.iter().map(|seat| seat.core.reading().live_octets).sum();
+        if counted != live {
+            return Err(format!("{live} octets are alive and {counted} are counted"));
+        }
+        let files: u64 = disk.durable().map(|(_, octets)| octets.len() as u64).sum();
+        let fixed = SEGMENTS_A_CORE * u64::from(cores) * g.plan.segment_octets;
+        if files > live * 3 / 2 + fixed {
+            return Err(format!("{files} octets of files for {live} that are alive, on {cores} cores"));
+        }
+        Ok(())
     }
 
     /// What the tables still hold; `unsure`: users may have something waiting.
@@ -383,7 +422,11 @@ fn in_words(op: &DiskOp) -> String {
             format!("commit {} octets to {} at {at}", gather.len(), segment.0)
         }
         DiskOp::Read { segment, at, len, .. } => format!("read {len} octets of {} at {at}", segment.0),
+        DiskOp::WriteHint { segment, octets, .. } => {
+            format!("write the hint of {}, {} octets", segment.0, octets.len())
+        }
         DiskOp::Remove { segment, .. } => format!("remove {}", segment.0),
+        DiskOp::Recycle { old, new, .. } => format!("recycle {} as {}", old.0, new.0),
     }
 }
 

@@ -3,9 +3,11 @@
 //! A commit is seen at once and durable when it completes. A crash keeps, of every write under way, any choice of its
 //! 512-octet sectors: old or new, never a mixture (the fault model's tear unit).
 
+use bytes::Bytes;
 use deferd::base::dice::Dice;
 use deferd::base::net::CoreId;
 use deferd::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use deferd::store::manifest::Manifest;
 use std::collections::BTreeMap;
 
 /// What tears.
@@ -19,6 +21,8 @@ struct File {
     live: Vec<u8>,
     /// `None`: its directory entry is not durable.
     durable: Option<Vec<u8>>,
+    /// Its hint: replaced as a whole, so there is one image of it.
+    hint: Option<Bytes>,
 }
 
 /// An operation under way.
@@ -43,8 +47,10 @@ pub(crate) struct Disk {
     files: BTreeMap<Name, File>,
     under_way: BTreeMap<u64, UnderWay>,
     next: u64,
-    /// Segment numbers below this may have been used; the manifest's word.
-    pub(crate) reserved_to: u32,
+    /// The manifest as a start finds it.
+    pub(crate) manifest: Manifest,
+    /// What its next writing will say beside its cause.
+    sealed: Vec<(SegmentNo, u64)>,
     /// No room for new segments.
     pub(crate) full: bool,
     /// A log was told of a fault: it may refuse everything until the next start.
@@ -65,7 +71,7 @@ impl Disk {
                 if fault.is_none() {
                     let mut live = vec![0; *octets as usize];
                     live[..header.len()].copy_from_slice(header);
-                    self.files.insert((*log, *segment), File { live, durable: None });
+                    self.files.insert((*log, *segment), File { live, durable: None, hint: None });
                 }
             }
             DiskOp::Commit { log, segment, at, gather, .. } => {
@@ -86,9 +92,9 @@ impl Disk {
                     None => panic!("a commit into {segment:?} of {log:?}, which was not prepared"),
                 }
             }
-            DiskOp::Read { .. } | DiskOp::Remove { .. } => {}
+            DiskOp::Read { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {}
         }
-        if fault.is_some() && !matches!(op, DiskOp::Read { .. }) {
+        if fault.is_some() && !matches!(op, DiskOp::Read { .. } | DiskOp::WriteHint { .. }) {
             self.hurt = true;
         }
         self.next += 1;
@@ -107,6 +113,8 @@ impl Disk {
                     && let Some(file) = self.files.get_mut(&(log, segment))
                 {
                     file.durable = Some(file.live.clone());
+                    self.manifest.list(log, segment);
+                    self.sealed.drain(..).for_each(|(segment, last)| self.manifest.seal(segment, last));
                 }
                 DiskDone::Prepared { ticket, outcome }
             }
@@ -135,11 +143,35 @@ impl Disk {
                 };
                 DiskDone::Read { ticket, buffer, outcome }
             }
+            DiskOp::WriteHint { ticket, log, segment, last, octets } => {
+                self.sealed.push((segment, last));
+                if outcome.is_ok()
+                    && !octets.is_empty()
+                    && let Some(file) = self.files.get_mut(&(log, segment))
+                {
+                    file.hint = Some(octets);
+                }
+                DiskDone::HintWritten { ticket, outcome }
+            }
             DiskOp::Remove { ticket, log, segment } => {
                 if outcome.is_ok() {
                     self.files.remove(&(log, segment));
+                    self.manifest.forget(segment);
                 }
                 DiskDone::Removed { ticket, outcome }
+            }
+            DiskOp::Recycle { ticket, log, old, new, header } => {
+                if outcome.is_ok()
+                    && let Some(mut file) = self.files.remove(&(log, old))
+                {
+                    file.live[..header.len()].copy_from_slice(&header);
+                    file.durable = Some(file.live.clone());
+                    file.hint = None;
+                    self.manifest.forget(old);
+                    self.manifest.list(log, new);
+                    assert!(self.files.insert((log, new), file).is_none(), "{new:?} is there already");
+                }
+                DiskDone::Recycled { ticket, outcome }
             }
         };
         Some(Ended { core, done, written })
@@ -162,6 +194,11 @@ impl Disk {
                             1 => Some(dice.between(0, file.live.len() as u64) as usize / SECTOR * SECTOR),
                             _ => Some(file.live.len()),
                         };
+                        if len == Some(file.live.len()) && dice.between(0, 1) == 0 {
+                            file.durable = Some(file.live.clone());
+                            self.manifest.list(log, segment);
+                            continue;
+                        }
                         file.durable = len.map(|len| {
                             let mut durable = vec![0; len];
                             let live: Vec<u8> = file.live[..len].to_vec();
@@ -170,9 +207,42 @@ impl Disk {
                         });
                     }
                 }
+                DiskOp::WriteHint { log, segment, octets, .. } => {
+                    // Half of it lies under another name, which nobody reads.
+                    if let Some(file) =
+                        self.files.get_mut(&(log, segment)).filter(|_| !octets.is_empty() && dice.between(0, 1) == 0)
+                    {
+                        file.hint = Some(octets);
+                    }
+                }
                 DiskOp::Remove { log, segment, .. } => {
-                    if dice.between(0, 1) == 0 {
+                    // Not begun; said to be leaving; and the file gone, of which the manifest does not know yet.
+                    let how_far = dice.between(0, 2);
+                    if how_far > 0 {
+                        self.manifest.leave(segment);
+                    }
+                    if how_far > 1 {
                         self.files.remove(&(log, segment));
+                    }
+                }
+                DiskOp::Recycle { log, old, new, header, .. } => {
+                    // Not begun; said to be leaving; the new name over the old header; with the new one; all of it but the answer.
+                    let luck = dice.between(0, 4);
+                    if luck > 0 {
+                        self.manifest.leave(old);
+                    }
+                    if luck > 1
+                        && let Some(mut file) = self.files.remove(&(log, old))
+                    {
+                        if let Some(durable) = file.durable.as_mut().filter(|_| luck > 2) {
+                            tear(durable, 0, &header, dice);
+                            if luck == 4 {
+                                durable[..header.len()].copy_from_slice(&header);
+                                self.manifest.list(log, new);
+                            }
+                        }
+                        file.hint = None;
+                        self.files.insert((log, new), file);
                     }
                 }
                 DiskOp::Read { .. } => {}
@@ -186,7 +256,13 @@ impl Disk {
             }
             None => false,
         });
+        self.sealed.clear();
         self.hurt = false;
+    }
+
+    /// A segment's hint.
+    pub(crate) fn hint(&self, name: Name) -> Option<&Bytes> {
+        self.files.get(&name)?.hint.as_ref()
     }
 
     /// All files by name, with their octets as a start finds them.

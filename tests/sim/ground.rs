@@ -180,6 +180,11 @@ impl Ground {
         WALL_START_US + self.now - self.clock_back
     }
 
+    /// What a clock shows that nobody sets back. An expiry is never earlier than by this one.
+    pub(crate) fn true_wall(&self) -> u64 {
+        WALL_START_US + self.now
+    }
+
     /// Where the daemon listens for SIP.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 5060))

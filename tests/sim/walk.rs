@@ -26,6 +26,26 @@ fn walk(messages: u32, cores: u16, proxy: Proxy) {
     assert!(died_at > 20, "a walk has more effects than {died_at}");
 }
 
+/// A few segments' worth: the daemon dies while records are copied forward, and segments removed or recycled.
+#[test]
+fn what_is_alive_survives_a_crash_wherever_segments_are_had_back() {
+    let run = |died_at: Option<u64>| {
+        let plan = Plan { users: 3, ..Plan::of_walk(60, 2, Proxy::Tcp, died_at) };
+        catch_unwind(AssertUnwindSafe(|| World::new(plan, 7, false).run()))
+    };
+    let whole = run(None).unwrap_or_else(|_| panic!("without a crash it panicked"));
+    assert_eq!(whole.verdict, Ok(()), "without a crash");
+    assert!(whole.reclaimed.0 > 0, "no segment was had back, so nothing is tried: {whole:?}");
+    // Every fifth, and each start's first effects by the walks above: it is a long way.
+    let mut reclaimed = 0;
+    for died_at in (0..whole.effects).step_by(5).skip(1) {
+        let report = run(Some(died_at)).unwrap_or_else(|_| panic!("dead after effect {died_at}: panicked"));
+        assert_eq!(report.verdict, Ok(()), "dead after effect {died_at}");
+        reclaimed += report.reclaimed.0;
+    }
+    assert!(reclaimed > 0);
+}
+
 #[test]
 fn one_message_survives_a_crash_after_every_effect_on_one_core() {
     walk(1, 1, Proxy::Udp);

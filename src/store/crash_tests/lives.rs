@@ -116,7 +116,7 @@ fn crash_loop(seed: u64) {
                 4 => {
                     let owner = luck.below(4) as u8;
                     let value = stamp.0.to_le_bytes();
-                    if let Ok(seq) = logs[core].append_state(StateKind::Settings, stamp, &[owner], b"", &value) {
+                    if let Ok((_, seq)) = logs[core].append_state(StateKind::Settings, stamp, &[owner], b"", &value) {
                         model.states.entry(owner).or_default().1.push(stamp.0);
                         promises[core].push_back((seq, Promise::State(owner, stamp.0)));
                     }
@@ -125,7 +125,9 @@ fn crash_loop(seed: u64) {
                 _ if !ops.is_empty() => {
                     let op = ops.remove(luck.below(ops.len() as u64) as usize);
                     let log = match &op {
-                        DiskOp::Prepare { log, .. } | DiskOp::Commit { log, .. } => log.index(),
+                        DiskOp::Prepare { log, .. } | DiskOp::Commit { log, .. } | DiskOp::WriteHint { log, .. } => {
+                            log.index()
+                        }
                         _ => unreachable!("a log neither reads nor removes"),
                     };
                     let Some(LogEvent::Durable { up_to }) = logs[log].done(disk.serve(op)) else { continue };

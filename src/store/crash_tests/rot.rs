@@ -17,6 +17,9 @@ impl Files for Blind<'_> {
     fn sync(&self, _: CoreId, _: SegmentNo) -> Result<(), DiskFault> {
         Ok(())
     }
+    fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault> {
+        self.0.read_hint(log, segment)
+    }
 }
 
 /// It read as zeros, and was taken for a segment whose making had not ended: not reported, and as good as removed.
@@ -29,7 +32,7 @@ fn a_segment_that_the_disk_does_not_give_is_damage_and_nothing_is_written_into_i
     let (sound, _) = recovered(&disk, 1);
     let active = sound.logs[0].active.expect("a segment was written").segment;
     let directory = Directory::new(100, 1, KEY);
-    let found = recover(&Blind(&disk, active), &directory, 1).unwrap();
+    let found = recover(&Blind(&disk, active), &directory, 1, &disk.manifest, 1_000).unwrap();
     assert!(found.report.unfinished.is_empty(), "{:?}", found.report);
     let unreadable = |found: &super::super::recovery::DamageFound| found.damage == Damage::Unreadable(5);
     assert!(found.report.damage.iter().any(unreadable), "{:?}", found.report);
@@ -47,7 +50,7 @@ proptest! {
             disk.files.insert((CoreId(n as u16 % 2), SegmentNo(n as u32)), (octets.clone(), octets));
         }
         let directory = Directory::new(100, 1, KEY);
-        prop_assert_eq!(recover(&disk, &directory, 1).map(|found| found.report.records).unwrap_or(0), 0);
+        prop_assert_eq!(recover(&disk, &directory, 1, &disk.manifest, 1_000).map(|found| found.report.records).unwrap_or(0), 0);
     }
 
     #[test]
@@ -72,7 +75,7 @@ proptest! {
             }
         }
         let directory = Directory::new(100, 1, KEY);
-        if let Ok(found) = recover(&disk, &directory, 1) {
+        if let Ok(found) = recover(&disk, &directory, 1, &disk.manifest, 1_000) {
             let queue = queued(&found, &directory, b"u");
             prop_assert!(queue.iter().all(|locator| locators.contains(&locator.stamp())));
             prop_assert_eq!(directory.len(), usize::from(!queue.is_empty()));

@@ -1,9 +1,14 @@
 //! Taking records in: what is appended, where it will lie, its checksums, and the group it joins.
 
+use super::chain::{Seg, State};
 use super::{Group, Log, Refused, Seq};
 use crate::base::gather::{Gather, PIECES_MAX};
+use crate::store::hint::{Builder, Noted};
 use crate::store::layout::{self, GROUP_HEAD, GroupHead, RECORD_HEAD, RecordHead, SEGMENT_HEAD, TEAR_UNIT};
-use crate::store::record::{Draft, Flags, Kind, Locator, Place, RECORD_OCTETS_MAX, Stamp, StateDraft, StateKind};
+use crate::store::loader::Record;
+use crate::store::record::{
+    Draft, Extent, Flags, Kind, Locator, Place, RECORD_OCTETS_MAX, Stamp, StateDraft, StateKind,
+};
 use bytes::Bytes;
 
 /// Tombstones and states may wait beyond `commit_octets`, by a quarter of it: a flood of deposits must not keep a delivered
@@ -17,6 +22,8 @@ struct Sections<'a> {
     expiry_s: u32,
     fingerprint: u64,
     random: [u8; 10],
+    /// Of a copy: where it was copied from.
+    origin: Option<Place>,
     owner: &'a [u8],
     label: &'a [u8],
     envelope: &'a [u8],
@@ -28,10 +35,7 @@ impl Log {
     /// Takes a message in. Its locator may be published when its [`Seq`] is durable, not before.
     pub fn append_message(&mut self, draft: Draft<'_>) -> Result<(Locator, Seq), Refused> {
         assert!(draft.id.millis() == draft.stamp.millis(), "an id is made from the stamp of its message");
-        let mut parts = Vec::with_capacity(draft.parts.len() * 24);
-        for part in draft.parts {
-            part.words().iter().for_each(|word| parts.extend_from_slice(&word.to_le_bytes()));
-        }
+        let parts = octets_of_parts(draft.parts);
         let (place, octets, seq) = self.append(Sections {
             kind: Kind::Message,
             flags: draft.flags,
@@ -39,6 +43,7 @@ impl Log {
             expiry_s: draft.expiry_s,
             fingerprint: draft.fingerprint,
             random: draft.id.random(),
+            origin: None,
             owner: draft.owner,
             label: draft.body_type,
             envelope: draft.envelope,
@@ -57,27 +62,46 @@ impl Log {
 
     /// These messages are no more, whoever wrote them. One record for all.
     pub fn append_tombstones(&mut self, places: &[Place]) -> Result<Seq, Refused> {
-        self.append_tombstones_owing(places, &[])
+        self.append_tombstones_owing(places, &[]).map(|(_, seq)| seq)
     }
 
-    /// These messages are no more, and that owes these reports (or ends these states): one record, so it is all or nothing.
-    pub fn append_tombstones_owing(&mut self, places: &[Place], owed: &[StateDraft<'_>]) -> Result<Seq, Refused> {
-        let mut body = Gather::new();
+    /// These messages are no more, and that owes these reports: records of one group, so it is all or nothing. Where each state
+    /// lies, and the number of the last record.
+    pub fn append_tombstones_owing(
+        &mut self,
+        places: &[Place],
+        owed: &[StateDraft<'_>],
+    ) -> Result<(Vec<Extent>, Seq), Refused> {
+        let envelope = octets_of_places(places);
+        let states = owed.iter().map(|state| state.owner.len() + state.key.len() + state.value.len());
+        let lengths = std::iter::once(envelope.len()).chain(states).map(|len| (RECORD_HEAD + len) as u64);
+        let octets: u64 = lengths.map(|octets| octets.next_multiple_of(8)).sum();
+        if !owed.is_empty() {
+            self.admit(octets, true)?;
+            self.make_room(octets, owed.len() + 1, true)?;
+        }
+        let mut extents = Vec::with_capacity(owed.len());
         for state in owed {
-            let owner_len = u16::try_from(state.owner.len()).map_err(|_| Refused::TooLarge)?;
-            let key_len = u16::try_from(state.key.len()).map_err(|_| Refused::TooLarge)?;
-            let value_len = u32::try_from(state.value.len()).map_err(|_| Refused::TooLarge)?;
-            body.put(&[state.kind as u8, 0, 0, 0]);
-            body.put(&owner_len.to_le_bytes());
-            body.put(&key_len.to_le_bytes());
-            body.put(&state.stamp.0.to_le_bytes());
-            body.put(&value_len.to_le_bytes());
-            [state.owner, state.key, state.value].iter().for_each(|octets| body.put(octets));
+            extents.push(self.append_state(state.kind, state.stamp, state.owner, state.key, state.value)?.0);
         }
         let stamp = owed.iter().map(|state| state.stamp).max().unwrap_or_default();
-        let envelope = octets_of_places(places);
-        let sections = Sections { envelope: &envelope, body, ..plain(Kind::Tombstones, stamp, b"") };
-        self.append(sections).map(|(_, _, seq)| seq)
+        let sections = Sections { envelope: &envelope, ..plain(Kind::Tombstones, stamp, b"") };
+        let (_, _, seq) = self.append(sections)?;
+        Ok((extents, seq))
+    }
+
+    /// Whether records of so many octets may wait together with what waits already.
+    fn admit(&self, octets: u64, essential: bool) -> Result<(), Refused> {
+        if self.poisoned {
+            return Err(Refused::Poisoned);
+        }
+        let group_max = self.setup.segment_octets - SEGMENT_HEAD as u64;
+        let alone = (GROUP_HEAD as u64 + octets).next_multiple_of(TEAR_UNIT);
+        if octets > RECORD_OCTETS_MAX || alone > group_max.min(self.setup.commit_octets as u64) {
+            return Err(Refused::TooLarge);
+        }
+        let bound = self.setup.commit_octets + if essential { self.setup.commit_octets / ESSENTIAL_SHARE } else { 0 };
+        if self.waiting + alone as usize > bound { Err(Refused::Full) } else { Ok(()) }
     }
 
     /// The users of these messages have had them: from now on they are [`Flags::RETAINED`].
@@ -95,11 +119,44 @@ impl Log {
         owner: &[u8],
         key: &[u8],
         value: &[u8],
-    ) -> Result<Seq, Refused> {
+    ) -> Result<(Extent, Seq), Refused> {
         let mut body = Gather::new();
         body.put(value);
         let sections = Sections { flags: Flags(kind as u8), label: key, body, ..plain(Kind::State, stamp, owner) };
-        self.append(sections).map(|(_, _, seq)| seq)
+        self.append(sections).map(|(place, octets, seq)| (Extent { place, octets }, seq))
+    }
+
+    /// Takes a copy of a message, a part or a state in, as it was read: the same but for its place, where it was copied from, and
+    /// what its home knows better. `flags`: of a message, as its queue has them. `parts`: of a large message, where they lie
+    /// now; `None`: where they lay.
+    ///
+    /// A copy waits as a message does, and may lie in the reserve: on a full disk it is what makes room again.
+    pub fn append_copy(
+        &mut self,
+        record: &Record,
+        flags: Flags,
+        parts: Option<&[Locator]>,
+    ) -> Result<(Extent, Seq), Refused> {
+        let head = &record.head;
+        let page = &record.page;
+        let parts = parts.map(octets_of_parts);
+        let mut body = Gather::new();
+        body.push(record.body());
+        let (place, octets, seq) = self.append(Sections {
+            kind: head.kind,
+            flags: if head.kind == Kind::State { head.flags } else { flags },
+            stamp: head.stamp,
+            expiry_s: head.expiry_s,
+            fingerprint: head.fingerprint,
+            random: head.random,
+            origin: Some(record.place),
+            owner: record.owner(),
+            label: record.body_type.of(page),
+            envelope: record.envelope.of(page),
+            parts: parts.as_deref().unwrap_or_else(|| record.parts.of(page)),
+            body,
+        })?;
+        Ok((Extent { place, octets }, seq))
     }
 
     fn append(&mut self, mut sections: Sections<'_>) -> Result<(Place, u64, Seq), Refused> {
@@ -109,14 +166,13 @@ impl Log {
         let fixed = sections.owner.len() + sections.label.len() + sections.envelope.len() + sections.parts.len();
         let length = RECORD_HEAD + fixed + sections.body.len();
         let octets = (length as u64).next_multiple_of(8);
-        let group_max = self.setup.segment_octets - SEGMENT_HEAD as u64;
-        let head = RecordHead {
+        let record = RecordHead {
             kind: sections.kind,
             flags: sections.flags,
             owner_len: u16::try_from(sections.owner.len()).map_err(|_| Refused::TooLarge)?,
             length: u32::try_from(length).map_err(|_| Refused::TooLarge)?,
             stamp: sections.stamp,
-            birth: Place::default(),
+            origin: Place::default(),
             expiry_s: sections.expiry_s,
             label_len: u16::try_from(sections.label.len()).map_err(|_| Refused::TooLarge)?,
             parts: u16::try_from(sections.parts.len() / 24).map_err(|_| Refused::TooLarge)?,
@@ -124,24 +180,16 @@ impl Log {
             random: sections.random,
             envelope_len: u32::try_from(sections.envelope.len()).map_err(|_| Refused::TooLarge)?,
         };
-        let alone = GROUP_HEAD as u64 + octets;
-        if octets > RECORD_OCTETS_MAX
-            || alone.next_multiple_of(TEAR_UNIT) > group_max.min(self.setup.commit_octets as u64)
-        {
-            return Err(Refused::TooLarge);
-        }
-        let essential = !matches!(sections.kind, Kind::Message | Kind::Part);
-        let bound = self.setup.commit_octets + if essential { self.setup.commit_octets / ESSENTIAL_SHARE } else { 0 };
-        if self.waiting + alone.next_multiple_of(TEAR_UNIT) as usize > bound {
-            return Err(Refused::Full);
-        }
+        let essential = !matches!(sections.kind, Kind::Message | Kind::Part) && sections.origin.is_none();
+        self.admit(octets, essential)?;
         // One write takes 1,024 pieces: a body in more than that is made one, the only copy of a body in this room.
         if sections.body.pieces() > PIECES_MAX - 8 {
             let flat = Bytes::from(sections.body.to_vec());
             sections.body = Gather::new();
             sections.body.push(flat);
         }
-        self.make_room(octets, sections.body.pieces(), essential)?;
+        // On a full disk copies are what makes room again: they may lie in the reserve, but never wait beyond the bound.
+        self.make_room(octets, sections.body.pieces(), essential || sections.origin.is_some())?;
         let Some(mut group) = self.open.take() else { return Err(Refused::Full) };
 
         let place = Place { segment: group.segment, offset: ((group.at + group.gather.len() as u64) / 8) as u32 };
@@ -151,7 +199,14 @@ impl Log {
         for octets in adjacent.into_iter().chain(sections.body.iter()) {
             body_sum = crc32c::crc32c_append(body_sum, octets);
         }
-        let (head, sums) = RecordHead { birth: place, ..head }.encode(seed, sections.owner, body_sum);
+        let record = RecordHead { origin: sections.origin.unwrap_or(place), ..record };
+        let (head, sums) = record.encode(seed, sections.owner, body_sum);
+        if let Some(index) = self.index.as_mut().filter(|index| index.segment() == place.segment) {
+            // A hint holds states whole; of anything else it needs no body.
+            let body = if sections.kind == Kind::State { sections.body.to_vec() } else { Vec::new() };
+            let Sections { owner, label, envelope, parts, .. } = sections;
+            index.note(&record, place, Noted { owner, label, envelope, parts, body: &body });
+        }
         let before = group.gather.len();
         group.gather.put(&head);
         group.gather.put(sections.owner);
@@ -165,6 +220,9 @@ impl Log {
         group.last = self.last;
         group.head.count += 1;
         group.head.sum = sums.fold(group.head.sum);
+        if matches!(sections.kind, Kind::Message | Kind::Part | Kind::State) {
+            group.live += octets;
+        }
         group.head.highest = self.highest;
         self.open = Some(group);
         Ok((place, octets, self.last))
@@ -182,18 +240,25 @@ impl Log {
         }
         let needed = (GROUP_HEAD as u64 + octets).next_multiple_of(TEAR_UNIT);
         self.close_open();
-        let here =
-            self.active.is_some_and(|seg| seg.room.at + needed <= seg.room.end) && (essential || !self.on_reserve);
+        // On a full disk nothing waits for a segment that is not there yet: it would fail with it.
+        let there = |seg: Seg| !self.disk_full || seg.state == State::Ready;
+        let fits = self.active.is_some_and(|seg| seg.room.at + needed <= seg.room.end && there(seg));
+        let here = fits && (essential || !self.on_reserve);
         if !here {
             self.roll(needed, essential)?;
         }
         let Some(active) = self.active else { return Err(Refused::DiskFull) };
+        if active.room.at == SEGMENT_HEAD as u64 {
+            let segment = active.room.segment;
+            self.index = Some(Builder::new(self.setup.core, segment, self.salt_of(segment)));
+        }
         self.group += 1;
         let mut gather = self.gathers.pop().unwrap_or_default();
         gather.put(&[0u8; GROUP_HEAD]);
         self.waiting += GROUP_HEAD;
         let head = GroupHead { length: 0, count: 0, sum: 0, number: self.group, durable: 0, highest: self.highest };
-        self.open = Some(Group { segment: active.room.segment, at: active.room.at, head, last: self.last, gather });
+        let (segment, at) = (active.room.segment, active.room.at);
+        self.open = Some(Group { segment, at, head, last: self.last, live: 0, gather });
         Ok(())
     }
 }
@@ -206,12 +271,17 @@ fn plain<'a>(kind: Kind, stamp: Stamp, owner: &'a [u8]) -> Sections<'a> {
         expiry_s: 0,
         fingerprint: 0,
         random: [0; 10],
+        origin: None,
         owner,
         label: b"",
         envelope: b"",
         parts: b"",
         body: Gather::new(),
     }
+}
+
+fn octets_of_parts(parts: &[Locator]) -> Vec<u8> {
+    parts.iter().flat_map(|part| part.words()).flat_map(u64::to_le_bytes).collect()
 }
 
 fn octets_of_places(places: &[Place]) -> Vec<u8> {

@@ -5,11 +5,14 @@ use crate::base::clock::Tick;
 use crate::store::disk::{DiskFault, DiskOp};
 use crate::store::layout::{SEGMENT_HEAD, SegmentHead};
 use crate::store::segments::Segment;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::time::Duration;
 
 /// A failed preparation is tried again at most this often.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// A file of that number is there already: what an earlier try left behind. The number is not tried again.
+const EEXIST: i32 = 17;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
@@ -40,12 +43,13 @@ impl Log {
             return Err(Refused::Full);
         }
         let fits = |seg: &Option<Seg>| seg.is_some_and(|seg| seg.room.at + needed <= seg.room.end);
+        let left = self.active.map(|seg| seg.room.segment);
         let next_serves =
             fits(&self.next) && (!self.disk_full || self.next.is_some_and(|seg| seg.state == State::Ready));
         if next_serves {
             self.active = self.next.take();
             self.on_reserve = false;
-        } else if !self.disk_full
+        } else if (!self.disk_full || !self.spare.is_empty())
             && self.next.is_none()
             && let Some(seg) = self.wanted()
         {
@@ -57,7 +61,21 @@ impl Log {
         } else {
             return Err(Refused::DiskFull);
         }
+        // Never come back to: it has its last group.
+        let index = self.index.take().filter(|index| Some(index.segment()) == left);
+        self.hints.extend(left.map(|left| (left, self.group, index)));
+        self.leaving.extend(left);
         Ok(())
+    }
+
+    /// Says which segments were left, as soon as all in them is durable, with their hints.
+    pub(super) fn write_hints(&mut self, out: &mut Vec<DiskOp>) {
+        let durable = self.durable_group;
+        while let Some((segment, last, index)) = self.hints.pop_front_if(|(_, last, _)| *last <= durable) {
+            let (ticket, log) = (self.ticket(), self.setup.core);
+            let octets = index.map_or_else(Bytes::new, |index| index.finish());
+            out.push(DiskOp::WriteHint { ticket, log, segment, last, octets });
+        }
     }
 
     /// A segment of a new number, or one that recovery found unused.
@@ -65,16 +83,28 @@ impl Log {
         if let Some(room) = self.spare.pop() {
             return Some(Seg { room, state: State::Ready });
         }
-        let segment = self.segments.fresh()?;
+        if self.disk_full && !self.may_prepare {
+            return None;
+        }
+        // A number whose preparation found no room has no file: it is good for the next try.
+        let segment = self.unused.take().or_else(|| self.segments.fresh())?;
         let room = Room { segment, at: SEGMENT_HEAD as u64, end: self.setup.segment_octets };
         Some(Seg { room, state: State::Wanted })
     }
 
+    /// Takes a segment that was recycled: it is written before a new one is prepared.
+    pub fn offer(&mut self, room: Room) {
+        self.spare.push(room);
+        self.spare.sort_unstable_by_key(|room| std::cmp::Reverse(room.segment));
+    }
+
+    /// How many segments wait to be written.
+    pub fn spares(&self) -> usize {
+        self.spare.len()
+    }
+
     /// Asks for what is missing, in this order: a segment to write, the reserve, and when half is written the next.
     pub(super) fn prepare(&mut self, out: &mut Vec<DiskOp>) {
-        if self.disk_full && !self.may_prepare {
-            return;
-        }
         if self.active.is_none() {
             self.active = self.wanted();
             self.on_reserve = false;
@@ -87,6 +117,9 @@ impl Log {
         if ready && half && self.next.is_none() {
             self.next = self.wanted();
         }
+        if self.disk_full && !self.may_prepare {
+            return;
+        }
         for which in 0..3 {
             let seg = match which {
                 0 => self.active,
@@ -97,9 +130,9 @@ impl Log {
             let (ticket, segment) = (self.ticket(), seg.room.segment);
             let (log, salt) = (self.setup.core, self.segments.salt(segment));
             let mut header = BytesMut::with_capacity(SEGMENT_HEAD);
-            SegmentHead { log, segment, salt, octets: seg.room.end }.encode(&mut header);
+            SegmentHead { log, segment, salt, octets: seg.room.end, recycled: false }.encode(&mut header);
             out.push(DiskOp::Prepare { ticket, log, segment, octets: seg.room.end, header });
-            self.segments.insert(segment, Segment { log, salt });
+            self.segments.insert(segment, Segment { log, salt, octets: seg.room.end });
             self.may_prepare = !self.disk_full;
             seg.state = State::Preparing(ticket);
             match which {
@@ -136,7 +169,11 @@ impl Log {
         if self.open.as_ref().is_some_and(lost) {
             self.open = None;
         }
+        self.index.take_if(|index| index.segment() == segment);
+        self.hints.retain(|(left, ..)| *left != segment);
         if !failed {
+            // No place in it was ever given out.
+            self.unused = self.unused.or((fault != DiskFault::Errno(EEXIST)).then_some(segment));
             return None;
         }
         let left = self.open.iter().chain(&self.closed);

@@ -64,7 +64,7 @@ impl Senders {
         let mortal = g.chance(g.plan.mortal);
         let expires = mortal.then(|| g.between(1, 40) as u32);
         let mut message = Message::new(number, user, body.clone());
-        message.expires_us = expires.map(|seconds| g.wall() + u64::from(seconds) * 1_000_000);
+        message.expires_us = expires.map(|seconds| g.true_wall() + u64::from(seconds) * 1_000_000);
         g.oracle.sent(g.now, message);
         self.texts.push(Text { user, sender, body, expires, tries: 0, settled: false });
         self.transmit(g, sip, number);
@@ -82,7 +82,7 @@ impl Senders {
     pub(crate) fn again(&mut self, g: &mut Ground, sip: &mut SipCore, number: u32) {
         // Expires counts from receipt, and the clock may stand earlier now.
         let expires = self.texts.get(number as usize).and_then(|text| text.expires);
-        let expires_us = expires.map(|seconds| g.wall() + u64::from(seconds) * 1_000_000);
+        let expires_us = expires.map(|seconds| g.true_wall() + u64::from(seconds) * 1_000_000);
         g.oracle.sent_again(number, expires_us);
         self.transmit(g, sip, number);
     }

@@ -128,6 +128,14 @@ impl Oracle {
             return;
         };
         let call_id = message.call_id().to_vec();
+        if message.is_request()
+            && message.method() == Method::Message
+            && let Some(heard) = number(&call_id).and_then(|number| self.messages.get_mut(&number))
+            && heard.gone
+        {
+            // A start knows a message again while the segment is there that it lay in. Delivered, and all of it gone: it is new.
+            (heard.gone, heard.acknowledged, heard.twin) = (false, None, true);
+        }
         let refused = !message.is_request() && message.status() >= 300 && message.cseq().1 == Method::Invite;
         if refused || message.is_request() && message.method() == Method::Bye {
             self.call_over(&call_id);

@@ -3,6 +3,9 @@
 #[path = "../../../../../src/store/directory.rs"]
 pub mod directory;
 
+#[path = "../../../../../src/store/domains.rs"]
+pub mod domains;
+
 /// A locator as the directory sees it: three words.
 pub mod record {
     /// Where a message lies.
