@@ -238,6 +238,11 @@ impl Directory {
         self.living.load(Ordering::Relaxed) as usize
     }
 
+    /// How many numbers of users were ever given out at the same time: every [`UserId`] is below.
+    pub fn places(&self) -> u32 {
+        self.fresh.load(Ordering::Relaxed).min(self.entries.len() as u32)
+    }
+
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
