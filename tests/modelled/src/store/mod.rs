@@ -1,9 +1,9 @@
 //! The room `store`, as far as it is modelled.
 
-#[path = "../../../../../src/store/directory.rs"]
+#[path = "../../../../src/store/directory.rs"]
 pub mod directory;
 
-#[path = "../../../../../src/store/domains.rs"]
+#[path = "../../../../src/store/domains.rs"]
 pub mod domains;
 
 /// A locator as the directory sees it: three words.

@@ -1,10 +1,10 @@
 //! The room `base`, as far as it is modelled.
 
-#[path = "../../../../../src/base/inbox.rs"]
+#[path = "../../../../src/base/inbox.rs"]
 pub mod inbox;
-#[path = "../../../../../src/base/mailbox.rs"]
+#[path = "../../../../src/base/mailbox.rs"]
 pub mod mailbox;
-#[path = "../../../../../src/base/net.rs"]
+#[path = "../../../../src/base/net.rs"]
 pub mod net;
 
 /// In the place of the daemon's `base::sync`.
