@@ -270,6 +270,8 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     policy.retrieved = table.word("retrieved", policy.retrieved, &after);
     let expired = [("delete", Expired::Delete), ("deliver_marked", Expired::DeliverMarked), ("keep", Expired::Keep)];
     policy.expired = table.word("expired", policy.expired, &expired);
+    policy.report_user_delete = table.flag("report_user_delete", policy.report_user_delete);
+    policy.processing_imdn = table.flag("processing_imdn", policy.processing_imdn);
     policy.bin_retention = table.text_or("bin_retention", policy.bin_retention, units::duration).value;
     // A segment's place is 32 bits; a message and its wrapping stay well below.
     let message_size = table.size("max_message_size", policy.max_message_size, 1..=2 << 30);

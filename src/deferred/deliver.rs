@@ -1,6 +1,6 @@
 //! The MSRP side of a push: one SEND per deferred message, answered, written off (12.2.2.5).
 
-use super::cx::{Ask, Cx};
+use super::cx::{Ask, Cx, Reader};
 use super::encapsulate;
 use super::policy::Expired;
 use super::push::{End, Link, Pushes, Stage};
@@ -13,6 +13,7 @@ use crate::base::net::{ConnId, Flow};
 use crate::base::span::Span;
 use crate::proto::msrp::session::{self, Outgoing, Session, SessionEvent, SessionSetup};
 use crate::proto::sip::offer::{Answer, Offer};
+use crate::store::directory::UserId;
 use crate::store::loader::{Damage, Loaded};
 use crate::store::record::{Flags, Locator, Place};
 use crate::wire::msrp::head::{Method, RequestHead};
@@ -380,20 +381,23 @@ impl Pushes {
         push.in_flight.extend(batch.iter().map(|locator| (locator.place(), *locator)));
         push.loading = true;
         let mut ops = Vec::new();
-        let missing = cx.loader.load_owned(key.to_u64(), &push.call.owner, &batch, &mut ops);
+        let missing = cx.loader.load_owned(Reader::Push(key).to_u64(), &push.call.owner, &batch, &mut ops);
         cx.disk.extend(ops);
         if let Some(done) = missing {
-            self.loaded(cx, done.job, done.records);
+            self.loaded(cx, key, done.records);
         }
     }
 
     /// The disk gave what was asked for.
-    pub fn loaded(&mut self, cx: &mut Cx, job: u64, records: Vec<Loaded>) {
-        let key = Key::from_u64(job);
+    pub fn loaded(&mut self, cx: &mut Cx, key: Key, records: Vec<Loaded>) {
         let Some(push) = self.live.get_mut(key) else { return };
         push.loading = false;
         for loaded in records {
             let place = loaded.locator.place();
+            // Withdrawn meanwhile.
+            if !push.in_flight.contains_key(&place) {
+                continue;
+            }
             let record = match loaded.outcome {
                 Ok(record) if record.owner.of(&record.page) == &push.call.owner[..] => record,
                 other => {
@@ -443,7 +447,7 @@ impl Pushes {
     pub(super) fn write_off(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
         if let Some(push) = self.live.get_mut(key) {
             let places: Vec<Place> = push.delivered.iter().map(Locator::place).collect();
-            if users.delivered(cx, push.user, std::mem::take(&mut push.delivered)) {
+            if users.delivered(cx, push.user, std::mem::take(&mut push.delivered), push.afterwards) {
                 push.retiring.extend(places);
             }
             for (place, refusal) in push.refused.drain(..) {
@@ -453,6 +457,20 @@ impl Pushes {
                 }
             }
         }
+    }
+
+    /// These messages were deleted: what is being sent of them ends with `#`. Who has all octets of one may show it.
+    pub fn withdraw(&mut self, user: UserId, gone: &[Locator]) {
+        let Some(&key) = self.by_user.get(&user) else { return };
+        let Some(push) = self.live.get_mut(key) else { return };
+        for place in gone.iter().map(Locator::place) {
+            if push.in_flight.remove(&place).is_some()
+                && let Some(session) = &mut push.session
+            {
+                session.withdraw(place.to_u64());
+            }
+        }
+        self.touch(key);
     }
 
     /// Tombstones of this user are durable.

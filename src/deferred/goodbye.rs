@@ -125,6 +125,7 @@ impl Pushes {
         self.left.push(Left {
             user: push.user,
             delivered: std::mem::take(&mut push.delivered),
+            afterwards: push.afterwards,
             refused: std::mem::take(&mut push.refused),
         });
         if let Some(conn) = push.conn {

@@ -6,21 +6,28 @@
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
 //! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE, what its answers mean, how a push ends |
 //! | [`deliver`], [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
+//! | [`delete`], [`dismiss`] | 12.2.2.7 IM Server deleting Deferred Messages |
+//! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
 pub mod cx;
+pub mod delete;
 pub mod deliver;
 pub mod deposit;
+pub mod dismiss;
 pub mod encapsulate;
+mod find;
 mod goodbye;
 pub mod identity;
 pub mod invite;
 mod kept;
 pub mod outcome;
+pub mod owed;
 pub mod policy;
 pub mod presence;
 pub mod push;
 pub mod refusals;
+pub mod report;
 pub mod respond;
 pub mod signal;
 pub mod users;

@@ -80,6 +80,10 @@ pub struct Policy {
     pub retrieved: Afterwards,
     /// When a message's time is over.
     pub expired: Expired,
+    /// A sender who asked for it is told that the user deleted the message.
+    pub report_user_delete: bool,
+    /// A sender who asked for it is told that the message was stored.
+    pub processing_imdn: bool,
     /// How long a deleted message stays in the DELETE bin.
     pub bin_retention: Duration,
     /// Largest message accepted, octets.
@@ -125,6 +129,8 @@ impl Policy {
             after_push: Afterwards::Delete,
             retrieved: Afterwards::Retain,
             expired: Expired::Delete,
+            report_user_delete: true,
+            processing_imdn: true,
             bin_retention: Duration::ZERO,
             max_message_size: 100 << 20,
             expire_max: Duration::from_secs(30 * DAY),

@@ -6,7 +6,7 @@
 use super::cx::{Cx, Timer};
 use super::identity::Address;
 use super::invite::Call;
-use super::policy::Media;
+use super::policy::{Afterwards, Media};
 use super::refusals::Refusal;
 use super::users::Users;
 use crate::base::arena::{Arena, Key};
@@ -108,6 +108,7 @@ pub(super) struct Left {
     pub(super) user: UserId,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Locator>,
+    pub(super) afterwards: Afterwards,
     pub(super) refused: Vec<(Place, Refusal)>,
 }
 
@@ -164,6 +165,8 @@ pub(super) struct Push {
     pub(super) loading: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Locator>,
+    /// What becomes of them.
+    pub(super) afterwards: Afterwards,
     /// Tombstones that are not durable yet.
     pub(super) retiring: SpreadSet<Place>,
     pub(super) end: Option<End>,
@@ -264,6 +267,12 @@ impl Pushes {
         })
     }
 
+    /// True when a message's client has acknowledged it, and the log has not heard of it yet.
+    pub fn has_delivered(&self, user: UserId, place: Place) -> bool {
+        let push = self.by_user.get(&user).and_then(|&key| self.live.get(key));
+        push.is_some_and(|push| push.delivered.iter().any(|had| had.place() == place))
+    }
+
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
     ///
     //= 12.2.2.2-1: the IM Server shall generate an initial SIP INVITE
@@ -313,6 +322,7 @@ impl Pushes {
                 refused: Vec::new(),
                 loading: false,
                 delivered: Vec::new(),
+                afterwards: cx.policy.after_push,
                 retiring: SpreadSet::default(),
                 end: None,
                 cautious,
@@ -379,11 +389,11 @@ impl Pushes {
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
-        for Left { user, delivered, refused } in std::mem::take(&mut self.left) {
+        for Left { user, delivered, afterwards, refused } in std::mem::take(&mut self.left) {
             for (place, refusal) in refused {
                 users.refused(place, refusal);
             }
-            users.delivered(cx, user, delivered);
+            users.delivered(cx, user, delivered, afterwards);
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
         }

@@ -15,10 +15,16 @@ pub const OVERLOAD_RETRY_AFTER_S: u32 = 2;
 pub const STORAGE_RETRY_AFTER_S: u32 = 60;
 
 /// What we understand inside a dialog and out of it.
-pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, MESSAGE, PUBLISH";
+pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, MESSAGE, PUBLISH";
 
-/// Extensions we support.
-pub const SUPPORTED: &[u8] = b"timer";
+/// Extensions we support, as Supported says them.
+pub const SUPPORTED: &[u8] = b"timer, recipient-list-invite, norefersub, multiple-refer";
+
+/// Of those, what may be required of a session that is up.
+pub const SESSION_OPTIONS: &[&[u8]] = &[b"timer"];
+
+/// The same extensions one by one: what somebody may ask of us without saying for what.
+pub const ALL_OPTIONS: &[&[u8]] = &[b"timer", b"recipient-list-invite", b"norefersub", b"multiple-refer"];
 
 /// Why a request is refused: a status and the header lines it obliges to.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -6,6 +6,8 @@
 use super::cx::{Commit, Cx, Timer};
 use super::policy::{Afterwards, Expired, OverQuota};
 use super::refusals::{Refusal, Refusals};
+use super::report::Owed;
+use crate::base::arena::Key;
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
@@ -41,6 +43,10 @@ pub struct WrittenOff {
     pub gone: Vec<Locator>,
     /// They are had, and stay (`after_push = "retain"`).
     pub kept: bool,
+    /// Reports that this owes their senders: one record with the tombstones.
+    pub owed: Vec<Owed>,
+    /// Of a dismissal, which waits to hear of it.
+    pub dismissal: Option<Key>,
 }
 
 /// The lists of all users at home on this core.
@@ -55,6 +61,8 @@ pub struct Users {
     unwritten: Vec<WrittenOff>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
+    /// Taken in before their turn, and nobody was told yet.
+    early: Vec<(UserId, Stamp)>,
 }
 
 impl Users {
@@ -68,6 +76,7 @@ impl Users {
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
+            early: Vec::new(),
         }
     }
 
@@ -101,7 +110,7 @@ impl Users {
     pub fn collect(&mut self, cx: &mut Cx) -> Vec<(UserId, Stamp)> {
         let mut ready = std::mem::take(&mut self.ready);
         cx.directory.take_ready(cx.core, &mut ready);
-        let mut arrived = Vec::new();
+        let mut arrived = std::mem::take(&mut self.early);
         for user in ready.drain(..) {
             if let Some(oldest) = self.take_in(cx, user) {
                 arrived.push((user, oldest));
@@ -112,6 +121,15 @@ impl Users {
         }
         self.ready = ready;
         arrived
+    }
+
+    /// One user's inbox into their list, for somebody who wants to see all that was answered 202 until now. What is new is told
+    /// by the next [`Users::collect`].
+    pub fn look(&mut self, cx: &mut Cx, user: UserId) -> Option<&Queue> {
+        if let Some(oldest) = self.take_in(cx, user) {
+            self.early.push((user, oldest));
+        }
+        self.queue(user)
     }
 
     /// One user's inbox into their list; the oldest stamp of what is new.
@@ -203,14 +221,44 @@ impl Users {
     /// These were acknowledged by their user's client.
     ///
     // A message leaves the store only here, after the client acknowledged it: promise 2 of `manual::faults`.
-    pub fn delivered(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>) -> bool {
-        let kept = cx.policy.after_push == Afterwards::Retain;
-        self.append(cx, WrittenOff { user, gone, kept })
+    pub fn delivered(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>, then: Afterwards) -> bool {
+        let kept = then == Afterwards::Retain;
+        self.append(cx, WrittenOff { user, gone, kept, owed: Vec::new(), dismissal: None })
     }
 
-    /// Deleted or expired.
-    pub fn write_off(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>) {
-        self.append(cx, WrittenOff { user, gone, kept: false });
+    /// Deleted or expired, owing these reports. False when that will never be written.
+    pub fn write_off(&mut self, cx: &mut Cx, off: WrittenOff) -> bool {
+        self.append(cx, off)
+    }
+
+    /// From now on this message is for nobody any more. False when it is not there, or was so already.
+    pub fn doom(&mut self, user: UserId, locator: &Locator) -> bool {
+        let Some(waiting) = self.waiting.get_mut(&user) else { return false };
+        let there = waiting.queue.at(locator.stamp()).is_some_and(|found| found.place() == locator.place());
+        if !there || !self.retiring.insert(locator.place()) {
+            return false;
+        }
+        waiting.doomed.0 += 1;
+        waiting.doomed.1 += locator.octets();
+        true
+    }
+
+    /// They could not be written off: they are their user's again.
+    pub fn spare(&mut self, off: &WrittenOff) {
+        let mut waiting = self.waiting.get_mut(&off.user);
+        for locator in off.gone.iter().filter(|locator| self.retiring.remove(&locator.place())) {
+            if let Some(waiting) = &mut waiting {
+                waiting.doomed.0 = waiting.doomed.0.saturating_sub(1);
+                waiting.doomed.1 = waiting.doomed.1.saturating_sub(locator.octets());
+                waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
+            }
+        }
+    }
+
+    /// True while a message is its user's: not written off, nor about to be.
+    pub fn is_there(&self, user: UserId, locator: &Locator) -> bool {
+        let found = self.waiting.get(&user).and_then(|waiting| waiting.queue.at(locator.stamp()));
+        found.is_some_and(|found| found.place() == locator.place()) && !self.retiring.contains(&locator.place())
     }
 
     /// One record for all of them. From now on nobody is sent them again; they leave the list when the record is durable.
@@ -221,23 +269,28 @@ impl Users {
         }
         let places: Vec<Place> = off.gone.iter().map(Locator::place).collect();
         for locator in &off.gone {
-            if self.retiring.insert(locator.place())
-                && !off.kept
-                && let Some(waiting) = self.waiting.get_mut(&off.user)
-            {
-                waiting.doomed.0 += 1;
-                waiting.doomed.1 += locator.octets();
+            if !off.kept {
+                self.doom(off.user, locator);
+            } else if let Some(waiting) = self.waiting.get_mut(&off.user) {
+                // Had from now on: whoever retrieves or deletes it meanwhile sees it so.
+                waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
             }
         }
         let appended = match off.kept {
             true => cx.log.append_retained(&places),
-            false => cx.log.append_tombstones(&places),
+            false => {
+                let owed: Vec<_> = off.owed.iter().map(Owed::draft).collect();
+                cx.log.append_tombstones_owing(&places, &owed)
+            }
         };
         match appended {
             Ok(seq) => cx.commit(seq, Commit::Retire(off)),
             // For good: to wait for it would hold the push for ever. They come once more after a restart.
             Err(Refused::Poisoned) => {
-                self.retire(cx, &off);
+                match off.dismissal {
+                    Some(_) => self.spare(&off),
+                    None => self.retire(cx, &off),
+                }
                 return false;
             }
             Err(_) => {
@@ -251,19 +304,25 @@ impl Users {
         true
     }
 
-    /// The log may take now what it refused.
-    pub fn write_off_again(&mut self, cx: &mut Cx) {
+    /// The log may take now what it refused. The dismissals of which something never will be written.
+    pub fn write_off_again(&mut self, cx: &mut Cx) -> Vec<Key> {
+        let mut lost = Vec::new();
         for off in std::mem::take(&mut self.unwritten) {
-            self.append(cx, off);
+            let dismissal = off.dismissal;
+            if !self.append(cx, off) {
+                lost.extend(dismissal);
+            }
         }
+        lost
     }
 
-    /// The owner's oldest messages make room for what came beyond the quota, where the operator wants that.
-    pub fn make_room(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) {
+    /// The owner's oldest messages that make room for what came beyond the quota, where the operator wants that.
+    #[must_use]
+    pub fn make_room(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) -> Vec<Locator> {
         if cx.policy.over_quota != OverQuota::DropOldest {
-            return;
+            return Vec::new();
         }
-        let Some(waiting) = self.waiting.get(&user) else { return };
+        let Some(waiting) = self.waiting.get(&user) else { return Vec::new() };
         let mut messages = (waiting.queue.len() as u32).saturating_sub(waiting.doomed.0);
         let mut octets = waiting.queue.octets().saturating_sub(waiting.doomed.1);
         let mut gone = Vec::new();
@@ -280,7 +339,7 @@ impl Users {
             gone.push(*locator);
         }
         cx.counts.dropped += gone.len() as u64;
-        self.write_off(cx, user, gone);
+        gone
     }
 
     /// Lets a user go who has nothing here and whom nobody holds.
@@ -299,7 +358,6 @@ impl Users {
             self.refusals.forget(locator.place());
             let Some(waiting) = &mut waiting else { continue };
             if off.kept {
-                waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
                 continue;
             }
             if was_retiring {
@@ -339,11 +397,12 @@ impl Users {
         waiting.expiry = Some((cx.timer_at(at, Timer::Expiry(user)), earliest_s));
     }
 
-    /// The earliest expiry has come: what is over and not being sent right now is deleted, or not pushed any more.
+    /// The earliest expiry has come: what is over and not being sent right now is to be deleted, or not pushed any more.
     ///
     //= 12.2.2.4: the expired message is deleted undelivered to the destination User (local policy)
-    pub fn expire(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) {
-        let Some(waiting) = self.waiting.get_mut(&user) else { return };
+    #[must_use]
+    pub fn expire(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) -> Vec<Locator> {
+        let Some(waiting) = self.waiting.get_mut(&user) else { return Vec::new() };
         waiting.expiry = None;
         let now_s = cx.now.wall.seconds();
         let keep = cx.policy.expired == Expired::Keep;
@@ -370,10 +429,10 @@ impl Users {
             for locator in over {
                 waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
             }
-            return;
+            return Vec::new();
         }
         cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;
-        self.write_off(cx, user, over);
+        over
     }
 }
 

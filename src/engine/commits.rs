@@ -1,15 +1,17 @@
 //! What the disk says, and what happens because of it: a record that is durable, or never will be, ends what waited for it.
 
 use super::core::Core;
-use crate::deferred::cx::Commit;
+use crate::deferred::cx::{Commit, Reader};
+use crate::deferred::owed::Owed;
 use crate::store::disk::DiskDone;
+use crate::store::loader::Loaded;
 use crate::store::log::{self, LogEvent};
 
 impl Core {
     pub(super) fn disk(&mut self, done: DiskDone) {
         if log::is_loader_ticket(done.ticket()) {
             if let Some(loaded) = self.cx.loader.done(done) {
-                self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
+                self.loaded(Reader::from_u64(loaded.job), loaded.records);
             }
             return;
         }
@@ -39,17 +41,50 @@ impl Core {
         }
     }
 
+    fn loaded(&mut self, reader: Reader, records: Vec<Loaded>) {
+        match reader {
+            Reader::Push(key) => self.pushes.loaded(&mut self.cx, key, records),
+            Reader::Dismissal(key) => self.dismissals.loaded(&mut self.cx, &mut self.users, key, records),
+            Reader::Deletion(key) => {
+                let (deletions, house, cx) = self.house();
+                deletions.loaded(cx, house, key, records);
+            }
+            Reader::Retrieval(_) => {}
+        }
+    }
+
     fn durable(&mut self, commit: Commit) {
         match commit {
-            Commit::Deposit(done) => self.deposits.durable(&mut self.cx, *done),
+            Commit::Deposit(mut done) => {
+                let stored = done.stored.take();
+                self.deposits.durable(&mut self.cx, *done);
+                stored.into_iter().for_each(|owed| self.promise(owed));
+            }
             Commit::Publish(done) => {
                 self.presences.durable(&mut self.cx, &self.users, &mut self.pushes, *done);
             }
             Commit::Retire(off) => {
                 self.users.retire(&mut self.cx, &off);
                 self.pushes.retired(&off);
+                if let Some(dismissal) = off.dismissal {
+                    self.dismissals.written(&mut self.cx, &mut self.users, dismissal, Some(off.owed));
+                }
             }
+            Commit::Owe(owed) => self.owe(*owed),
             Commit::Note => {}
+        }
+    }
+
+    /// A report that nothing durable owes yet.
+    fn promise(&mut self, owed: Box<Owed>) {
+        let draft = owed.draft();
+        if self.reports.is_full() {
+            self.cx.counts.reports_given_up += 1;
+            return;
+        }
+        match self.cx.log.append_state(draft.kind, draft.stamp, draft.owner, draft.key, draft.value) {
+            Ok(seq) => self.cx.commit(seq, Commit::Owe(owed)),
+            Err(_) => self.cx.counts.reports_given_up += 1,
         }
     }
 
@@ -58,11 +93,18 @@ impl Core {
             Commit::Deposit(lost) => self.deposits.failed(&mut self.cx, *lost),
             Commit::Publish(lost) => self.presences.failed(&mut self.cx, *lost),
             // Delivered, and the tombstone is lost: it is not sent again while we live, and once more after a restart.
-            Commit::Retire(off) => {
-                self.users.retire(&mut self.cx, &off);
-                self.pushes.retired(&off);
-            }
-            Commit::Note => {}
+            Commit::Retire(off) => match off.dismissal {
+                None => {
+                    self.users.retire(&mut self.cx, &off);
+                    self.pushes.retired(&off);
+                }
+                // Not delivered, and not deleted either: it is its user's again.
+                Some(dismissal) => {
+                    self.users.spare(&off);
+                    self.dismissals.written(&mut self.cx, &mut self.users, dismissal, None);
+                }
+            },
+            Commit::Owe(_) | Commit::Note => {}
         }
     }
 }

@@ -21,17 +21,22 @@ use crate::base::dice::Dice;
 use crate::base::net::{ConnId, CoreId, Flow};
 use crate::base::timers::Timers;
 use crate::deferred::cx::{Ask, Counts, Cx, Dial, Reply, Timer};
+use crate::deferred::delete::{Deletions, House};
 use crate::deferred::deposit::Deposits;
+use crate::deferred::dismiss::{Because, Dismissals, Dismissed, Leaving};
 use crate::deferred::identity::Address;
+use crate::deferred::owed::Owed;
 use crate::deferred::policy::Media;
 use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
+use crate::deferred::report::Reports;
 use crate::deferred::respond;
 use crate::deferred::users::Users;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
 use crate::proto::sip::timing::Timing;
+use crate::store::directory::UserId;
 use crate::store::loader::Loader;
-use crate::store::record::StateKind;
+use crate::store::record::{Locator, StateKind};
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use std::collections::VecDeque;
@@ -49,6 +54,9 @@ pub struct Core {
     pub(super) presences: Presences,
     pub(super) users: Users,
     pub(super) pushes: Pushes,
+    pub(super) deletions: Deletions,
+    pub(super) dismissals: Dismissals,
+    pub(super) reports: Reports,
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
     pub(super) cores: u16,
@@ -103,6 +111,9 @@ impl Core {
             presences: Presences::new(setup.limits.users),
             users: Users::new(setup.limits.dedupe_entries),
             pushes: Pushes::new(media),
+            deletions: Deletions::default(),
+            dismissals: Dismissals::default(),
+            reports: Reports::default(),
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
             cores: setup.cores,
@@ -126,9 +137,16 @@ impl Core {
         self.users.bury(&mut self.cx, &home.twins);
         let mut turn = 0;
         for state in home.states {
-            if state.kind == StateKind::Publication {
-                turn += 1;
-                self.presences.adopt(&mut self.cx, Address::from_canonical(&state.owner), &state.value, turn);
+            match state.kind {
+                StateKind::Publication => {
+                    turn += 1;
+                    self.presences.adopt(&mut self.cx, Address::from_canonical(&state.owner), &state.value, turn);
+                }
+                StateKind::Report => match Owed::recovered(&state.owner, &state.key, state.stamp, &state.value) {
+                    Some(owed) => self.reports.owe(&mut self.cx, owed),
+                    None => tracing::error!("a stored delivery report cannot be read; it is forgotten"),
+                },
+                StateKind::Settings | StateKind::Subscription => {}
             }
         }
     }
@@ -185,7 +203,8 @@ impl Core {
         self.upward();
         for (user, oldest) in self.users.collect(&mut self.cx) {
             let pushes = &self.pushes;
-            self.users.make_room(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+            let gone = self.users.make_room(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+            self.dismiss(user, gone);
             if self.pushes.arrived(user, oldest) {
                 continue;
             }
@@ -199,6 +218,7 @@ impl Core {
             for ended in self.pushes.take_ended() {
                 self.presences.ended(&mut self.cx, &self.users, &mut self.pushes, ended);
             }
+            self.dismissed();
             self.carry_out();
             if self.pushes.is_settled() {
                 break;
@@ -319,8 +339,16 @@ impl Core {
                         let reply = Reply { core: self.cx.core, txn };
                         self.serve(reply, message, flow);
                     }
-                    Upward::Response { txn, message } => self.pushes.response(&mut self.cx, txn, &message),
-                    Upward::Failed { txn, cause } => self.pushes.no_response(&mut self.cx, txn, cause),
+                    Upward::Response { txn, message } => {
+                        if !self.reports.response(&mut self.cx, txn, message.status()) {
+                            self.pushes.response(&mut self.cx, txn, &message);
+                        }
+                    }
+                    Upward::Failed { txn, cause } => {
+                        if !self.reports.no_response(&mut self.cx, txn) {
+                            self.pushes.no_response(&mut self.cx, txn, cause);
+                        }
+                    }
                     // INVITEs are answered at once, so there is nothing to cancel; an ACK for a refresh needs nothing more.
                     Upward::Cancel { .. } | Upward::Ack { .. } | Upward::Ended { .. } => {}
                 }
@@ -416,9 +444,15 @@ impl Core {
             }
             Timer::Expiry(user) => {
                 let pushes = &self.pushes;
-                self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+                let gone = self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+                self.dismiss(user, gone);
             }
-            Timer::WriteOff => self.users.write_off_again(&mut self.cx),
+            Timer::WriteOff => {
+                for dismissal in self.users.write_off_again(&mut self.cx) {
+                    self.dismissals.written(&mut self.cx, &mut self.users, dismissal, None);
+                }
+            }
+            Timer::Report => self.reports.turn(&mut self.cx, &self.presences),
             Timer::Sweep => {
                 self.sweeping = false;
                 let pushes = &self.pushes;
@@ -433,8 +467,56 @@ impl Core {
         }
     }
 
+    /// Messages go by policy.
+    fn dismiss(&mut self, user: UserId, gone: Vec<Locator>) {
+        if !gone.is_empty() {
+            let (cx, users, pushes) = (&mut self.cx, &mut self.users, &mut self.pushes);
+            let leaving = Leaving { user, gone, because: Because::Policy };
+            self.dismissals.begin(cx, users, pushes, &self.reports, leaving);
+        }
+    }
+
+    /// Answers those who asked for a deletion that is over, and sends what it owes.
+    fn dismissed(&mut self) {
+        let done = self.dismissals.take_done();
+        let owes = done.iter().any(|done| !done.owed.is_empty());
+        for Dismissed { because, durable, owed } in done {
+            if let Because::Asked(asked) = because {
+                self.deletions.dismissed(&mut self.cx, &mut self.users, asked, durable);
+            }
+            //= 12.2.2.7-3: shall act according to 12.2.2.6 after the 200 OK
+            owed.into_iter().for_each(|owed| self.owe(owed));
+        }
+        if owes {
+            self.reports.turn(&mut self.cx, &self.presences);
+        }
+        self.deletions.notify(&mut self.cx);
+    }
+
+    /// What a REFER is carried out with.
+    pub(super) fn house(&mut self) -> (&mut Deletions, House<'_>, &mut Cx) {
+        let house = House {
+            users: &mut self.users,
+            pushes: &mut self.pushes,
+            dismissals: &mut self.dismissals,
+            reports: &self.reports,
+        };
+        (&mut self.deletions, house, &mut self.cx)
+    }
+
+    /// A report is owed, and durable: the home of whom it is for sends it.
+    pub(super) fn owe(&mut self, owed: Owed) {
+        let home = self.cx.directory.home(&owed.to);
+        if home == self.cx.core {
+            self.reports.owe(&mut self.cx, owed);
+        } else {
+            self.effects.push_back(Effect::Letter { to: home, letter: Letter::Owed(Box::new(owed)) });
+        }
+    }
+
     fn letter(&mut self, letter: Letter) {
         match letter {
+            Letter::Owed(owed) => self.reports.owe(&mut self.cx, *owed),
             Letter::Request { reply, message, flow } => self.serve(reply, message, flow),
             Letter::Stray { message, flow } => self.cx.sip.receive(self.cx.now.tick, message, flow),
             Letter::Respond { txn, status, octets } => {
@@ -453,10 +535,15 @@ impl Core {
 
     /// The other core's box is full: its answer is ours to give.
     fn undelivered(&mut self, letter: Letter) {
-        if let Letter::Request { reply, message, flow } = letter {
-            self.cx.counts.overloads += 1;
-            let refusal = respond::Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
-            self.refuse(reply, &message, &flow, &refusal);
+        match letter {
+            Letter::Request { reply, message, flow } => {
+                self.cx.counts.overloads += 1;
+                let refusal = respond::Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
+                self.refuse(reply, &message, &flow, &refusal);
+            }
+            // Sent from here, then: where there is a SIP/IP core, any of us reaches it.
+            Letter::Owed(owed) => self.reports.owe(&mut self.cx, *owed),
+            _ => {}
         }
     }
 }

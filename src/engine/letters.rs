@@ -3,6 +3,7 @@
 
 use crate::base::net::{ConnId, Flow};
 use crate::deferred::cx::Reply;
+use crate::deferred::owed::Owed;
 use crate::proto::sip::endpoint::ServerKey;
 use crate::wire::sip::message::Message;
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub enum Letter {
         /// The response.
         octets: Bytes,
     },
+    /// A durable report: the home of whom it is for sends it.
+    Owed(Box<Owed>),
     /// Octets for a connection that only its core may write.
     Write {
         /// Which connection.
@@ -53,6 +56,6 @@ impl Letter {
 
     /// True for a letter that begins something and may be refused when the box is full.
     pub fn is_request(&self) -> bool {
-        matches!(self, Letter::Request { .. })
+        matches!(self, Letter::Request { .. } | Letter::Owed(_))
     }
 }

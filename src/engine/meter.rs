@@ -58,6 +58,12 @@ readings! {
     messages_expired,
     /// Messages that made room for later ones of their user.
     messages_dropped,
+    /// Messages that their users deleted.
+    messages_deleted,
+    /// Delivery reports that somebody took.
+    reports_sent,
+    /// Delivery reports that nobody took, or for which there was no room.
+    reports_given_up,
     /// Messages recognised as duplicates.
     messages_duplicate,
     /// Requests refused, any status: messages, publications, and what is not served.
@@ -161,6 +167,9 @@ impl Reading {
             delivered,
             expired,
             dropped,
+            deleted,
+            reports_sent,
+            reports_given_up,
             sip_faults,
             msrp_faults,
             damaged,
@@ -189,6 +198,9 @@ impl Reading {
             messages_delivered: delivered,
             messages_expired: expired,
             messages_dropped: dropped,
+            messages_deleted: deleted,
+            reports_sent,
+            reports_given_up,
             messages_duplicate: duplicates,
             requests_refused: refused,
             publications,

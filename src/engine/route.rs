@@ -70,6 +70,7 @@ impl Core {
                     None => self.refuse(reply, &message, &flow, &Refusal::of(403)),
                 }
             }
+            (Method::Refer, Resource::Delete) => self.refer(reply, message, flow),
             // Every user of a served domain has a mailbox; who has no user part is nobody.
             (Method::Message, Resource::Server | Resource::Contact(_)) => {
                 self.refuse(reply, &message, &flow, &Refusal::of(404))
@@ -81,13 +82,15 @@ impl Core {
                 if !accepts_sdp(&message) {
                     return self.refuse(reply, &message, &flow, &Refusal::of(406));
                 }
-                let unknown = respond::unsupported(&message, &[respond::SUPPORTED]);
+                let unknown = respond::unsupported(&message, respond::SESSION_OPTIONS);
                 if !unknown.is_empty() {
                     return self.refuse(reply, &message, &flow, &Refusal::of(420).with(Name::Unsupported, unknown));
                 }
                 let warning = respond::warning(&self.cx, "sessions are not deferred");
                 self.refuse(reply, &message, &flow, &Refusal::of(480).with(Name::Warning, warning));
             }
+            //= RFC 3515 3.2: a SUBSCRIBE to the refer event that no REFER created is refused: 403
+            (Method::Subscribe, _) if is_for_refer(&message) => self.refuse(reply, &message, &flow, &Refusal::of(403)),
             (Method::Subscribe, _) => {
                 let events = Refusal::of(489).with(Name::AllowEvents, "presence, poc-settings, im-settings");
                 self.refuse(reply, &message, &flow, &events);
@@ -109,6 +112,26 @@ impl Core {
                 self.refuse(reply, message, flow, &Refusal::of(403).with(Name::Warning, warning));
             }
         }
+    }
+
+    /// A REFER to `Delete@`: its sender's home decides.
+    fn refer(&mut self, reply: Reply, message: Message, flow: Flow) {
+        let Some(owner) = self.served_originator(&message, &flow) else {
+            let warning = respond::warning(&self.cx, "127 Service not authorised");
+            return self.refuse(reply, &message, &flow, &Refusal::of(403).with(Name::Warning, warning));
+        };
+        let home = self.cx.directory.home(&owner);
+        if home != self.cx.core && reply.core == self.cx.core {
+            return self.letter_request(home, reply, message, flow);
+        }
+        let (deletions, house, cx) = self.house();
+        deletions.refer(cx, house, reply, message, flow, &owner);
+    }
+
+    /// The user a request comes from, when they are one of ours.
+    fn served_originator(&self, message: &Message, flow: &Flow) -> Option<Address> {
+        let originator = identity::originator(message, flow.peer().ip(), &self.trusted)?;
+        identity::is_served(&self.cx.policy, &originator).then_some(originator)
     }
 
     /// A request with a To tag: it belongs to the dialog that our Contact names.
@@ -135,7 +158,7 @@ impl Core {
 
     /// What we can do (RFC 3261 11.2).
     fn options(&mut self, reply: Reply, message: &Message, flow: &Flow) {
-        let unknown = respond::unsupported(message, &[respond::SUPPORTED]);
+        let unknown = respond::unsupported(message, respond::ALL_OPTIONS);
         if !unknown.is_empty() {
             return self.refuse(reply, message, flow, &Refusal::of(420).with(Name::Unsupported, unknown));
         }
@@ -153,6 +176,10 @@ impl Core {
         let octets = refusal.response(&mut self.cx, message, flow.peer());
         self.cx.respond(reply, refusal.status, octets);
     }
+}
+
+fn is_for_refer(message: &Message) -> bool {
+    message.header(Name::Event).map(respond::media_type).is_some_and(|event| event.eq_ignore_ascii_case(b"refer"))
 }
 
 /// An INVITE whose Accept leaves out SDP cannot be answered (RFC 4475 3.3.14).

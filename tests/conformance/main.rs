@@ -6,8 +6,11 @@ mod bad_sip;
 mod c12_2_2_2_offline_delivery;
 mod c12_2_2_3_storage;
 mod c12_2_2_5_pushing;
+mod c12_2_2_6_reports;
+mod c12_2_2_7_deletion;
 mod policies;
 mod rfc3903_publish;
+mod selection;
 mod within_a_session;
 
 /// The daemon under test.
