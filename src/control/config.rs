@@ -86,7 +86,6 @@ impl Config {
         let keys = [
             ("server.control_socket", self.server.control_socket != self.server.data_dir.join("control.sock")),
             ("http.trusted", self.http.trusted != loopback),
-            ("policy.retrieved", policy.retrieved != least.retrieved),
             ("policy.bin_retention", policy.bin_retention != least.bin_retention),
             ("policy.expire.default_large", policy.expire_large != least.expire_large.min(policy.expire_max)),
         ];
@@ -268,6 +267,7 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     let after = [("delete", Afterwards::Delete), ("retain", Afterwards::Retain)];
     policy.after_push = table.word("after_push", policy.after_push, &after);
     policy.retrieved = table.word("retrieved", policy.retrieved, &after);
+    policy.legacy_s0_retrieval = table.flag("legacy_s0_retrieval", policy.legacy_s0_retrieval);
     let expired = [("delete", Expired::Delete), ("deliver_marked", Expired::DeliverMarked), ("keep", Expired::Keep)];
     policy.expired = table.word("expired", policy.expired, &expired);
     policy.report_user_delete = table.flag("report_user_delete", policy.report_user_delete);

@@ -112,6 +112,8 @@ measures! {
         "Messages that expired before their user came back. Raise policy.expire where users stay away longer.";
     Messages Counter messages_dropped "deferd_messages_dropped" "dropped"
         "Messages deleted to make room for later ones (policy.quota.policy = \"drop_oldest\"). Raise policy.quota where it grows.";
+    Messages Counter retrievals "deferd_retrievals" "retrievals"
+        "Sessions that users set up to retrieve messages of their choice. Their messages count as delivered.";
     Messages Counter messages_deleted "deferd_messages_deleted" "deleted"
         "Messages that their users deleted by REFER. Those that expired or made room have counters of their own.";
     Messages Counter reports_sent "deferd_reports_sent" "reports sent"

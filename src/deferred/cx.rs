@@ -308,6 +308,8 @@ pub struct Counts {
     pub expired: u64,
     /// Messages that made room for later ones of their user (`policy.quota.policy = "drop_oldest"`).
     pub dropped: u64,
+    /// Sessions in which users retrieved messages of their choice.
+    pub retrievals: u64,
     /// Messages that their users deleted.
     pub deleted: u64,
     /// Delivery reports that somebody took.

@@ -24,7 +24,6 @@ pub(super) enum Sought {
     /// The ids of a list, in its order; `None` for an entry that is no id of ours.
     Ids(Vec<Option<MessageId>>),
     /// What the sender called the message: its Call-ID, or its CPIM Message-ID (legacy retrieval).
-    #[expect(dead_code, reason = "retrieval asks for it")]
     Original(Vec<u8>),
 }
 

@@ -7,6 +7,7 @@
 //! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE, what its answers mean, how a push ends |
 //! | [`deliver`], [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
 //! | [`delete`], [`dismiss`] | 12.2.2.7 IM Server deleting Deferred Messages |
+//! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
 //! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
@@ -29,5 +30,6 @@ pub mod push;
 pub mod refusals;
 pub mod report;
 pub mod respond;
+pub mod retrieve;
 pub mod signal;
 pub mod users;

@@ -78,6 +78,8 @@ pub struct Policy {
     pub after_push: Afterwards,
     /// After a confirmed retrieval.
     pub retrieved: Afterwards,
+    /// A stored message may be retrieved under its sender's name for it, and all under the user's own (mission document 0).
+    pub legacy_s0_retrieval: bool,
     /// When a message's time is over.
     pub expired: Expired,
     /// A sender who asked for it is told that the user deleted the message.
@@ -128,6 +130,7 @@ impl Policy {
             report_wait: Duration::from_secs(5),
             after_push: Afterwards::Delete,
             retrieved: Afterwards::Retain,
+            legacy_s0_retrieval: false,
             expired: Expired::Delete,
             report_user_delete: true,
             processing_imdn: true,

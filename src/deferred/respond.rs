@@ -33,17 +33,25 @@ pub struct Refusal {
     pub status: u16,
     /// Header lines.
     pub lines: Vec<(Name, Vec<u8>)>,
+    /// A body and its Content-Type.
+    pub body: Option<(&'static [u8], Vec<u8>)>,
 }
 
 impl Refusal {
     /// A bare status.
     pub fn of(status: u16) -> Refusal {
-        Refusal { status, lines: Vec::new() }
+        Refusal { status, lines: Vec::new(), body: None }
     }
 
     /// With a header line.
     pub fn with(mut self, name: Name, value: impl Into<Vec<u8>>) -> Refusal {
         self.lines.push((name, value.into()));
+        self
+    }
+
+    /// With a body.
+    pub fn with_body(mut self, content_type: &'static [u8], body: Vec<u8>) -> Refusal {
+        self.body = Some((content_type, body));
         self
     }
 
@@ -57,6 +65,9 @@ impl Refusal {
         let mut response = begin(cx, request, self.status, peer);
         for (name, value) in &self.lines {
             response = response.line(*name, value);
+        }
+        if let Some((content_type, body)) = &self.body {
+            response = response.body(content_type, body);
         }
         response.finish()
     }
@@ -101,7 +112,12 @@ pub fn media_type(value: &[u8]) -> &[u8] {
 
 /// `Warning: 399 host "text"`.
 pub fn warning(cx: &Cx, text: &str) -> Vec<u8> {
+    coded_warning(cx, 399, text)
+}
+
+/// The same with a code of RFC 3261 20.43.
+pub fn coded_warning(cx: &Cx, code: u16, text: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    fields::warning(&mut out, 399, cx.policy.hostname.as_bytes(), text.as_bytes());
+    fields::warning(&mut out, code, cx.policy.hostname.as_bytes(), text.as_bytes());
     out
 }

@@ -49,7 +49,10 @@ impl Core {
                 let (deletions, house, cx) = self.house();
                 deletions.loaded(cx, house, key, records);
             }
-            Reader::Retrieval(_) => {}
+            Reader::Retrieval(key) => {
+                let (cx, users, pushes) = (&mut self.cx, &mut self.users, &mut self.pushes);
+                self.retrievals.loaded(cx, users, pushes, key, records);
+            }
         }
     }
 

@@ -31,6 +31,7 @@ use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
 use crate::deferred::report::Reports;
 use crate::deferred::respond;
+use crate::deferred::retrieve::Retrievals;
 use crate::deferred::users::Users;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
 use crate::proto::sip::timing::Timing;
@@ -54,6 +55,7 @@ pub struct Core {
     pub(super) presences: Presences,
     pub(super) users: Users,
     pub(super) pushes: Pushes,
+    pub(super) retrievals: Retrievals,
     pub(super) deletions: Deletions,
     pub(super) dismissals: Dismissals,
     pub(super) reports: Reports,
@@ -111,6 +113,7 @@ impl Core {
             presences: Presences::new(setup.limits.users),
             users: Users::new(setup.limits.dedupe_entries),
             pushes: Pushes::new(media),
+            retrievals: Retrievals::default(),
             deletions: Deletions::default(),
             dismissals: Dismissals::default(),
             reports: Reports::default(),
@@ -349,8 +352,9 @@ impl Core {
                             self.pushes.no_response(&mut self.cx, txn, cause);
                         }
                     }
-                    // INVITEs are answered at once, so there is nothing to cancel; an ACK for a refresh needs nothing more.
-                    Upward::Cancel { .. } | Upward::Ack { .. } | Upward::Ended { .. } => {}
+                    Upward::Ack { message, flow } => self.acked(message, flow),
+                    // INVITEs are answered within a read of the disk: a CANCEL comes too late, and what answers it is the 200.
+                    Upward::Cancel { .. } | Upward::Ended { .. } => {}
                 }
             }
             self.dial();

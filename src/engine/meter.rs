@@ -58,6 +58,8 @@ readings! {
     messages_expired,
     /// Messages that made room for later ones of their user.
     messages_dropped,
+    /// Sessions in which users retrieved messages of their choice.
+    retrievals,
     /// Messages that their users deleted.
     messages_deleted,
     /// Delivery reports that somebody took.
@@ -167,6 +169,7 @@ impl Reading {
             delivered,
             expired,
             dropped,
+            retrievals,
             deleted,
             reports_sent,
             reports_given_up,
@@ -198,6 +201,7 @@ impl Reading {
             messages_delivered: delivered,
             messages_expired: expired,
             messages_dropped: dropped,
+            retrievals,
             messages_deleted: deleted,
             reports_sent,
             reports_given_up,

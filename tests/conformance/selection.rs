@@ -87,3 +87,50 @@ pub(crate) fn waits(scene: &Scene, bob: &mut Client, deposits: &[SipMessage]) {
     }
     scene.push_brings(bob, deposits);
 }
+
+/// An INVITE to the retrieval function with this offer, not sent yet.
+pub(crate) fn invite(client: &Client, sdp: &[u8]) -> SipMessage {
+    client
+        .request_to("INVITE", DEFERRED)
+        .with("Contact", client.contact.clone())
+        .with("Supported", "timer")
+        .with_body("application/sdp", sdp)
+}
+
+/// The same for the messages of a list (RFC 5366).
+pub(crate) fn invite_list(client: &Client, sdp: &[u8], ids: &[&str]) -> SipMessage {
+    let uris: Vec<String> = ids.iter().map(|id| uri(id)).collect();
+    let head = "--boundary1\r\nContent-Type: application/sdp\r\n\r\n";
+    let middle = "\r\n--boundary1\r\nContent-Type: application/resource-lists+xml\r\nContent-Disposition: recipient-list\r\n\r\n";
+    let body =
+        [head.as_bytes(), sdp, middle.as_bytes(), resource_list(&uris).as_bytes(), b"\r\n--boundary1--\r\n"].concat();
+    invite(client, sdp)
+        .with("Require", "recipient-list-invite")
+        .with_body("multipart/mixed;boundary=\"boundary1\"", body)
+}
+
+/// A request of ours within the dialog of this INVITE and its 200.
+pub(crate) fn within(client: &Client, method: &str, cseq: u32, invite: &SipMessage, ok: &SipMessage) -> SipMessage {
+    let target = deferd_kit::sip::uri_of(ok.header("Contact").unwrap()).to_string();
+    client
+        .request_to(method, &target)
+        .set("From", invite.header("From").unwrap())
+        .set("To", ok.header("To").unwrap())
+        .set("Call-ID", invite.call_id())
+        .set("CSeq", format!("{cseq} {method}"))
+        .without("P-Asserted-Identity")
+}
+
+/// Sends the ACK for a 200.
+pub(crate) fn ack(client: &Client, invite: &SipMessage, ok: &SipMessage) {
+    client.send_raw(&within(client, "ACK", invite.cseq(), invite, ok).write());
+}
+
+/// Waits for the daemon's BYE of this dialog and answers it.
+#[track_caller]
+pub(crate) fn expect_bye(client: &Client, invite: &SipMessage) -> SipMessage {
+    let call_id = invite.call_id().to_string();
+    let bye = client.inbox.expect("the BYE", |message| message.method() == "BYE" && message.call_id() == call_id);
+    client.inbox.respond(&bye, &SipMessage::response(&bye.message, 200, "OK", "x"));
+    bye.message
+}
