@@ -86,7 +86,6 @@ impl Config {
         let keys = [
             ("server.control_socket", self.server.control_socket != self.server.data_dir.join("control.sock")),
             ("http.trusted", self.http.trusted != loopback),
-            ("policy.bin_retention", policy.bin_retention != least.bin_retention),
             ("policy.expire.default_large", policy.expire_large != least.expire_large.min(policy.expire_max)),
         ];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()

@@ -48,6 +48,8 @@ pub enum Timer {
     WriteOff,
     /// A delivery report is due.
     Report,
+    /// Something in the DELETE bin is to be purged.
+    Bin,
     /// Housekeeping of connections.
     Sweep,
 }
@@ -312,6 +314,8 @@ pub struct Counts {
     pub retrievals: u64,
     /// Messages that their users deleted.
     pub deleted: u64,
+    /// Messages purged from the DELETE bin.
+    pub purged: u64,
     /// Delivery reports that somebody took.
     pub reports_sent: u64,
     /// Delivery reports that nobody took, or for which there was no room.

@@ -3,6 +3,7 @@
 //! Knows what the request means and in which order its sender hears of it: the tombstones durable, then the 200, the reports, the
 //! NOTIFY. How messages go is in [`super::dismiss`].
 
+use super::bin::Bin;
 use super::cx::{Cx, Reader, Reply};
 use super::dismiss::{Because, Dismissals, Leaving};
 use super::find::{self, Search, Sought};
@@ -69,6 +70,8 @@ pub struct House<'a> {
     pub dismissals: &'a mut Dismissals,
     /// What is owed.
     pub reports: &'a Reports,
+    /// Where what is deleted goes.
+    pub bin: &'a Bin,
 }
 
 impl Deletions {
@@ -170,7 +173,7 @@ impl Deletions {
     }
 
     fn dismiss(&mut self, cx: &mut Cx, house: House<'_>, key: Key, mut found: Vec<Locator>) {
-        let House { users, pushes, dismissals, reports } = house;
+        let House { users, pushes, dismissals, reports, bin } = house;
         let Some(deletion) = self.live.get_mut(key) else { return };
         let named = found.len();
         // Delivered or deleted while we were looking: gone, like what was never there.
@@ -179,7 +182,8 @@ impl Deletions {
             deletion.missing += named - found.len();
         }
         cx.counts.deleted += found.len() as u64;
-        let leaving = Leaving { user: deletion.user, gone: found, because: Because::Asked(key) };
+        let leaving =
+            Leaving { user: deletion.user, gone: found, because: Because::Asked(key), binned: bin.is_open(cx) };
         dismissals.begin(cx, users, pushes, reports, leaving);
     }
 

@@ -3,6 +3,7 @@
 //! From the first moment they are for nobody any more; those whose sender wants to hear of it are read once more, and then
 //! tombstones and reports owed become durable in one record, a batch at a time. Knows nobody's reasons.
 
+use super::bin::Binned;
 use super::cx::{Cx, Reader};
 use super::identity::Address;
 use super::owed::Owed;
@@ -43,6 +44,8 @@ pub struct Leaving {
     pub gone: Vec<Locator>,
     /// By whose wish.
     pub because: Because,
+    /// Into the DELETE bin.
+    pub binned: bool,
 }
 
 /// How a dismissal ended.
@@ -62,6 +65,8 @@ struct Dismissal {
     user: UserId,
     owner: Address,
     because: Because,
+    /// What goes is kept in the bin for a while.
+    binned: bool,
     to_read: VecDeque<Locator>,
     /// A batch is being read.
     reading: bool,
@@ -84,7 +89,7 @@ impl Dismissals {
     ///
     //= 12.2.2.7-1: shall delete the Deferred Message(s) from the Storage
     pub fn begin(&mut self, cx: &mut Cx, users: &mut Users, pushes: &mut Pushes, reports: &Reports, leaving: Leaving) {
-        let Leaving { user, gone, because } = leaving;
+        let Leaving { user, gone, because, binned } = leaving;
         let owner = Address::from_canonical(&cx.directory.address(user));
         // Pinned, so that nobody else gets the place of a user whose last message this is.
         let Ok(user) = cx.directory.enter(&owner) else {
@@ -114,6 +119,7 @@ impl Dismissals {
             user,
             owner,
             because,
+            binned,
             to_read,
             reading: false,
             writing: 0,
@@ -128,7 +134,9 @@ impl Dismissals {
 
     fn write(&mut self, cx: &mut Cx, users: &mut Users, key: Key, gone: Vec<Locator>, owed: Vec<Owed>) {
         let Some(dismissal) = self.live.get_mut(key) else { return };
-        let off = WrittenOff { user: dismissal.user, gone, kept: false, owed, dismissal: Some(key) };
+        let binned = dismissal.binned && !gone.is_empty();
+        let bin = binned.then(|| Binned::new(cx, &dismissal.owner, &gone));
+        let off = WrittenOff { user: dismissal.user, gone, kept: false, owed, bin, dismissal: Some(key) };
         if users.write_off(cx, off) {
             dismissal.writing += 1;
         } else {
@@ -141,7 +149,14 @@ impl Dismissals {
         let Some(dismissal) = self.live.get_mut(key).filter(|dismissal| !dismissal.reading) else { return };
         if dismissal.failed {
             let gone = dismissal.to_read.drain(..).collect();
-            users.spare(&WrittenOff { user: dismissal.user, gone, kept: false, owed: Vec::new(), dismissal: None });
+            users.spare(&WrittenOff {
+                user: dismissal.user,
+                gone,
+                kept: false,
+                owed: Vec::new(),
+                bin: None,
+                dismissal: None,
+            });
         }
         let batch = next_batch(&mut dismissal.to_read);
         if !batch.is_empty() {

@@ -6,11 +6,12 @@
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
 //! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE, what its answers mean, how a push ends |
 //! | [`deliver`], [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
-//! | [`delete`], [`dismiss`] | 12.2.2.7 IM Server deleting Deferred Messages |
+//! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
 //! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
 //! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
+pub mod bin;
 pub mod cx;
 pub mod delete;
 pub mod deliver;

@@ -3,6 +3,7 @@
 //! Other cores leave locators in a user's inbox; only the home takes them out, sorts them into the user's private list and
 //! decides: so two arrivals never race, and none is missed.
 
+use super::bin::Binned;
 use super::cx::{Commit, Cx, Timer};
 use super::policy::{Afterwards, Expired, OverQuota};
 use super::refusals::{Refusal, Refusals};
@@ -45,6 +46,8 @@ pub struct WrittenOff {
     pub kept: bool,
     /// Reports that this owes their senders: one record with the tombstones.
     pub owed: Vec<Owed>,
+    /// They go into the DELETE bin, and their tombstones come later.
+    pub bin: Option<Binned>,
     /// Of a dismissal, which waits to hear of it.
     pub dismissal: Option<Key>,
 }
@@ -93,6 +96,16 @@ impl Users {
     /// A fingerprint that recovery found.
     pub fn remember(&mut self, cx: &Cx, fingerprint: u64) {
         self.seen.insert(fingerprint, cx.now.tick);
+    }
+
+    /// What recovery found in the DELETE bin: in nobody's list.
+    pub fn unlist(&mut self, cx: &mut Cx, binned: &Binned) {
+        let Some(user) = cx.directory.find(binned.owner()) else { return };
+        let Some(waiting) = self.waiting.get_mut(&user) else { return };
+        let places: SpreadSet<Place> = binned.places().collect();
+        let gone: Vec<Locator> =
+            waiting.queue.iter().filter(|locator| places.contains(&locator.place())).copied().collect();
+        self.retire(cx, &WrittenOff { user, gone, kept: false, owed: Vec::new(), bin: None, dismissal: None });
     }
 
     /// Twins that recovery found: never in a list, and now written off.
@@ -223,7 +236,7 @@ impl Users {
     // A message leaves the store only here, after the client acknowledged it: promise 2 of `manual::faults`.
     pub fn delivered(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>, then: Afterwards) -> bool {
         let kept = then == Afterwards::Retain;
-        self.append(cx, WrittenOff { user, gone, kept, owed: Vec::new(), dismissal: None })
+        self.append(cx, WrittenOff { user, gone, kept, owed: Vec::new(), bin: None, dismissal: None })
     }
 
     /// Deleted or expired, owing these reports. False when that will never be written.
@@ -279,8 +292,10 @@ impl Users {
         let appended = match off.kept {
             true => cx.log.append_retained(&places),
             false => {
-                let owed: Vec<_> = off.owed.iter().map(Owed::draft).collect();
-                cx.log.append_tombstones_owing(&places, &owed)
+                let owed = off.owed.iter().map(Owed::draft);
+                let states: Vec<_> = owed.chain(off.bin.iter().map(Binned::draft)).collect();
+                let dead = if off.bin.is_some() { &[] } else { places.as_slice() };
+                cx.log.append_tombstones_owing(dead, &states)
             }
         };
         match appended {

@@ -69,6 +69,9 @@ impl Core {
             Commit::Retire(off) => {
                 self.users.retire(&mut self.cx, &off);
                 self.pushes.retired(&off);
+                if let Some(binned) = off.bin {
+                    self.bin.keep(&mut self.cx, binned);
+                }
                 if let Some(dismissal) = off.dismissal {
                     self.dismissals.written(&mut self.cx, &mut self.users, dismissal, Some(off.owed));
                 }

@@ -20,6 +20,7 @@ use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
 use crate::base::net::{ConnId, CoreId, Flow};
 use crate::base::timers::Timers;
+use crate::deferred::bin::{Bin, Binned};
 use crate::deferred::cx::{Ask, Counts, Cx, Dial, Reply, Timer};
 use crate::deferred::delete::{Deletions, House};
 use crate::deferred::deposit::Deposits;
@@ -59,6 +60,7 @@ pub struct Core {
     pub(super) deletions: Deletions,
     pub(super) dismissals: Dismissals,
     pub(super) reports: Reports,
+    pub(super) bin: Bin,
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
     pub(super) cores: u16,
@@ -117,6 +119,7 @@ impl Core {
             deletions: Deletions::default(),
             dismissals: Dismissals::default(),
             reports: Reports::default(),
+            bin: Bin::default(),
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
             cores: setup.cores,
@@ -148,6 +151,15 @@ impl Core {
                 StateKind::Report => match Owed::recovered(&state.owner, &state.key, state.stamp, &state.value) {
                     Some(owed) => self.reports.owe(&mut self.cx, owed),
                     None => tracing::error!("a stored delivery report cannot be read; it is forgotten"),
+                },
+                StateKind::Bin => match Binned::recovered(&state.owner, &state.key, state.stamp, &state.value) {
+                    Some(binned) => {
+                        self.users.unlist(&mut self.cx, &binned);
+                        self.bin.keep(&mut self.cx, binned);
+                    }
+                    None => {
+                        tracing::error!("a part of the DELETE bin cannot be read; its messages are their user's again")
+                    }
                 },
                 StateKind::Settings | StateKind::Subscription => {}
             }
@@ -456,6 +468,7 @@ impl Core {
                     self.dismissals.written(&mut self.cx, &mut self.users, dismissal, None);
                 }
             }
+            Timer::Bin => self.bin.turn(&mut self.cx),
             Timer::Report => self.reports.turn(&mut self.cx, &self.presences),
             Timer::Sweep => {
                 self.sweeping = false;
@@ -475,7 +488,7 @@ impl Core {
     fn dismiss(&mut self, user: UserId, gone: Vec<Locator>) {
         if !gone.is_empty() {
             let (cx, users, pushes) = (&mut self.cx, &mut self.users, &mut self.pushes);
-            let leaving = Leaving { user, gone, because: Because::Policy };
+            let leaving = Leaving { user, gone, because: Because::Policy, binned: false };
             self.dismissals.begin(cx, users, pushes, &self.reports, leaving);
         }
     }
@@ -504,6 +517,7 @@ impl Core {
             pushes: &mut self.pushes,
             dismissals: &mut self.dismissals,
             reports: &self.reports,
+            bin: &self.bin,
         };
         (&mut self.deletions, house, &mut self.cx)
     }

@@ -62,6 +62,8 @@ readings! {
     retrievals,
     /// Messages that their users deleted.
     messages_deleted,
+    /// Messages purged from the DELETE bin.
+    messages_purged,
     /// Delivery reports that somebody took.
     reports_sent,
     /// Delivery reports that nobody took, or for which there was no room.
@@ -171,6 +173,7 @@ impl Reading {
             dropped,
             retrievals,
             deleted,
+            purged,
             reports_sent,
             reports_given_up,
             sip_faults,
@@ -203,6 +206,7 @@ impl Reading {
             messages_dropped: dropped,
             retrievals,
             messages_deleted: deleted,
+            messages_purged: purged,
             reports_sent,
             reports_given_up,
             messages_duplicate: duplicates,

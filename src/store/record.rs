@@ -111,6 +111,8 @@ pub enum StateKind {
     Subscription = 3,
     /// A delivery report owed.
     Report = 4,
+    /// Messages that their user deleted, until they are purged.
+    Bin = 5,
 }
 
 impl StateKind {
@@ -120,6 +122,7 @@ impl StateKind {
             2 => StateKind::Publication,
             3 => StateKind::Subscription,
             4 => StateKind::Report,
+            5 => StateKind::Bin,
             _ => return None,
         })
     }

@@ -89,22 +89,26 @@ fn the_sender_of_a_deleted_message_hears_of_it() {
 //= 12.2.2.7: the order is: delete, 200 OK, delivery report, metadata, NOTIFY
 #[test]
 fn the_answer_comes_first_and_the_notification_last() {
-    let (scene, core, alice) = scene();
-    let mut bob = scene.bob_udp();
-    core.route(&bob);
+    let scene = Scene::new(DEFERD);
+    // Everything takes one connection, so that it is heard in the order in which it was said.
+    let mut bob = scene.bob();
+    let alice = bob.request_to("PUBLISH", ALICE).set("P-Asserted-Identity", format!("<{ALICE}>"));
+    let document = deferd_kit::agents::pidf_document(ALICE, true);
+    let alice = alice.with("Event", "presence").with_body("application/pidf+xml", document);
+    assert_eq!(bob.exchange(&alice).code(), 200);
     deposit(&scene, "1", "negative-delivery");
     ids(&mut bob, 1);
     let request = refer(&bob, DEFERRED);
     assert_eq!(bob.exchange(&request).code(), 200);
-    expect_report(&alice);
+    expect_report(&bob);
     expect_notify(&bob, &request);
-    let sent: Vec<String> =
-        scene.log.entries().iter().map(|entry| String::from_utf8_lossy(&entry.octets).into_owned()).collect();
-    let place = |what: &dyn Fn(&str) -> bool| sent.iter().position(|octets| what(octets)).unwrap();
+    let entries = scene.log.entries();
+    let said: Vec<_> = entries.iter().map(|entry| String::from_utf8_lossy(&entry.octets)).collect();
+    let place = |what: &dyn Fn(&str) -> bool| said.iter().position(|octets| what(octets)).unwrap();
     let answer = place(&|octets| octets.starts_with("SIP/2.0 200") && octets.contains("1 REFER"));
     let report = place(&|octets| octets.starts_with("MESSAGE sip:alice"));
     let notify = place(&|octets| octets.starts_with("NOTIFY"));
-    assert!(answer < notify && report < notify, "{answer} {report} {notify}");
+    assert!(answer < report && report < notify, "{answer} {report} {notify}");
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! 12.1.3 and 12.2.2.7: a user deletes one stored message, several, or all, and hears what became of it.
 
+use std::{
+    io::{Read, Write},
+    time::{Duration, Instant},
+};
+
 use deferd_kit::{
     daemon::DaemonOptions,
     msrp_client::Reply,
@@ -268,4 +273,43 @@ fn a_retained_message_is_deleted_too() {
     let id = &pushed[0].message_id;
     assert_eq!(bob.exchange(&refer_quietly(&bob, &uri(id))).code(), 200);
     assert_eq!(bob.exchange(&refer_quietly(&bob, &uri(id))).code(), 404, "and only once");
+}
+
+/// What the daemon counts under this name.
+fn count(scene: &Scene, name: &str) -> u64 {
+    let mut stream = std::net::TcpStream::connect(scene.daemon.http()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let values = text.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
+    values.map(|value| value.parse::<f64>().unwrap() as u64).sum()
+}
+
+//= 12.1.3.1: deleting results in an item transferred into a "DELETE bin" or Garbage collector bin
+#[test]
+fn what_is_in_the_bin_is_nobodys_and_is_purged_in_its_time() {
+    let options =
+        DaemonOptions::new(DEFERD).line("policy", "bin_retention = \"3s\"").line("policy.quota", "messages = 2");
+    let mut scene = Scene::with(options);
+    let kept = deposits(&scene, 2);
+    let mut bob = scene.bob_udp();
+    let ids = ids(&mut bob, 2);
+    assert_eq!(bob.exchange(&refer_quietly(&bob, &uri(&ids[0]))).code(), 200);
+    assert_eq!(count(&scene, "deferd_messages_purged_total"), 0);
+    // Out of the list, out of the quota, and not found again: before a restart and after it.
+    assert_eq!(bob.exchange(&refer_quietly(&bob, &uri(&ids[0]))).code(), 404);
+    let later = scene.alice().message(BOB, "there is room again");
+    scene.kill9();
+    scene.restart(1);
+    assert_eq!(bob.exchange(&refer_quietly(&bob, &uri(&ids[0]))).code(), 404);
+    waits(&scene, &mut bob, &[kept[1].clone(), later]);
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while count(&scene, "deferd_messages_purged_total") != 1 {
+        assert!(Instant::now() < deadline, "purged when its time is over");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    scene.kill9();
+    scene.restart(2);
+    assert_eq!(bob.exchange(&refer_quietly(&bob, &uri(&ids[0]))).code(), 404);
+    scene.nothing_waits(&mut bob);
 }
