@@ -52,6 +52,8 @@ pub enum Timer {
     Bin,
     /// Housekeeping of connections.
     Sweep,
+    /// A question that concerns all users goes on.
+    Inquiry,
 }
 
 /// Who asked the loader for records: its job's number says so.
@@ -285,6 +287,8 @@ pub struct Cx {
     pub disk: Vec<DiskOp>,
     /// The daemon is ending: nothing new begins.
     pub stopping: bool,
+    /// The operator wants no more deposits here; pushes go on.
+    pub draining: bool,
 }
 
 /// What one core counted since its start. Plain numbers: they are published by `control`.

@@ -21,6 +21,7 @@ pub mod encapsulate;
 mod find;
 mod goodbye;
 pub mod identity;
+pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod outcome;

@@ -11,7 +11,11 @@ impl Core {
     pub(super) fn disk(&mut self, done: DiskDone) {
         if log::is_loader_ticket(done.ticket()) {
             if let Some(loaded) = self.cx.loader.done(done) {
-                self.loaded(Reader::from_u64(loaded.job), loaded.records);
+                if self.inquiries.owns(loaded.job) {
+                    self.inquired(loaded.job, loaded.records);
+                } else {
+                    self.loaded(Reader::from_u64(loaded.job), loaded.records);
+                }
             }
             return;
         }

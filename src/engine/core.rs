@@ -26,6 +26,7 @@ use crate::deferred::delete::{Deletions, House};
 use crate::deferred::deposit::Deposits;
 use crate::deferred::dismiss::{Because, Dismissals, Dismissed, Leaving};
 use crate::deferred::identity::Address;
+use crate::deferred::inquiry::Inquiries;
 use crate::deferred::owed::Owed;
 use crate::deferred::policy::Media;
 use crate::deferred::presence::Presences;
@@ -61,6 +62,7 @@ pub struct Core {
     pub(super) dismissals: Dismissals,
     pub(super) reports: Reports,
     pub(super) bin: Bin,
+    pub(super) inquiries: Inquiries,
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
     pub(super) cores: u16,
@@ -97,6 +99,7 @@ impl Core {
             proxy: None,
             dialled: 0,
             stopping: false,
+            draining: false,
             product: Cx::product_line(&setup.policy),
         };
         let media = Media {
@@ -120,6 +123,7 @@ impl Core {
             dismissals: Dismissals::default(),
             reports: Reports::default(),
             bin: Bin::default(),
+            inquiries: Inquiries::default(),
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
             cores: setup.cores,
@@ -470,6 +474,7 @@ impl Core {
             }
             Timer::Bin => self.bin.turn(&mut self.cx),
             Timer::Report => self.reports.turn(&mut self.cx, &self.presences),
+            Timer::Inquiry => self.inquiries_turn(),
             Timer::Sweep => {
                 self.sweeping = false;
                 let pushes = &self.pushes;
@@ -540,6 +545,7 @@ impl Core {
             Letter::Respond { txn, status, octets } => {
                 self.cx.sip.respond(self.cx.now.tick, txn, status, octets);
             }
+            Letter::Question { ticket, question } => self.question(ticket, *question),
             Letter::Write { conn, octets } => match self.conns.write(conn, octets) {
                 Written::Queued => self.pump(conn),
                 Written::Gone => {}

@@ -3,6 +3,7 @@
 
 use crate::base::net::{ConnId, Flow};
 use crate::deferred::cx::Reply;
+use crate::deferred::inquiry::Question;
 use crate::deferred::owed::Owed;
 use crate::proto::sip::endpoint::ServerKey;
 use crate::wire::sip::message::Message;
@@ -39,6 +40,13 @@ pub enum Letter {
     },
     /// A durable report: the home of whom it is for sends it.
     Owed(Box<Owed>),
+    /// An operator's question; the answer is an effect.
+    Question {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// What is asked.
+        question: Box<Question>,
+    },
     /// Octets for a connection that only its core may write.
     Write {
         /// Which connection.
