@@ -1,9 +1,9 @@
 //! The MSRP side of a push: one SEND per deferred message, answered, written off (12.2.2.5).
 
-use super::cx::{Ask, Cx};
+use super::cx::{Ask, Cx, Reader};
 use super::encapsulate;
-use super::policy::Expired;
-use super::push::{End, Link, Pushes, Stage};
+use super::policy::{Afterwards, Expired};
+use super::push::{End, Link, Pushes, Stage, Way};
 use super::refusals::Refusal;
 use super::users::{Users, WrittenOff};
 use crate::base::arena::Key;
@@ -13,6 +13,7 @@ use crate::base::net::{ConnId, Flow};
 use crate::base::span::Span;
 use crate::proto::msrp::session::{self, Outgoing, Session, SessionEvent, SessionSetup};
 use crate::proto::sip::offer::{Answer, Offer};
+use crate::store::directory::UserId;
 use crate::store::loader::{Damage, Loaded};
 use crate::store::record::{Flags, Locator, Place};
 use crate::wire::msrp::head::{Method, RequestHead};
@@ -99,6 +100,11 @@ impl Pushes {
             }
         }
         self.touch(key);
+    }
+
+    /// True when a session may connect to this host: an address inside the allowed networks.
+    pub(super) fn may_connect(&self, host: &[u8]) -> bool {
+        ip(host).is_some_and(|ip| self.media.connect_allow.iter().any(|net| net.contains(&ip)))
     }
 
     /// We are the active side: connect to the client, within the allowed networks, or share a connection that exists.
@@ -362,38 +368,85 @@ impl Pushes {
         if push.loading || wants == 0 {
             return;
         }
-        let mut octets = 0;
-        let mut batch: Vec<Locator> = Vec::with_capacity(wants);
-        for locator in users.new_from(push.user, push.cursor) {
-            if push.has_taken(&locator) {
-                continue;
-            }
-            octets += locator.octets();
-            if batch.len() == wants || !batch.is_empty() && octets > LOAD_OCTETS {
-                break;
-            }
-            batch.push(locator);
+        let (batch, elsewhere) = self.next_batch(users, key, wants);
+        let Some(push) = self.live.get_mut(key) else { return };
+        if let Way::Retrieval { wanted, .. } = &mut push.way {
+            wanted.drain(..batch.len() + elsewhere.len());
         }
-        let Some(last) = batch.last() else { return };
-        push.cursor = last.stamp();
-        push.reached = push.reached.max(last.stamp());
+        for locator in batch.iter().chain(&elsewhere) {
+            push.reached = push.reached.max(locator.stamp());
+        }
+        push.skipped.extend(elsewhere.iter().map(Locator::place));
+        if batch.is_empty() {
+            // What is with another session may have been all.
+            if !elsewhere.is_empty() {
+                self.touch(key);
+            }
+            return;
+        }
+        push.cursor = batch.last().map_or(push.cursor, Locator::stamp);
         push.in_flight.extend(batch.iter().map(|locator| (locator.place(), *locator)));
         push.loading = true;
         let mut ops = Vec::new();
-        let missing = cx.loader.load_owned(key.to_u64(), &push.call.owner, &batch, &mut ops);
+        let missing = cx.loader.load_owned(Reader::Push(key).to_u64(), &push.call.owner, &batch, &mut ops);
         cx.disk.extend(ops);
         if let Some(done) = missing {
-            self.loaded(cx, done.job, done.records);
+            self.loaded(cx, key, done.records);
         }
     }
 
+    /// The next messages of a session to be read, and those among them that another session of the same user has, or that are
+    /// gone: they are passed over.
+    fn next_batch(&self, users: &Users, key: Key, wants: usize) -> (Vec<Locator>, Vec<Locator>) {
+        let (mut batch, mut elsewhere) = (Vec::with_capacity(wants), Vec::new());
+        let Some(push) = self.live.get(key) else { return (batch, elsewhere) };
+        let others: Vec<Key> = match self.retrievals.is_empty() {
+            true => Vec::new(),
+            false => self.sessions(push.user).filter(|&other| other != key).collect(),
+        };
+        let is_elsewhere = |locator: &Locator| {
+            let mut others = others.iter().filter_map(|&other| self.live.get(other));
+            others.any(|other| other.has_in_hand(locator.place()))
+        };
+        let mut octets = 0;
+        let mut take = |locator: Locator, is_there: bool| {
+            if !is_there || !others.is_empty() && is_elsewhere(&locator) {
+                elsewhere.push(locator);
+                return true;
+            }
+            octets += locator.octets();
+            if batch.len() == wants || !batch.is_empty() && octets > LOAD_OCTETS {
+                return false;
+            }
+            batch.push(locator);
+            true
+        };
+        match &push.way {
+            Way::Push => {
+                let mut new = users.new_from(push.user, push.cursor).filter(|locator| !push.has_taken(locator));
+                new.all(|locator| take(locator, true));
+            }
+            Way::Retrieval { wanted, .. } => {
+                // They may have been copied forward since they were chosen.
+                wanted.iter().all(|locator| match users.now(push.user, locator) {
+                    Some(now) => take(now, true),
+                    None => take(*locator, false),
+                });
+            }
+        }
+        (batch, elsewhere)
+    }
+
     /// The disk gave what was asked for.
-    pub fn loaded(&mut self, cx: &mut Cx, job: u64, records: Vec<Loaded>) {
-        let key = Key::from_u64(job);
+    pub fn loaded(&mut self, cx: &mut Cx, key: Key, records: Vec<Loaded>) {
         let Some(push) = self.live.get_mut(key) else { return };
         push.loading = false;
         for loaded in records {
             let place = loaded.locator.place();
+            // Withdrawn meanwhile.
+            if !push.in_flight.contains_key(&place) {
+                continue;
+            }
             let record = match loaded.outcome {
                 Ok(record) if record.owner.of(&record.page) == &push.call.owner[..] => record,
                 other => {
@@ -442,8 +495,12 @@ impl Pushes {
     /// Appends one tombstone record for everything that was answered since the last; counts what was refused.
     pub(super) fn write_off(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
         if let Some(push) = self.live.get_mut(key) {
+            if push.afterwards == Afterwards::Retain {
+                // Had before, and stays had: nothing is to be written down.
+                push.delivered.retain(|locator| !locator.flags().has(Flags::RETAINED));
+            }
             let places: Vec<Place> = push.delivered.iter().map(Locator::place).collect();
-            if users.delivered(cx, push.user, std::mem::take(&mut push.delivered)) {
+            if users.delivered(cx, push.user, std::mem::take(&mut push.delivered), push.afterwards) {
                 push.retiring.extend(places);
             }
             for (place, refusal) in push.refused.drain(..) {
@@ -455,15 +512,33 @@ impl Pushes {
         }
     }
 
+    /// These messages were deleted: what is being sent of them ends with `#`. Who has all octets of one may show it.
+    pub fn withdraw(&mut self, user: UserId, gone: &[Locator]) {
+        let keys: Vec<Key> = self.sessions(user).collect();
+        for key in keys {
+            let Some(push) = self.live.get_mut(key) else { continue };
+            for place in gone.iter().map(Locator::place) {
+                if push.in_flight.remove(&place).is_some()
+                    && let Some(session) = &mut push.session
+                {
+                    session.withdraw(place.to_u64());
+                }
+            }
+            self.touch(key);
+        }
+    }
+
     /// Tombstones of this user are durable.
     pub fn retired(&mut self, off: &WrittenOff) {
-        let Some(&key) = self.by_user.get(&off.user) else { return };
-        if let Some(push) = self.live.get_mut(key) {
-            for locator in &off.gone {
-                push.retiring.remove(&locator.place());
+        let keys: Vec<Key> = self.sessions(off.user).collect();
+        for key in keys {
+            if let Some(push) = self.live.get_mut(key) {
+                for locator in &off.gone {
+                    push.retiring.remove(&locator.place());
+                }
             }
+            self.touch(key);
         }
-        self.touch(key);
     }
 
     /// Frames what the sessions of `conn` have to send, up to `budget` octets: each gets its turn.
