@@ -303,6 +303,13 @@ impl Cores {
         self.seats.iter().all(|seat| seat.core.pushes() == 0)
     }
 
+    /// Messages deleted, messages purged, reports that were taken, in this life.
+    pub(crate) fn erased(&self) -> [u64; 3] {
+        let counts = self.seats.iter().map(|seat| seat.core.counts());
+        let counts = counts.map(|counts| [counts.deleted, counts.purged, counts.reports_sent]);
+        counts.fold([0; 3], |sum, counts| [0, 1, 2].map(|at| sum[at] + counts[at]))
+    }
+
     /// Segments had back and octets copied forward, in this life.
     pub(crate) fn reclaimed(&self) -> (u64, u64) {
         let counts = self.seats.iter().map(|seat| seat.core.counts());
@@ -443,6 +450,7 @@ fn setup(g: &mut Ground, core: u16, cores: u16) -> Setup {
     };
     let mut policy = Policy::new("im.example.com", &["example.com"]);
     policy.quota_messages = g.plan.quota_messages;
+    policy.bin_retention = Duration::from_micros(g.plan.bin_us);
     let networks = || vec!["10.0.0.0/8".parse().expect("a network")];
     Setup {
         core: CoreId(core),

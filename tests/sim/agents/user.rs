@@ -115,6 +115,11 @@ impl User {
             }
             return g.person(30_000_000, Person::Act(self.index));
         }
+        if g.chance(g.plan.erases) {
+            self.erase(g, sip);
+            let delay = g.between(300_000, 12_000_000);
+            return g.person(delay, Person::Act(self.index));
+        }
         let event = g.between(0, 1) as u8;
         match g.between(0, 9) {
             0..=4 => self.publish(g, sip, event, Some(true), false),
@@ -128,6 +133,26 @@ impl User {
         }
         let delay = g.between(300_000, 12_000_000);
         g.person(delay, Person::Act(self.index));
+    }
+
+    /// A REFER to the deletion function, for everything.
+    fn erase(&mut self, g: &mut Ground, sip: &mut SipCore) {
+        let own = format!("<{}>", address(self.index));
+        let call_id = format!("e{}-{}@sim", self.index, g.now);
+        g.oracle.erasing(self.index);
+        let who = Who::Eraser { user: self.index };
+        sip.send(g, who, false, Method::Refer, "sip:Delete@im.example.com", |request| {
+            request
+                .line(Name::MaxForwards, b"70")
+                .line(Name::From, format!("{own};tag=e").as_bytes())
+                .line(Name::To, b"<sip:Delete@im.example.com>")
+                .line(Name::PAssertedIdentity, own.as_bytes())
+                .line(Name::CallId, call_id.as_bytes())
+                .line(Name::CSeq, b"1 REFER")
+                .line(Name::Contact, own.as_bytes())
+                .line(Name::ReferTo, b"<sip:Deferred@im.example.com>")
+                .line(Name::ReferSub, b"false")
+        });
     }
 
     fn publish(&mut self, g: &mut Ground, sip: &mut SipCore, event: u8, value: Option<bool>, gone: bool) {
