@@ -339,12 +339,12 @@ impl Cores {
         Ok(())
     }
 
-    /// What the tables still hold; `unsure`: users may have something waiting.
-    pub(crate) fn left(&self, unsure: bool) -> String {
+    /// What the tables still hold; `unsure`: users may have something waiting; `trying`: and may be called for it now and then.
+    pub(crate) fn left(&self, unsure: bool, trying: bool) -> String {
         let mut left = Vec::new();
         for (core, seat) in self.seats.iter().enumerate() {
             let counts = [
-                (seat.core.pushes(), "pushes"),
+                (if trying { 0 } else { seat.core.pushes() }, "pushes"),
                 (seat.core.connections(), "connections"),
                 (if unsure { 0 } else { seat.core.users() }, "users"),
             ];

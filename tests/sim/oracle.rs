@@ -314,13 +314,13 @@ impl Oracle {
     /// True when something was answered for so late that the daemon may have it waiting still, or was refused too often, or was
     /// perhaps deleted.
     pub(crate) fn is_unsure(&self) -> bool {
-        // A deletion that was not answered may not have been: nobody waits for what it named.
-        let unsure = |message: &Message| {
-            message.perhaps && message.acknowledged.is_none()
-                || message.unread > 0
-                || message.erased && !message.deleted && !message.delivered
-        };
-        self.messages.values().any(unsure)
+        let unsure = |message: &Message| message.perhaps && message.acknowledged.is_none() || message.unread > 0;
+        self.messages.values().any(unsure) || self.may_be_trying()
+    }
+
+    /// True when a deletion may not have come to pass: its user does not wait for what it named, and the daemon may be trying.
+    pub(crate) fn may_be_trying(&self) -> bool {
+        self.messages.values().any(|message| message.erased && !message.deleted && !message.delivered)
     }
 
     /// Sent, accepted, delivered.

@@ -101,7 +101,7 @@ impl World {
             self.until(self.g.now + QUIET_US)?;
         }
         self.cores.disk_is_bounded(&self.g, &self.disk)?;
-        let left = self.cores.left(self.g.oracle.is_unsure());
+        let left = self.cores.left(self.g.oracle.is_unsure(), self.g.oracle.may_be_trying());
         if left.is_empty() { Ok(()) } else { Err(format!("when all is quiet there is still: {left}")) }
     }
 
