@@ -14,6 +14,8 @@ const BAR: usize = 40;
 pub struct Paint(bool);
 
 impl Paint {
+    /// For tests.
+    #[cfg(test)]
     pub const PLAIN: Paint = Paint(false);
 
     /// Colours if `stream` is a terminal and its owner did not ask for none (`NO_COLOR`).
