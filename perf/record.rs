@@ -2,7 +2,7 @@
 
 use crate::figures;
 use crate::outcome::Failure;
-use crate::report::{Report, microseconds, number};
+use crate::report::{Report, number, with_unit};
 use serde_json::Value;
 use std::fmt::Write;
 use std::fs::OpenOptions;
@@ -73,12 +73,7 @@ fn markdown(report: &Report, arguments: &[String]) -> String {
     let _ = writeln!(out, "| figure | median | lowest | highest | goal | |\n|---|---|---|---|---|---|");
     for (key, values) in &report.runs.figures {
         let unit = figures::named(key).map_or("", |figure| figure.unit);
-        let show = |value: f64| match unit {
-            "us" => microseconds(value),
-            "" => number(value),
-            "/s" => format!("{}/s", number(value)),
-            unit => format!("{} {unit}", number(value)),
-        };
+        let show = |value: f64| with_unit(value, unit);
         let sorted = crate::runs::sorted(values);
         let (Some(median), Some(low), Some(high)) = (report.runs.median(key), sorted.first(), sorted.last()) else {
             continue;
