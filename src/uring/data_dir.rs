@@ -69,8 +69,8 @@ impl std::error::Error for DirFault {}
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Unlocked by the kernel when it is closed, however the process ends.
-    _lock: File,
+    /// Unlocked by the kernel when it is closed, however the process ends. `None`: we only look.
+    _lock: Option<File>,
 }
 
 impl DataDir {
@@ -104,7 +104,16 @@ impl DataDir {
         }
         // For people only; the lock is what counts.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(DataDir { path: path.to_path_buf(), _lock: lock })
+        Ok(DataDir { path: path.to_path_buf(), _lock: Some(lock) })
+    }
+
+    /// Looks at a directory that a daemon may be using: for reading only.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn look(path: &Path) -> io::Result<DataDir> {
+        fs::read_dir(path)?;
+        Ok(DataDir { path: path.to_path_buf(), _lock: None })
     }
 
     /// Where it is.
