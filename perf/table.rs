@@ -141,12 +141,15 @@ fn points(out: &mut String, report: &Report, paint: Paint) {
     let found = report.runs.outcome.keys.iter().find(|(key, _)| *key == "points");
     let Some(rows) = found.and_then(|(_, value)| value.as_array()) else { return };
     let Some(first) = rows.first().and_then(|row| row.as_object()) else { return };
-    let heads: String = first.keys().map(|key| format!("{key:>24}")).collect();
+    // What it is over stands first.
+    let mut keys: Vec<&String> = first.keys().collect();
+    keys.sort_by_key(|key| key.as_str() != "messages");
+    let heads: String = keys.iter().map(|key| format!("{key:>24}")).collect();
     let _ = writeln!(out, "\n  {}", paint.dim(&heads));
     for row in rows.iter().filter_map(|row| row.as_object()) {
-        let cells: String = first
-            .keys()
-            .map(|key| format!("{:>24}", row.get(key).and_then(|value| value.as_f64()).map_or("-".into(), number)))
+        let cells: String = keys
+            .iter()
+            .map(|key| format!("{:>24}", row.get(*key).and_then(|value| value.as_f64()).map_or("-".into(), number)))
             .collect();
         let _ = writeln!(out, "  {cells}");
     }
