@@ -154,8 +154,8 @@ impl Daemon {
         Ok(Daemon { sip, msrp, http, ready_after, child, executable, cpus: cpus.to_vec(), scratch })
     }
 
-    /// SIGKILL, and a start with what lies on the disk: nothing that the process knew is left.
-    pub fn restart(&mut self) -> Result<(), Failure> {
+    /// SIGKILL, until nothing of the process is left.
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         // The kernel takes a killed process's ring apart after the process is gone, and its sockets live until then: whoever connects
@@ -164,6 +164,11 @@ impl Daemon {
         while TcpStream::connect_timeout(&self.sip, Duration::from_millis(200)).is_ok() && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// SIGKILL, and a start with what lies on the disk: nothing that the process knew is left.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        self.kill();
         let (child, ready_after) = spawn(&self.executable, &self.scratch, &self.cpus, self.sip)?;
         (self.child, self.ready_after) = (child, ready_after);
         Ok(())

@@ -25,6 +25,10 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Outcome, Failur
     match request.scenario {
         "push" => crate::push::run(request, progress),
         "ingest" => crate::ingest::run(request, progress),
+        "recovery" => crate::recovery::run(request, progress),
+        "memory" => crate::memory::run(request, progress),
+        "scale" => crate::scale::run(request, progress),
+        "idle" => crate::idle::run(request, progress),
         other => Err(Failure(format!("no scenario is named {other}; `deferd-perf list` names them"))),
     }
 }
