@@ -18,7 +18,7 @@
 //! | the daemon under test, and the processors | [`daemon`], [`pin`] |
 //! | load | [`deposit`], [`datagrams`], [`sip`], [`poll`], [`capture`] |
 //! | clients | [`clients`], [`population`], [`dialog`], [`msrp`] |
-//! | scenarios and their limits | [`push`], [`limit_push`], [`ingest`], [`limit_ingest`] |
+//! | scenarios and their limits | [`push`], [`limit_push`], [`storm`], [`limit_storm`], [`ingest`], [`limit_ingest`], [`limit_disk`] |
 //! | several runs made into one, the goals, the place and the day | [`runs`], [`figures`], [`machine`], [`report`] |
 //! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`record`], [`compare`] |
 //! | where time and instructions go | [`profile`], [`gate`] |
@@ -38,8 +38,10 @@ mod gate;
 mod html;
 mod ingest;
 mod json;
+mod limit_disk;
 mod limit_ingest;
 mod limit_push;
+mod limit_storm;
 mod machine;
 mod msrp;
 mod outcome;
@@ -55,6 +57,7 @@ mod report;
 mod runs;
 mod scenarios;
 mod sip;
+mod storm;
 mod table;
 
 use clap::Parser;

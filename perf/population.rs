@@ -328,12 +328,24 @@ impl<'a> Population<'a> {
     }
 
     fn connect(&mut self) -> Result<(), Failure> {
-        for nth in std::mem::take(&mut self.connecting) {
+        let mut waiting = std::mem::take(&mut self.connecting).into_iter();
+        while let Some(nth) = waiting.next() {
             let user = &mut self.users[nth as usize];
             let Some(addr) = user.connect_to.take() else { continue };
             let direct = if let Way::Direct { .. } = self.crowd.way { Stage::Receiving } else { user.stage };
             user.stage = direct;
-            let mut line = Line::new(start(addr).map_err(|error| lost("MSRP", &error))?);
+            let stream = match start(addr) {
+                Ok(stream) => stream,
+                // All descriptors are in use: when somebody has left, there is one.
+                Err(error) if error.raw_os_error() == Some(libc::EMFILE) && self.done > 0 => {
+                    user.connect_to = Some(addr);
+                    self.connecting.push(nth);
+                    self.connecting.extend(waiting);
+                    return Ok(());
+                }
+                Err(error) => return Err(lost("MSRP", &error)),
+            };
+            let mut line = Line::new(stream);
             line.slow = user.slow;
             let tid = [b"b".as_slice(), &sip::hex(nth)].concat();
             line.unsent = msrp::bind(&user.their_path, &user.our_path, &tid);
