@@ -42,6 +42,8 @@ pub struct Script {
     /// A message, all its chunks.
     message: Template,
     chunks: usize,
+    /// Where in a message the client's port stands.
+    ports_at: Vec<usize>,
     /// Octets of a client's answer to a chunk of ours.
     answer: usize,
     first_user: u32,
@@ -84,6 +86,8 @@ impl Script {
             msrp::answer(&mut out, frame.tid, &msrp::answer_middle(&kept.their_path, &kept.our_path));
             (chunks, answer, at) = (chunks + 1, out.len(), at + frame.len);
         }
+        const TO: &[u8] = b"\r\nTo-Path: msrp://127.0.0.1:";
+        let ports_at = memchr::memmem::find_iter(&message, TO).map(|at| at + TO.len()).collect();
         Ok(Script {
             published: capture::template(published),
             invite: capture::template(invite),
@@ -91,6 +95,7 @@ impl Script {
             bye: capture::template(bye),
             message: capture::template(message),
             chunks,
+            ports_at,
             answer,
             first_user,
             users,
@@ -186,6 +191,8 @@ struct User {
     /// Number of its SIP connection, and of its MSRP connection.
     sip: usize,
     link: Option<usize>,
+    /// The port in its path.
+    port: [u8; 5],
     /// The SEQ of its PUBLISH.
     seq: u32,
     /// Octets of answers.
@@ -328,7 +335,7 @@ impl One {
                 let number_of = |at: usize| number(&rest[at..]).ok_or_else(odd);
                 let (user, seq) = (number_of(13)?, number_of(id + 9)?);
                 let place = self.users.get_mut(user.wrapping_sub(self.script.first_user) as usize).ok_or_else(odd)?;
-                *place = User { sip: at, link: None, seq, answered: 0 };
+                *place = User { sip: at, seq, ..User::default() };
                 self.filling.octets.extend_from_slice(&rest[..self.publish]);
                 self.filling.owed.push(Owed::Invite(user));
                 from += self.publish;
@@ -341,6 +348,11 @@ impl One {
             from += cut.len;
             if !sdp.is_empty() {
                 self.script.ack.write(&mut self.sips[at].unsent, user, 0, 0);
+                let nth = user.wrapping_sub(self.script.first_user) as usize;
+                let port = dialog::path(sdp).map(|(_, addr)| format!("{:05}", addr.port()).into_bytes());
+                if let (Some(place), Some(Ok(port))) = (self.users.get_mut(nth), port.map(<[u8; 5]>::try_from)) {
+                    place.port = port;
+                }
                 let passive = memchr::memmem::find(sdp, b"a=setup:passive").is_some();
                 if let Some((path, to)) = dialog::path(sdp).filter(|_| passive) {
                     let bind = msrp::bind(path, &self.our_path(), &[b"p".as_slice(), &sip::hex(user)].concat());
@@ -349,7 +361,6 @@ impl One {
                     stream.set_nodelay(true).map_err(fail)?;
                     stream.write_all(&bind).map_err(fail)?;
                     let link = self.link(stream, Some(user)).map_err(fail)?;
-                    let nth = user.wrapping_sub(self.script.first_user) as usize;
                     self.users[nth].link = Some(link);
                 }
             } else if let Some(link) = self.user(user).and_then(|user| user.link.take()) {
@@ -405,15 +416,20 @@ impl One {
             if frame.kind == Kind::Send {
                 msrp::answer(&mut out, frame.tid, &msrp::answer_middle(frame.from_path, frame.to_path));
             }
+            let nth = user.wrapping_sub(self.script.first_user) as usize;
+            let port = self.users.get(nth).ok_or_else(odd)?.port;
             for message in 0..self.script.each {
+                let begin = out.len();
                 self.script.message.write(&mut out, user, message, message);
+                for at in &self.script.ports_at {
+                    out[begin + at..begin + at + port.len()].copy_from_slice(&port);
+                }
             }
             line.user = Some(user);
             // A small window fits any socket's buffer.
             line.stream.write_all(&out).map_err(fail)?;
             line.bound = true;
             octets.drain(..frame.len);
-            let nth = user.wrapping_sub(self.script.first_user) as usize;
             self.users.get_mut(nth).ok_or_else(odd)?.link = Some(at);
         }
         let number = self.links.get(at).and_then(Option::as_ref).and_then(|line| line.user).ok_or_else(odd)?;

@@ -17,7 +17,7 @@
 //! | the command line, what it asks for, what comes back | [`cli`], [`outcome`], [`scenarios`] |
 //! | the daemon under test, and the processors | [`daemon`], [`pin`] |
 //! | load | [`deposit`], [`datagrams`], [`sip`], [`poll`], [`capture`] |
-//! | clients | [`clients`], [`population`], [`dialog`], [`msrp`] |
+//! | clients | [`clients`], [`population`], [`line`](mod@line), [`dialog`], [`msrp`] |
 //! | scenarios and their limits | [`push`], [`limit_push`], [`storm`], [`limit_storm`], [`ingest`], [`limit_ingest`], [`limit_disk`] |
 //! | several runs made into one, the goals, the place and the day | [`runs`], [`figures`], [`machine`], [`report`] |
 //! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`record`], [`compare`] |
@@ -42,6 +42,7 @@ mod limit_disk;
 mod limit_ingest;
 mod limit_push;
 mod limit_storm;
+mod line;
 mod machine;
 mod msrp;
 mod outcome;
