@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// A start is a recovery: 10 million records take seconds, a hundred million a minute.
 const READY: Duration = Duration::from_secs(120);
+/// Descriptors that are asked for: what the kernel allows a process unless it was told otherwise (fs.nr_open).
+const FILES: u64 = 1 << 20;
 /// After SIGTERM; beyond it the process is killed. `stop_timeout` is 5 s.
 const STOP: Duration = Duration::from_secs(8);
 
@@ -122,8 +124,6 @@ pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, Failure> {
 pub struct Daemon {
     /// SIP, both transports.
     pub sip: SocketAddr,
-    /// MSRP of core 0; core k is at the port + k.
-    pub msrp: SocketAddr,
     /// `/metrics`.
     pub http: SocketAddr,
     /// From its start until it accepted.
@@ -151,7 +151,7 @@ impl Daemon {
             .map_err(|error| Failure(format!("{}: {error}; make room, or use --data-dir", scratch.path().display())))?;
         let executable = request.daemon.clone();
         let (child, ready_after) = spawn(&executable, &scratch, cpus, sip)?;
-        Ok(Daemon { sip, msrp, http, ready_after, child, executable, cpus: cpus.to_vec(), scratch })
+        Ok(Daemon { sip, http, ready_after, child, executable, cpus: cpus.to_vec(), scratch })
     }
 
     /// SIGKILL, until nothing of the process is left.
@@ -356,8 +356,12 @@ pub fn raise_descriptors() {
     // SAFETY: the structure is ours and outlives both calls.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+            // Root may have more than it was given.
+            let most = libc::rlimit { rlim_cur: FILES.max(limit.rlim_max), rlim_max: FILES.max(limit.rlim_max) };
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &most) != 0 {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+            }
         }
     }
 }

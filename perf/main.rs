@@ -17,8 +17,8 @@
 //! | the command line, what it asks for, what comes back | [`cli`], [`outcome`], [`scenarios`] |
 //! | the daemon under test, and the processors | [`daemon`], [`pin`] |
 //! | load | [`deposit`], [`datagrams`], [`sip`], [`poll`], [`capture`] |
-//! | clients | [`clients`], [`population`], [`dialog`], [`msrp`] |
-//! | scenarios and their limits | [`push`], [`limit_push`], [`ingest`], [`limit_ingest`] |
+//! | clients | [`clients`], [`population`], [`line`](mod@line), [`dialog`], [`msrp`] |
+//! | scenarios and their limits | [`push`], [`limit_push`], [`storm`], [`limit_storm`], [`ingest`], [`limit_ingest`], [`limit_disk`] |
 //! | scenarios of much that is stored | [`recovery`], [`memory`], [`scale`], [`idle`], [`stock`] |
 //! | several runs made into one, the goals, the place and the day | [`runs`], [`figures`], [`machine`], [`report`] |
 //! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`record`], [`compare`] |
@@ -40,8 +40,11 @@ mod html;
 mod idle;
 mod ingest;
 mod json;
+mod limit_disk;
 mod limit_ingest;
 mod limit_push;
+mod limit_storm;
+mod line;
 mod machine;
 mod memory;
 mod msrp;
@@ -61,6 +64,7 @@ mod scale;
 mod scenarios;
 mod sip;
 mod stock;
+mod storm;
 mod table;
 
 use clap::Parser;

@@ -24,6 +24,7 @@ pub const SCENARIOS: &[Scenario] = &[
 pub fn run(request: &Request, progress: &dyn Progress) -> Result<Outcome, Failure> {
     match request.scenario {
         "push" => crate::push::run(request, progress),
+        "storm" => crate::storm::run(request, progress),
         "ingest" => crate::ingest::run(request, progress),
         "recovery" => crate::recovery::run(request, progress),
         "memory" => crate::memory::run(request, progress),
