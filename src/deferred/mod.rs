@@ -16,6 +16,7 @@ pub mod encapsulate;
 pub mod forward;
 mod goodbye;
 pub mod identity;
+pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod outcome;

@@ -16,6 +16,7 @@ impl Core {
         if log::is_loader_ticket(done.ticket()) {
             match self.cx.loader.done(done) {
                 Some(loaded) if loaded.raw => self.forward.loaded(&mut self.cx, &mut self.users, loaded),
+                Some(loaded) if self.inquiries.owns(loaded.job) => self.inquired(loaded.job, loaded.records),
                 Some(loaded) => self.pushes.loaded(&mut self.cx, loaded.job, loaded.records),
                 None => {}
             }

@@ -24,6 +24,7 @@ use crate::deferred::cx::{Ask, Counts, Cx, Dial, Reply, Timer};
 use crate::deferred::deposit::Deposits;
 use crate::deferred::forward::Forward;
 use crate::deferred::identity::Address;
+use crate::deferred::inquiry::Inquiries;
 use crate::deferred::policy::Media;
 use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
@@ -59,6 +60,7 @@ pub struct Core {
     pub(super) reclaim: Reclaim,
     pub(super) reclaiming: Option<TimerKey>,
     pub(super) pushes: Pushes,
+    pub(super) inquiries: Inquiries,
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
     pub(super) cores: u16,
@@ -98,6 +100,7 @@ impl Core {
             proxy: None,
             dialled: 0,
             stopping: false,
+            draining: false,
             product: Cx::product_line(&setup.policy),
         };
         let media = Media {
@@ -119,6 +122,7 @@ impl Core {
             reclaim: Reclaim::new(setup.core, setup.cores, birth.segments),
             reclaiming: None,
             pushes: Pushes::new(media),
+            inquiries: Inquiries::default(),
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
             cores: setup.cores,
@@ -456,6 +460,7 @@ impl Core {
                 self.forward.step(&mut self.cx, &mut self.users, |user, place| pushes.holds(user, place));
             }
             Timer::Reclaim => self.reclaim(),
+            Timer::Inquiry => self.inquiries_turn(),
             Timer::Sweep => {
                 self.sweeping = false;
                 let pushes = &self.pushes;
@@ -477,6 +482,7 @@ impl Core {
             Letter::Respond { txn, status, octets } => {
                 self.cx.sip.respond(self.cx.now.tick, txn, status, octets);
             }
+            Letter::Question { ticket, question } => self.question(ticket, *question),
             Letter::Write { conn, octets } => match self.conns.write(conn, octets) {
                 Written::Queued => self.pump(conn),
                 Written::Gone => {}

@@ -73,8 +73,8 @@ impl std::error::Error for DirFault {}
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Unlocked by the kernel when it is closed, however the process ends.
-    lock_file: File,
+    /// Unlocked by the kernel when it is closed, however the process ends. `None`: we only look.
+    lock_file: Option<File>,
     /// What the manifest says, once it has been written in this life.
     manifest: Mutex<Option<Manifest>>,
 }
@@ -110,14 +110,23 @@ impl DataDir {
         }
         // For people only; the lock is what counts.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(DataDir { path: path.to_path_buf(), lock_file: lock, manifest: Mutex::default() })
+        Ok(DataDir { path: path.to_path_buf(), lock_file: Some(lock), manifest: Mutex::default() })
     }
 
     /// False when the directory was removed, moved away or replaced: the file we hold locked is not the one of that name.
     pub fn is_there(&self) -> bool {
-        let held = self.lock_file.metadata().map(|held| (held.dev(), held.ino()));
-        let named = fs::metadata(self.path.join("lock")).map(|named| (named.dev(), named.ino()));
-        matches!((held, named), (Ok(held), Ok(named)) if held == named)
+        let held = self.lock_file.as_ref().and_then(|held| held.metadata().ok()).map(|held| (held.dev(), held.ino()));
+        let named = fs::metadata(self.path.join("lock")).ok().map(|named| (named.dev(), named.ino()));
+        held.is_some() && held == named
+    }
+
+    /// Looks at a directory that a daemon may be using: for reading only.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn look(path: &Path) -> io::Result<DataDir> {
+        fs::read_dir(path)?;
+        Ok(DataDir { path: path.to_path_buf(), lock_file: None, manifest: Mutex::default() })
     }
 
     /// Where it is.
