@@ -402,14 +402,6 @@ fn one_backlog(rig: &mut Rig, number: &mut u64) -> String {
     user
 }
 
-/// The disk of memory forgets what was pushed: the log gives its space back later than a bench can wait.
-fn forget(rig: &mut Rig) {
-    let newest = rig.files.as_ref().and_then(|files| files.keys().map(|segment| segment.0).max());
-    if let Some(files) = &mut rig.files {
-        files.retain(|segment, _| Some(segment.0 + 3) > newest);
-    }
-}
-
 fn one_push(rig: &mut Rig, number: u64, user: &str, media: ConnId) {
     rig.receive(SIGNALLING, publish(number, user).as_bytes());
     let text = String::from_utf8(rig.sent(SIGNALLING)).unwrap();
@@ -487,7 +479,6 @@ fn count(work: &str) -> Option<u64> {
                 let user = one_backlog(&mut rig, &mut number);
                 rig.counts = round >= WARM;
                 one_push(&mut rig, number, &user, ConnId(SIGNALLING.0 + 2 * (round + 1)));
-                forget(&mut rig);
             }
             Some(8 * BACKLOG)
         }

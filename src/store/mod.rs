@@ -11,9 +11,9 @@
 mod crash_tests;
 pub mod directory;
 pub mod disk;
-pub mod inspect;
 pub mod domains;
 pub mod hint;
+pub mod inspect;
 pub(crate) mod layout;
 pub mod loader;
 pub mod log;

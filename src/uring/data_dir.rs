@@ -113,6 +113,13 @@ impl DataDir {
         Ok(DataDir { path: path.to_path_buf(), lock_file: Some(lock), manifest: Mutex::default() })
     }
 
+    /// False when the directory was removed, moved away or replaced: the file we hold locked is not the one of that name.
+    pub fn is_there(&self) -> bool {
+        let held = self.lock_file.as_ref().and_then(|held| held.metadata().ok()).map(|held| (held.dev(), held.ino()));
+        let named = fs::metadata(self.path.join("lock")).ok().map(|named| (named.dev(), named.ino()));
+        held.is_some() && held == named
+    }
+
     /// Looks at a directory that a daemon may be using: for reading only.
     ///
     /// # Errors
@@ -120,14 +127,6 @@ impl DataDir {
     pub fn look(path: &Path) -> io::Result<DataDir> {
         fs::read_dir(path)?;
         Ok(DataDir { path: path.to_path_buf(), lock_file: None, manifest: Mutex::default() })
-    }
-
-    /// False when the directory was removed, moved away or replaced: the file we hold locked is not the one of that name.
-    pub fn is_there(&self) -> bool {
-        let Some(lock) = &self.lock_file else { return self.path.is_dir() };
-        let held = lock.metadata().map(|held| (held.dev(), held.ino()));
-        let named = fs::metadata(self.path.join("lock")).map(|named| (named.dev(), named.ino()));
-        matches!((held, named), (Ok(held), Ok(named)) if held == named)
     }
 
     /// Where it is.
