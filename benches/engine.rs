@@ -195,6 +195,7 @@ impl Rig {
             }
             DiskOp::Remove { ticket, .. } => DiskDone::Removed { ticket, outcome: Ok(()) },
             DiskOp::Recycle { ticket, .. } => DiskDone::Recycled { ticket, outcome: Ok(()) },
+            DiskOp::WriteHint { ticket, .. } => DiskDone::HintWritten { ticket, outcome: Ok(()) },
         }
     }
 

@@ -23,6 +23,7 @@ fn serve(op: DiskOp) -> DiskDone {
         DiskOp::Read { ticket, buffer, .. } => DiskDone::Read { ticket, buffer, outcome: Ok(()) },
         DiskOp::Remove { ticket, .. } => DiskDone::Removed { ticket, outcome: Ok(()) },
         DiskOp::Recycle { ticket, .. } => DiskDone::Recycled { ticket, outcome: Ok(()) },
+        DiskOp::WriteHint { ticket, .. } => DiskDone::HintWritten { ticket, outcome: Ok(()) },
     }
 }
 

@@ -140,6 +140,20 @@ measures! {
         "1 while no new segment can be prepared: deposits are refused with 503, pushes and deletions go on. Make room below server.data_dir; no restart is needed.";
     Store AlarmCounter records_damaged "deferd_records_damaged" "records damaged"
         "Stored records that failed their check when they were to be pushed, and were skipped. Any is a disk that lies: replace it.";
+    Store Gauge live_octets "deferd_store_live_bytes" "octets alive"
+        "Octets of stored records that somebody needs, in the logs this core looks after. Compare with deferd_store_disk_bytes: it stays below 1.5 times this plus some segments a core.";
+    Store Gauge disk_octets "deferd_store_disk_bytes" "octets on disk"
+        "Octets of segment files, those prepared and not written included.";
+    Store Gauge segments_open "deferd_segments_open" "segments open"
+        "Segments that are written, or wait to be: the active one, the next, the reserve and at most two spares a core.";
+    Store Gauge segments_sealed "deferd_segments_sealed" "segments sealed"
+        "Segments that are written no more.";
+    Store Gauge segments_wanted "deferd_segments_wanted" "segments being emptied"
+        "Sealed segments whose live records are being copied forward. One that stays for hours holds a damaged record: look at deferd_records_damaged_total.";
+    Store Counter segments_reclaimed "deferd_segments_reclaimed" "segments had back"
+        "Segments removed or used again because nobody needed anything in them.";
+    Store Counter copied_octets "deferd_store_copied_bytes" "octets copied forward"
+        "Octets of records written once more so that their segment can go. Far above what is accepted: messages live long and their neighbours short; larger segments make it worse.";
     Network Gauge connections "deferd_connections" "connections"
         "Open connections, SIP and MSRP together. At limits.connections per core further ones are closed at once.";
     Network Counter connects_forbidden "deferd_connects_forbidden" "connects forbidden"

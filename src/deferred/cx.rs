@@ -3,9 +3,11 @@
 //! A use case never does I/O and never knows which core asked: it says `cx.respond(..)`, `cx.dial(..)`, `cx.commit(..)` and is
 //! told later what became of it. What has to leave the core is an [`Ask`]; `engine` carries them out.
 
+use super::forward::Moved;
 use super::identity::Address;
 use super::policy::Policy;
-use super::users::WrittenOff;
+use super::states::StateWritten;
+use super::users::Batch;
 use crate::base::arena::Key;
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
@@ -17,8 +19,10 @@ use crate::store::directory::{Directory, UserId};
 use crate::store::disk::DiskOp;
 use crate::store::loader::Loader;
 use crate::store::log::{Log, Seq};
-use crate::store::record::Locator;
+use crate::store::record::{Extent, Locator};
+use crate::store::segments::Segments;
 use crate::store::stamp::Stamps;
+use crate::store::states::States;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -41,10 +45,14 @@ pub enum Timer {
     Push(Key),
     /// A user's publications, or the next attempt to push.
     Presence(Address),
-    /// A user's earliest message expires.
-    Expiry(UserId),
+    /// Messages expire.
+    Expiry,
     /// Tombstones that the log refused are tried again.
     WriteOff,
+    /// What is alive in wanted segments is looked for, or looked for again.
+    Forward,
+    /// It is looked whether segments can be had back.
+    Reclaim,
     /// Housekeeping of connections.
     Sweep,
 }
@@ -90,7 +98,13 @@ pub enum Commit {
     /// A publication: answer 200, and see whether it triggers a push.
     Publish(Box<Published>),
     /// Messages that were delivered, deleted or have expired: take them off the queue, or mark them as had.
-    Retire(WrittenOff),
+    Retire(Box<Batch>),
+    /// Copies of records in wanted segments.
+    Moved(Vec<Moved>),
+    /// What a segment about to go says of others is in the log once more.
+    Carried,
+    /// A state.
+    State(StateWritten),
     /// Nobody waits for it.
     Note,
 }
@@ -136,6 +150,8 @@ pub struct Published {
     pub owner: Address,
     /// It carried a document: a fresh trigger even for a user who declined.
     pub fresh: bool,
+    /// Its record.
+    pub state: StateWritten,
     /// False for a removal and a document that says "closed": nothing is pushed for it.
     pub triggers: bool,
 }
@@ -210,6 +226,12 @@ pub struct Cx {
     pub log: Log,
     /// Reads from all logs.
     pub loader: Loader,
+    /// Which segments there are, and what is alive in them.
+    pub segments: Arc<Segments>,
+    /// The states of the users at home here.
+    pub states: States,
+    /// Records that nobody needs any more, for the next tombstone.
+    pub buried: Vec<Extent>,
     /// The users of all cores.
     pub directory: Arc<Directory>,
     /// This core's nodes for other cores' inboxes.
@@ -271,6 +293,10 @@ pub struct Counts {
     pub connects_forbidden: u64,
     /// Refusals because a bound was reached.
     pub overloads: u64,
+    /// Octets of records copied forward out of wanted segments.
+    pub copied_octets: u64,
+    /// Segments had back.
+    pub reclaimed: u64,
 }
 
 impl Cx {

@@ -6,12 +6,14 @@
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
 //! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE, what its answers mean, how a push ends |
 //! | [`deliver`], [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
+//! | [`states`], [`forward`] | 2 of the store's contract: what is kept is kept once, and copied forward where its segment is to go |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
 pub mod cx;
 pub mod deliver;
 pub mod deposit;
 pub mod encapsulate;
+pub mod forward;
 mod goodbye;
 pub mod identity;
 pub mod invite;
@@ -23,4 +25,6 @@ pub mod push;
 pub mod refusals;
 pub mod respond;
 pub mod signal;
+pub mod states;
 pub mod users;
+mod write_off;

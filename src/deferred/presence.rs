@@ -15,6 +15,7 @@ use crate::base::net::Flow;
 use crate::base::timers::TimerKey;
 use crate::proto::sip::publication::{Publications, PublishRequest, Refusal as Unpublished};
 use crate::store::record::StateKind;
+use crate::store::states::StateKey;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::{pidf, settings};
@@ -170,12 +171,10 @@ impl Presences {
         };
         let mut value_octets = Vec::new();
         encode(&mut value_octets, Some(flow), wish, &publications);
-        let stamp = cx.stamps.next(cx.now);
-        let (_, seq) =
-            cx.log.append_state(StateKind::Publication, stamp, &owner, b"", &value_octets).map_err(|_| {
-                cx.counts.overloads += 1;
-                Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S)
-            })?;
+        let (seq, state) = cx.set_state(key_of(&owner), &value_octets).map_err(|_| {
+            cx.counts.overloads += 1;
+            Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S)
+        })?;
 
         let peer = flow.peer();
         //= RFC 3903 6-6: the 200 MUST contain an Expires header field and a SIP-ETag
@@ -191,7 +190,8 @@ impl Presences {
         let triggers = change.expires_s() > 0 && !(event == PRESENCE && value == Some(NO));
         let fresh = value.is_some();
         cx.counts.publications += 1;
-        cx.commit(seq, Commit::Publish(Box::new(Published { reply, accepted, refused, owner, fresh, triggers })));
+        let published = Published { reply, accepted, refused, owner, fresh, state, triggers };
+        cx.commit(seq, Commit::Publish(Box::new(published)));
         Ok(())
     }
 
@@ -199,6 +199,7 @@ impl Presences {
     ///
     //= 12.2.2.2: each time an IM Client sends a PUBLISH request the IM Server shall check the settings
     pub fn durable(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, done: Published) {
+        cx.state_durable(&done.state);
         cx.respond(done.reply, 200, done.accepted);
         self.look_after(cx, &done.owner);
         if done.triggers {
@@ -209,6 +210,7 @@ impl Presences {
 
     /// The disk failed under a publication.
     pub fn failed(&mut self, cx: &mut Cx, lost: Published) {
+        cx.state_failed(&lost.state);
         cx.respond(lost.reply, 503, lost.refused);
         self.look_after(cx, &lost.owner);
     }
@@ -344,10 +346,7 @@ impl Presences {
         if let Some((timer, _)) = self.users.remove(owner).and_then(|user| user.timer) {
             cx.timers.cancel(timer);
         }
-        let stamp = cx.stamps.next(cx.now);
-        if let Ok((_, seq)) = cx.log.append_state(StateKind::Publication, stamp, owner, b"", b"") {
-            cx.commit(seq, Commit::Note);
-        }
+        cx.end_state(&key_of(owner));
     }
 
     /// One timer per user: the next publication to expire, the next attempt, the end of what is remembered.
@@ -444,6 +443,11 @@ impl Presence {
     fn is_remembered(&self, policy: &Policy, now: Wall) -> bool {
         self.wish.is_some_and(|(_, when)| when + policy.settings_memory > now)
     }
+}
+
+/// A user's publications and last wish are one state.
+fn key_of(owner: &Address) -> StateKey {
+    StateKey { kind: StateKind::Publication, owner: (&owner[..]).into(), key: [].into() }
 }
 
 fn event_of(policy: &Policy, event: &[u8]) -> Option<u8> {

@@ -264,6 +264,16 @@ impl Pushes {
         })
     }
 
+    /// True when a push knows a message by its place: it is with the client, was refused by it, or is being written off.
+    pub fn holds(&self, user: UserId, place: Place) -> bool {
+        self.by_user.get(&user).and_then(|&key| self.live.get(key)).is_some_and(|push| {
+            push.in_flight.contains_key(&place)
+                || push.skipped.contains(&place)
+                || push.retiring.contains(&place)
+                || push.delivered.iter().any(|had| had.place() == place)
+        })
+    }
+
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
     ///
     //= 12.2.2.2-1: the IM Server shall generate an initial SIP INVITE

@@ -50,6 +50,15 @@ impl Refusals {
         !self.attempts.is_empty() && self.attempts.get(&place).is_some_and(|&attempts| attempts >= ATTEMPTS_MAX)
     }
 
+    /// A message lies elsewhere now.
+    pub fn moved(&mut self, from: Place, to: Place) {
+        if !self.attempts.is_empty()
+            && let Some(attempts) = self.attempts.remove(&from)
+        {
+            self.attempts.insert(to, attempts);
+        }
+    }
+
     /// A message is gone.
     pub fn forget(&mut self, place: Place) {
         if !self.attempts.is_empty() {

@@ -3,56 +3,66 @@
 //! Other cores leave locators in a user's inbox; only the home takes them out, sorts them into the user's private list and
 //! decides: so two arrivals never race, and none is missed.
 
-use super::cx::{Commit, Cx, Timer};
-use super::policy::{Afterwards, Expired, OverQuota};
+use super::cx::{Cx, Timer};
+use super::policy::{Expired, OverQuota};
 use super::refusals::{Refusal, Refusals};
+pub use super::write_off::{Batch, WrittenOff};
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, UserId};
-use crate::store::log::Refused;
 use crate::store::queue::Queue;
-use crate::store::record::{Flags, Locator, Place};
+use crate::store::record::{Extent, Flags, Locator, Place};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A log that refuses tombstones is asked again after this.
-const WRITE_OFF_AGAIN: Duration = Duration::from_secs(1);
-
-/// A user's list, and the one timer for its earliest expiry.
+/// A user's list. A million of them are no rarity: what few users have stands in tables beside it.
 #[derive(Debug, Default)]
-struct Waiting {
-    queue: Queue,
-    expiry: Option<(TimerKey, u32)>,
+pub(super) struct Waiting {
+    pub(super) queue: Queue,
     /// Nothing stamped below is to be pushed: what is retained is not looked over again and again.
     new_from: Cell<Stamp>,
-    /// Messages and octets of those written off whose tombstones are not durable yet.
-    doomed: (u32, u64),
+    /// When its earliest message expires, as `Users::expiries` has it; 0: it is not watched.
+    pub(super) expiry_s: u32,
 }
 
-/// Messages that leave the queue, or stay in it as had, once the log says so.
-#[derive(Debug)]
-pub struct WrittenOff {
-    /// Whose.
-    pub user: UserId,
-    /// Which.
-    pub gone: Vec<Locator>,
-    /// They are had, and stay (`after_push = "retain"`).
-    pub kept: bool,
-}
+const _: () = assert!(
+    size_of::<Waiting>() <= 48,
+    "limits.users of these, and their table's share, are to stay below 200 octets each"
+);
+
+/// A twin that comes later than this is a message of its own.
+const TWINS_FOR: Duration = Duration::from_secs(24 * 3_600);
+
+/// Users whose messages expire at one time are looked after this many a turn, so that a turn stays short: a hundred thousand a second
+/// are four hundred turns.
+const EXPIRIES_A_TURN: usize = 256;
 
 /// The lists of all users at home on this core.
 pub struct Users {
-    waiting: SpreadMap<UserId, Waiting>,
+    pub(super) waiting: SpreadMap<UserId, Waiting>,
+    /// Messages and octets of those written off whose tombstones are not durable yet, of the users who have such.
+    pub(super) doomed: SpreadMap<UserId, (u32, u64)>,
+    /// Whose earliest message expires when. A timer each would cost more than all else that is known of a user.
+    expiries: BTreeSet<(u32, UserId)>,
+    /// The one timer for the earliest of all, and its second.
+    alarm: Option<(TimerKey, u32)>,
     seen: Seen,
     /// Written off, and the tombstone not durable yet: in the list still, and for nobody any more.
-    retiring: SpreadSet<Place>,
+    pub(super) retiring: SpreadSet<Place>,
     /// Refused by clients, and how often.
-    refusals: Refusals,
+    pub(super) refusals: Refusals,
+    /// Records that are being copied forward, by the place they still count under; the copy, once it is appended.
+    pub(super) moving: SpreadMap<Place, Option<Extent>>,
+    /// The parts of large messages in the lists, by the message's place.
+    pub(super) parts: SpreadMap<Place, Vec<Locator>>,
+    /// Written off in this turn.
+    pub(super) due: Vec<WrittenOff>,
     /// Tombstones that the log refused for the moment.
-    unwritten: Vec<WrittenOff>,
+    pub(super) unwritten: Vec<Batch>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
 }
@@ -62,9 +72,15 @@ impl Users {
     pub fn new(dedupe_entries: usize) -> Users {
         Users {
             waiting: SpreadMap::default(),
-            seen: Seen::new(dedupe_entries),
+            doomed: SpreadMap::default(),
+            expiries: BTreeSet::new(),
+            alarm: None,
+            seen: Seen::with_horizon(dedupe_entries, TWINS_FOR),
             retiring: SpreadSet::default(),
             refusals: Refusals::default(),
+            moving: SpreadMap::default(),
+            parts: SpreadMap::default(),
+            due: Vec::new(),
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
@@ -86,15 +102,9 @@ impl Users {
         self.seen.insert(fingerprint, cx.now.tick);
     }
 
-    /// Twins that recovery found: never in a list, and now written off.
-    pub fn bury(&mut self, cx: &mut Cx, twins: &[Locator]) {
-        for batch in twins.chunks(1024) {
-            let places: Vec<Place> = batch.iter().map(|twin| twin.place()).collect();
-            // If the log refuses, the next start finds them again.
-            if let Ok(seq) = cx.log.append_tombstones(&places) {
-                cx.commit(seq, Commit::Note);
-            }
-        }
+    /// The parts of a large message that recovery found.
+    pub fn adopt_parts(&mut self, message: Place, parts: Vec<Locator>) {
+        self.parts.insert(message, parts);
     }
 
     /// Takes in what other cores (and this one) left; the users that have something new, and the oldest stamp of it.
@@ -136,11 +146,7 @@ impl Users {
         }
         self.drained = drained;
         if !twins.is_empty() {
-            let places: Vec<Place> = twins.iter().map(|twin| twin.place()).collect();
-            // A twin that cannot be written off now is still dropped: after a restart the home sees both and drops it again.
-            if let Ok(seq) = cx.log.append_tombstones(&places) {
-                cx.commit(seq, Commit::Note);
-            }
+            cx.buried.extend(twins.iter().map(Locator::extent));
             let octets = twins.iter().map(|twin| twin.octets()).sum();
             cx.directory.release(user, twins.len() as u32, octets);
         }
@@ -200,72 +206,15 @@ impl Users {
         self.refusals.count(place, refusal)
     }
 
-    /// These were acknowledged by their user's client.
-    ///
-    // A message leaves the store only here, after the client acknowledged it: promise 2 of `manual::faults`.
-    pub fn delivered(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>) -> bool {
-        let kept = cx.policy.after_push == Afterwards::Retain;
-        self.append(cx, WrittenOff { user, gone, kept })
-    }
-
-    /// Deleted or expired.
-    pub fn write_off(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>) {
-        self.append(cx, WrittenOff { user, gone, kept: false });
-    }
-
-    /// One record for all of them. From now on nobody is sent them again; they leave the list when the record is durable.
-    /// False when it never will be, and they are gone already.
-    fn append(&mut self, cx: &mut Cx, off: WrittenOff) -> bool {
-        if off.gone.is_empty() {
-            return false;
-        }
-        let places: Vec<Place> = off.gone.iter().map(Locator::place).collect();
-        for locator in &off.gone {
-            if self.retiring.insert(locator.place())
-                && !off.kept
-                && let Some(waiting) = self.waiting.get_mut(&off.user)
-            {
-                waiting.doomed.0 += 1;
-                waiting.doomed.1 += locator.octets();
-            }
-        }
-        let appended = match off.kept {
-            true => cx.log.append_retained(&places),
-            false => cx.log.append_tombstones(&places),
-        };
-        match appended {
-            Ok(seq) => cx.commit(seq, Commit::Retire(off)),
-            // For good: to wait for it would hold the push for ever. They come once more after a restart.
-            Err(Refused::Poisoned) => {
-                self.retire(cx, &off);
-                return false;
-            }
-            Err(_) => {
-                cx.counts.overloads += 1;
-                if self.unwritten.is_empty() {
-                    cx.timer(WRITE_OFF_AGAIN, Timer::WriteOff);
-                }
-                self.unwritten.push(off);
-            }
-        }
-        true
-    }
-
-    /// The log may take now what it refused.
-    pub fn write_off_again(&mut self, cx: &mut Cx) {
-        for off in std::mem::take(&mut self.unwritten) {
-            self.append(cx, off);
-        }
-    }
-
     /// The owner's oldest messages make room for what came beyond the quota, where the operator wants that.
     pub fn make_room(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) {
         if cx.policy.over_quota != OverQuota::DropOldest {
             return;
         }
         let Some(waiting) = self.waiting.get(&user) else { return };
-        let mut messages = (waiting.queue.len() as u32).saturating_sub(waiting.doomed.0);
-        let mut octets = waiting.queue.octets().saturating_sub(waiting.doomed.1);
+        let doomed = self.doomed.get(&user).copied().unwrap_or_default();
+        let mut messages = (waiting.queue.len() as u32).saturating_sub(doomed.0);
+        let mut octets = waiting.queue.octets().saturating_sub(doomed.1);
         let mut gone = Vec::new();
         for locator in waiting.queue.iter() {
             if messages <= cx.policy.quota_messages && octets <= cx.policy.quota_octets {
@@ -290,61 +239,66 @@ impl Users {
         }
     }
 
-    /// Their tombstones are durable: the messages are gone, or had.
-    pub fn retire(&mut self, cx: &mut Cx, off: &WrittenOff) {
-        let (mut messages, mut octets) = (0u32, 0u64);
-        let mut waiting = self.waiting.get_mut(&off.user);
-        for locator in &off.gone {
-            let was_retiring = self.retiring.remove(&locator.place());
-            self.refusals.forget(locator.place());
-            let Some(waiting) = &mut waiting else { continue };
-            if off.kept {
-                waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
-                continue;
-            }
-            if was_retiring {
-                waiting.doomed.0 = waiting.doomed.0.saturating_sub(1);
-                waiting.doomed.1 = waiting.doomed.1.saturating_sub(locator.octets());
-            }
-            if let Some(locator) = waiting.queue.remove_stamp(locator.stamp()) {
-                messages += 1;
-                octets += locator.octets();
-            }
-        }
-        let Some(waiting) = waiting else { return };
-        cx.directory.release(off.user, messages, octets);
-        if waiting.queue.is_empty() {
-            if let Some((timer, _)) = waiting.expiry.take() {
-                cx.timers.cancel(timer);
-            }
-            self.waiting.remove(&off.user);
-            self.close_if_empty(cx, off.user);
-        }
-    }
-
-    /// One timer per user, for the earliest expiry. `earliest_s` is that of what is new in the list.
+    /// Watches a user's earliest expiry. `earliest_s` is that of what is new in the list.
     fn watch(&mut self, cx: &mut Cx, user: UserId, earliest_s: u32) {
         let Some(waiting) = self.waiting.get_mut(&user) else { return };
         if cx.policy.expired == Expired::DeliverMarked {
             return;
         }
-        match waiting.expiry {
+        // Zero means nobody; what expired in 1970 may as well have in the second after.
+        let earliest_s = earliest_s.max(1);
+        match waiting.expiry_s {
+            0 => {}
+            at if at <= earliest_s => return,
+            at => _ = self.expiries.remove(&(at, user)),
+        }
+        waiting.expiry_s = earliest_s;
+        self.expiries.insert((earliest_s, user));
+        self.wake(cx);
+    }
+
+    /// A user has nothing left that could expire.
+    pub(super) fn unwatch(&mut self, user: UserId, waiting: &Waiting) {
+        if waiting.expiry_s > 0 {
+            self.expiries.remove(&(waiting.expiry_s, user));
+        }
+    }
+
+    /// Sets the alarm for the earliest expiry of all, unless it is set for that or an earlier time.
+    fn wake(&mut self, cx: &mut Cx) {
+        let Some(&(earliest_s, _)) = self.expiries.first() else { return };
+        match self.alarm {
             Some((_, at)) if at <= earliest_s => return,
-            Some((timer, _)) => {
-                cx.timers.cancel(timer);
-            }
+            Some((timer, _)) => _ = cx.timers.cancel(timer),
             None => {}
         }
         let at = tick_of(cx, second(earliest_s));
-        waiting.expiry = Some((cx.timer_at(at, Timer::Expiry(user)), earliest_s));
+        self.alarm = Some((cx.timer_at(at, Timer::Expiry), earliest_s));
+    }
+
+    /// The alarm: users whose earliest expiry has come, for [`Users::expire`]. There may be more: the alarm then comes again at once.
+    pub fn due(&mut self, cx: &mut Cx) -> Vec<UserId> {
+        self.alarm = None;
+        let now_s = cx.now.wall.seconds();
+        let mut due = Vec::new();
+        while due.len() < EXPIRIES_A_TURN
+            && self.expiries.first().is_some_and(|(at, _)| u64::from(*at) <= now_s)
+            && let Some((_, user)) = self.expiries.pop_first()
+        {
+            if let Some(waiting) = self.waiting.get_mut(&user) {
+                waiting.expiry_s = 0;
+                due.push(user);
+            }
+        }
+        self.wake(cx);
+        due
     }
 
     /// The earliest expiry has come: what is over and not being sent right now is deleted, or not pushed any more.
     ///
     //= 12.2.2.4: the expired message is deleted undelivered to the destination User (local policy)
     pub fn expire(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) {
-        let Some(waiting) = self.waiting.get_mut(&user) else { return };
-        waiting.expiry = None;
+        let Some(waiting) = self.waiting.get(&user) else { return };
         let now_s = cx.now.wall.seconds();
         let keep = cx.policy.expired == Expired::Keep;
         let mut over = Vec::new();
@@ -362,14 +316,12 @@ impl Users {
         }
         if let Some(next) = next {
             // What is in flight is looked at again in a second.
-            let at = tick_of(cx, second(next)).max(cx.now.tick + Duration::from_secs(1));
-            waiting.expiry = Some((cx.timer_at(at, Timer::Expiry(user)), next));
+            let soonest_s = u32::try_from(now_s).unwrap_or(u32::MAX).saturating_add(1);
+            self.watch(cx, user, next.max(soonest_s));
         }
         if keep {
-            // To be retrieved, like what was had. Not written down: a restart finds it expired again.
-            for locator in over {
-                waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
-            }
+            // To be retrieved, like what was had; written down, so that a clock set back does not push it after all.
+            self.retire_later(cx, WrittenOff { user, gone: over, kept: true });
             return;
         }
         cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;

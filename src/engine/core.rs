@@ -19,9 +19,10 @@ use super::setup::{Birth, Setup};
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
 use crate::base::net::{ConnId, CoreId, Flow};
-use crate::base::timers::Timers;
+use crate::base::timers::{TimerKey, Timers};
 use crate::deferred::cx::{Ask, Counts, Cx, Dial, Reply, Timer};
 use crate::deferred::deposit::Deposits;
+use crate::deferred::forward::Forward;
 use crate::deferred::identity::Address;
 use crate::deferred::policy::Media;
 use crate::deferred::presence::Presences;
@@ -31,7 +32,9 @@ use crate::deferred::users::Users;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
 use crate::proto::sip::timing::Timing;
 use crate::store::loader::Loader;
-use crate::store::record::StateKind;
+use crate::store::reclaim::Reclaim;
+use crate::store::record::{Locator, StateKind};
+use crate::store::states::{StateKey, States};
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use std::collections::VecDeque;
@@ -48,6 +51,9 @@ pub struct Core {
     pub(super) deposits: Deposits,
     pub(super) presences: Presences,
     pub(super) users: Users,
+    pub(super) forward: Forward,
+    pub(super) reclaim: Reclaim,
+    pub(super) reclaiming: Option<TimerKey>,
     pub(super) pushes: Pushes,
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
@@ -72,7 +78,10 @@ impl Core {
             dice: Dice::from_seed(setup.seed),
             sip: Endpoint::new(endpoint),
             log: birth.log,
-            loader: Loader::new(birth.segments),
+            loader: Loader::new(birth.segments.clone()),
+            segments: birth.segments.clone(),
+            states: States::new(),
+            buried: Vec::new(),
             directory: birth.directory,
             nodes: birth.nodes,
             stamps: birth.stamps,
@@ -102,6 +111,9 @@ impl Core {
             deposits: Deposits::new(setup.limits.dedupe_entries),
             presences: Presences::new(setup.limits.users),
             users: Users::new(setup.limits.dedupe_entries),
+            forward: Forward::default(),
+            reclaim: Reclaim::new(setup.core, setup.cores, birth.segments),
+            reclaiming: None,
             pushes: Pushes::new(media),
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
@@ -123,9 +135,16 @@ impl Core {
         for (fingerprint, _) in home.fingerprints {
             self.users.remember(&self.cx, fingerprint);
         }
-        self.users.bury(&mut self.cx, &home.twins);
+        for (message, parts) in home.parts {
+            self.users.adopt_parts(message, parts);
+        }
+        // Tombstones that are owed; if the daemon dies before they are durable the next start finds them again.
+        self.cx.buried.extend(home.twins.iter().map(Locator::extent).chain(home.losers));
+        self.reclaiming = Some(self.cx.timer(Duration::ZERO, Timer::Reclaim));
         let mut turn = 0;
         for state in home.states {
+            let (kind, owner, key) = (state.kind, state.owner.clone(), state.key);
+            self.cx.states.adopt(StateKey { kind, owner, key }, state.extent, state.stamp);
             if state.kind == StateKind::Publication {
                 turn += 1;
                 self.presences.adopt(&mut self.cx, Address::from_canonical(&state.owner), &state.value, turn);
@@ -194,10 +213,14 @@ impl Core {
         }
         // A push that ends may begin the next of the same user; that one only sends its INVITE. What is carried out may touch
         // pushes: a connection that is gone, a send that needs its timer. A connection has one send at most, so this ends.
+        self.forward.turn(&mut self.cx);
         loop {
             self.pushes.settle(&mut self.cx, &mut self.users);
             for ended in self.pushes.take_ended() {
                 self.presences.ended(&mut self.cx, &self.users, &mut self.pushes, ended);
+            }
+            for off in self.users.flush(&mut self.cx) {
+                self.pushes.retired(&off);
             }
             self.carry_out();
             if self.pushes.is_settled() {
@@ -414,11 +437,22 @@ impl Core {
             Timer::Presence(owner) => {
                 self.presences.timer(&mut self.cx, &self.users, &mut self.pushes, &owner);
             }
-            Timer::Expiry(user) => {
-                let pushes = &self.pushes;
-                self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+            Timer::Expiry => {
+                for user in self.users.due(&mut self.cx) {
+                    let pushes = &self.pushes;
+                    self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+                }
             }
-            Timer::WriteOff => self.users.write_off_again(&mut self.cx),
+            Timer::WriteOff => {
+                for off in self.users.write_off_again(&mut self.cx) {
+                    self.pushes.retired(&off);
+                }
+            }
+            Timer::Forward => {
+                let pushes = &self.pushes;
+                self.forward.step(&mut self.cx, &mut self.users, |user, place| pushes.holds(user, place));
+            }
+            Timer::Reclaim => self.reclaim(),
             Timer::Sweep => {
                 self.sweeping = false;
                 let pushes = &self.pushes;

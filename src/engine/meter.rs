@@ -9,6 +9,7 @@ use super::core::Core;
 use crate::base::clock::Tick;
 use crate::deferred::cx;
 use crate::proto::sip::endpoint;
+use crate::store::reclaim::Usage;
 use crossbeam::utils::CachePadded;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,6 +125,20 @@ readings! {
     disk_full,
     /// Records that failed their check when they were to be pushed.
     records_damaged,
+    /// Octets of records copied forward out of segments that are to go.
+    copied_octets,
+    /// Segments had back: removed or recycled.
+    segments_reclaimed,
+    /// Gauge: octets of records that somebody needs, in the logs this core looks after.
+    live_octets,
+    /// Gauge: octets of segment files there.
+    disk_octets,
+    /// Gauge: segments that are written, or wait to be.
+    segments_open,
+    /// Gauge: segments that are written no more.
+    segments_sealed,
+    /// Gauge: of those, the ones being copied out of.
+    segments_wanted,
 }
 
 /// Gauges of a core that no count carries.
@@ -145,6 +160,8 @@ pub struct Gauges {
     pub is_poisoned: bool,
     /// No segment is to be had.
     pub is_disk_full: bool,
+    /// Of the segments.
+    pub usage: Usage,
 }
 
 impl Reading {
@@ -166,6 +183,8 @@ impl Reading {
             damaged,
             connects_forbidden,
             overloads,
+            copied_octets,
+            reclaimed,
         } = *deferred;
         let endpoint::Counts {
             servers,
@@ -222,6 +241,13 @@ impl Reading {
             log_poisoned: gauges.is_poisoned.into(),
             disk_full: gauges.is_disk_full.into(),
             records_damaged: damaged,
+            copied_octets,
+            segments_reclaimed: reclaimed,
+            live_octets: gauges.usage.live_octets,
+            disk_octets: gauges.usage.disk_octets,
+            segments_open: gauges.usage.open,
+            segments_sealed: gauges.usage.sealed,
+            segments_wanted: gauges.usage.wanted,
         }
     }
 }
@@ -290,6 +316,7 @@ impl Core {
             groups: log.group(),
             is_poisoned: log.is_poisoned(),
             is_disk_full: log.is_disk_full(),
+            usage: self.reclaim.usage(),
         };
         Reading::of(&self.cx.counts, &self.cx.sip.counts(), &gauges)
     }

@@ -93,9 +93,9 @@ impl Disk {
                     self.files.insert((log, new), (image.clone(), image)).is_none(),
                     "a number is never used twice"
                 );
+                self.hints.remove(&(log, old));
                 self.manifest.forget(old);
                 self.manifest.list(log, new);
-                self.hints.remove(&(log, old));
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
             }
         }

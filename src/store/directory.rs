@@ -132,8 +132,23 @@ pub struct Directory {
     ready: Box<[CachePadded<ReadyList>]>,
 }
 
-/// Entries that wait for their epoch to pass: each thread holds back at most a few bags of 64.
+/// Entries that may wait for their epoch to pass before anybody has to wait for that: closing and creating a thousand users takes
+/// longer than a processor's time slice.
 const SLACK: usize = 1_024;
+
+/// Entries that a core's thread may hold back for ever: a bag of what is to be given back has 64 places, and goes round when it is full.
+const BAG: usize = 64;
+
+/// Times that somebody who finds all entries waiting lets others run. Who holds an epoch back does so for microseconds; only one
+/// that is preempted longer, and this is thousands of its turns. Beyond it the answer is that the directory is full.
+const EPOCH_TRIES: usize = 10_000;
+
+/// Why a user was not created.
+enum NotCreated {
+    Full,
+    /// Entries are free, but not given back yet.
+    Waits,
+}
 
 impl Directory {
     /// Room for `users` users of `cores` cores. `key` is the data directory's secret: nobody outside can choose what collides.
@@ -157,7 +172,7 @@ impl Directory {
             living: CachePadded::new(AtomicU64::new(0)),
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
             creating: (0..256).map(|_| CachePadded::default()).collect(),
-            entries: (0..users + SLACK).map(entry).collect(),
+            entries: (0..users + SLACK + BAG * usize::from(cores)).map(entry).collect(),
             fresh: AtomicU32::new(0),
             free: Arc::new(SegQueue::new()),
             shelves: Shelves::new(cores),
@@ -207,6 +222,11 @@ impl Directory {
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Every user's number is below this: for whoever looks at all of them, a few at a time.
+    pub fn numbers(&self) -> u32 {
+        self.fresh.load(Ordering::Relaxed)
     }
 
     /// The user of this address. The answer holds until somebody closes the user.
@@ -385,7 +405,8 @@ impl Directory {
         change: impl Fn(u64) -> Result<u64, E>,
     ) -> Result<UserId, E> {
         let hash = self.hash(address);
-        let guard = epoch::pin();
+        let mut guard = epoch::pin();
+        let mut tries = 0;
         loop {
             if let Some(found) = self.look_up(hash, address, &guard) {
                 if self.change(&found, &change)? {
@@ -403,7 +424,18 @@ impl Directory {
                 continue;
             }
             let word = change(0)?;
-            return Ok(self.create(hash, address, word)?);
+            let created = self.create(hash, address, word);
+            drop(lock);
+            match created {
+                Ok(user) => return Ok(user),
+                Err(NotCreated::Waits) if tries < EPOCH_TRIES => {
+                    tries += 1;
+                    guard.flush();
+                    // Our own guard would hold the epoch back as well.
+                    guard.repin_after(std::thread::yield_now);
+                }
+                Err(_) => return Err(DirectoryFull.into()),
+            }
         }
     }
 

@@ -243,6 +243,11 @@ fn head_sum(seed: u32, head: &[u8; RECORD_HEAD], owner: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c_append(sum, &head[8..]), owner)
 }
 
+/// The places that tombstones or marks name.
+pub(super) fn places(octets: &[u8]) -> impl Iterator<Item = Place> {
+    octets.chunks_exact(8).map(|place| Place::from_u64(le64(place, 0)))
+}
+
 /// The parts that a large message names.
 pub(super) fn parts(octets: &[u8]) -> impl Iterator<Item = Locator> {
     octets.chunks_exact(24).map(|part| Locator::from_words([le64(part, 0), le64(part, 8), le64(part, 16)]))

@@ -212,9 +212,10 @@ impl Loader {
         self.jobs.remove(&read.job).map(Job::finish)
     }
 
-    /// Forgets what it knows of a segment whose file is gone.
-    pub fn forget(&mut self, segment: SegmentNo) {
-        self.known.remove(&segment);
+    /// Forgets what it knows of segments whose files are gone.
+    pub fn forget_gone(&mut self) {
+        let segments = &self.segments;
+        self.known.retain(|number, _| segments.find(*number).is_some());
     }
 
     /// Reads under way.

@@ -142,6 +142,8 @@ pub struct Log {
     /// More prepared segments than the three places hold, from recovery.
     spare: Vec<Room>,
     on_reserve: bool,
+    /// A number that was given out and never had a file.
+    unused: Option<SegmentNo>,
     /// The hint of the active segment in the making.
     index: Option<Builder>,
     /// Segments that were left and are not all durable yet: which, its last group, and its hint, where all of it is known.
@@ -150,7 +152,7 @@ pub struct Log {
     /// The segment that grew last.
     grown: Option<(SegmentNo, Arc<SegmentState>)>,
     /// Segments that are not written any more, but may have groups that are not durable yet.
-    left: Vec<SegmentNo>,
+    leaving: Vec<SegmentNo>,
     open: Option<Group>,
     closed: VecDeque<Group>,
     flight: Option<Flight>,
@@ -190,11 +192,12 @@ impl Log {
             reserve,
             spare,
             on_reserve: false,
+            unused: None,
             index: resume.index,
             hints: VecDeque::new(),
             salt: (SegmentNo(u32::MAX), 0),
             grown: None,
-            left: Vec::new(),
+            leaving: Vec::new(),
             open: None,
             closed: VecDeque::new(),
             flight: None,
@@ -219,10 +222,7 @@ impl Log {
             return;
         }
         self.prepare(out);
-        if !self.left.is_empty() {
-            self.seal();
-        }
-        self.write_hints(out);
+        self.seal(out);
         if self.flight.is_some() {
             return;
         }
@@ -280,6 +280,16 @@ impl Log {
         self.disk_full
     }
 
+    /// Octets that may wait.
+    pub fn commit_octets(&self) -> usize {
+        self.setup.commit_octets
+    }
+
+    /// Octets of a segment.
+    pub fn segment_octets(&self) -> u64 {
+        self.setup.segment_octets
+    }
+
     /// Octets that wait or are under way.
     pub fn waiting_octets(&self) -> usize {
         self.waiting
@@ -311,10 +321,10 @@ impl Log {
     }
 
     /// Seals the segments that were left and whose groups are all durable.
-    fn seal(&mut self) {
+    fn seal_left(&mut self) {
         let (open, closed, flight) = (&self.open, &self.closed, &self.flight);
         let segments = &self.segments;
-        self.left.retain(|&left| {
+        self.leaving.retain(|&left| {
             let waits = open.iter().chain(closed).any(|group| group.segment == left)
                 || flight.as_ref().is_some_and(|flight| flight.segment == left);
             if !waits && let Some(state) = segments.find(left) {

@@ -17,6 +17,7 @@ pub mod loader;
 pub mod log;
 pub mod manifest;
 pub mod queue;
+pub mod reclaim;
 pub mod record;
 pub mod recovery;
 mod scan;

@@ -5,11 +5,12 @@ use super::disk::SegmentNo;
 pub use super::stamp::{MessageId, Stamp, Stamps};
 use crate::base::gather::Gather;
 
-/// A record's place: what tombstones, retained marks and queues name it by. A copy lies at a place of its own and says where it
-/// was copied from, its *origin*.
+/// Where a record lies: what tombstones, retained marks and queues name it by. One that is copied forward lies at a new place, and
+/// says from which it came: its *origin*. A whole copy supersedes the record at its origin; a tombstone means the record at the
+/// place it names and no other.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Place {
-    /// Which segment it lies in.
+    /// In which segment.
     pub segment: SegmentNo,
     /// Where in it, in units of 8 octets.
     pub offset: u32,

@@ -29,6 +29,9 @@ const KEY: [u8; 16] = *b"the sim's secret";
 
 const MSRP_PORT: u16 = 2_855;
 
+/// Beside half as much again as what is alive: the active segment, the next, the reserve, two spares, and two that are left alone.
+const SEGMENTS_A_CORE: u64 = 7;
+
 struct Seat {
     core: Core,
     /// A turn is on the heap.
@@ -296,6 +299,30 @@ impl Cores {
     /// True when nobody is being pushed to.
     pub(crate) fn are_idle(&self) -> bool {
         self.seats.iter().all(|seat| seat.core.pushes() == 0)
+    }
+
+    /// Segments had back and octets copied forward, in this life.
+    pub(crate) fn reclaimed(&self) -> (u64, u64) {
+        let counts = self.seats.iter().map(|seat| seat.core.counts());
+        counts.fold((0, 0), |sum, counts| (sum.0 + counts.reclaimed, sum.1 + counts.copied_octets))
+    }
+
+    /// When all is quiet the disk holds half as much again as what is alive, and some segments a core. What is alive a start
+    /// would say.
+    pub(crate) fn disk_is_bounded(&self, g: &Ground, disk: &Disk) -> Result<(), String> {
+        let cores = self.seats.len() as u16;
+        let directory = Directory::new(64, cores.max(1), KEY);
+        let found = recovery::recover(&Durable(disk), &directory, cores.max(1), &disk.manifest, 1 << 20);
+        let found = found.map_err(|fault| format!("recovery of a quiet disk: {fault:?}"))?;
+        let queued = found.homes.iter().flat_map(|home| home.users.iter().map(|(_, queue)| queue.octets()));
+        let states = found.homes.iter().flat_map(|home| home.states.iter().map(|state| state.extent.octets));
+        let live: u64 = queued.chain(states).sum();
+        let files: u64 = disk.durable().map(|(_, octets)| octets.len() as u64).sum();
+        let fixed = SEGMENTS_A_CORE * u64::from(cores) * g.plan.segment_octets;
+        if files > live * 3 / 2 + fixed {
+            return Err(format!("{files} octets of files for {live} that are alive, on {cores} cores"));
+        }
+        Ok(())
     }
 
     /// What the tables still hold; `unsure`: users may have something waiting.

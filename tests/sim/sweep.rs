@@ -44,9 +44,12 @@ fn every_seed_keeps_the_promises() {
     let seeds = asked("SIM_SEEDS").unwrap_or(SEEDS);
     let mut failed = Vec::new();
     let (mut sent, mut accepted, mut delivered) = (0, 0, 0);
+    let (mut reclaimed, mut copied) = (0, 0);
     for seed in first..first + seeds {
         match run(seed, false) {
-            Ok(Report { figures, .. }) => {
+            Ok(Report { figures, reclaimed: (segments, octets), .. }) => {
+                reclaimed += segments;
+                copied += octets;
                 sent += figures.0;
                 accepted += figures.1;
                 delivered += figures.2;
@@ -55,8 +58,14 @@ fn every_seed_keeps_the_promises() {
         }
     }
     assert!(failed.is_empty(), "{} of {seeds} seeds failed:\n{}", failed.len(), failed.join("\n"));
-    eprintln!("{seeds} seeds: {sent} messages sent, {accepted} accepted, {delivered} delivered");
+    eprintln!(
+        "{seeds} seeds: {sent} messages sent, {accepted} accepted, {delivered} delivered, {reclaimed} segments had back, {copied} octets copied forward"
+    );
     assert!(seeds < SEEDS || delivered * 2 > sent, "most messages arrive, else nothing was tried");
+    assert!(
+        seeds < SEEDS || reclaimed > seeds && copied > 0,
+        "segments come back in most runs, else nothing was tried"
+    );
 }
 
 #[test]

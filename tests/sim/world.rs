@@ -26,6 +26,8 @@ pub(crate) struct World {
     pub(crate) cores: Cores,
     pub(crate) disk: Disk,
     calm_at: u64,
+    /// In the lives before this one.
+    reclaimed: (u64, u64),
 }
 
 /// How a run went.
@@ -39,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) effects: u64,
     /// Messages sent, accepted, delivered.
     pub(crate) figures: (usize, usize, usize),
+    /// Segments had back and octets copied forward, in all lives.
+    pub(crate) reclaimed: (u64, u64),
 }
 
 impl World {
@@ -61,7 +65,7 @@ impl World {
         }
         let cores = Cores::new();
         g.soon(Event::Start);
-        World { g, people, cores, disk: Disk::default(), calm_at }
+        World { g, people, cores, disk: Disk::default(), calm_at, reclaimed: (0, 0) }
     }
 
     /// Runs to the end, or to the first thing that is wrong.
@@ -69,7 +73,9 @@ impl World {
         let verdict = self.live();
         let figures = self.g.oracle.figures();
         let (sum, effects) = (self.g.trace.sum(), self.cores.effects);
-        Report { verdict, sum, effects, figures }
+        let (segments, octets) = self.cores.reclaimed();
+        let reclaimed = (self.reclaimed.0 + segments, self.reclaimed.1 + octets);
+        Report { verdict, sum, effects, figures, reclaimed }
     }
 
     fn live(&mut self) -> Result<(), String> {
@@ -85,6 +91,7 @@ impl World {
             self.people.sip.leave(&mut self.g);
             self.until(self.g.now + QUIET_US)?;
         }
+        self.cores.disk_is_bounded(&self.g, &self.disk)?;
         let left = self.cores.left(self.g.oracle.is_unsure());
         if left.is_empty() { Ok(()) } else { Err(format!("when all is quiet there is still: {left}")) }
     }
@@ -179,6 +186,8 @@ impl World {
         }
         let g = &mut self.g;
         g.say(format_args!("crash after {} effects", self.cores.effects));
+        let (segments, octets) = self.cores.reclaimed();
+        self.reclaimed = (self.reclaimed.0 + segments, self.reclaimed.1 + octets);
         self.cores.die();
         g.life += 1;
         g.cut_off();

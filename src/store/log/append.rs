@@ -188,16 +188,16 @@ impl Log {
         for octets in adjacent.into_iter().chain(sections.body.iter()) {
             body_sum = crc32c::crc32c_append(body_sum, octets);
         }
-        let record = RecordHead { origin: sections.origin.unwrap_or(place), ..record };
-        let (head, sums) = record.encode(seed, sections.owner, body_sum);
+        let head = RecordHead { origin: sections.origin.unwrap_or(place), ..record };
+        let (octets_of_head, sums) = head.encode(seed, sections.owner, body_sum);
         if let Some(index) = self.index.as_mut().filter(|index| index.segment() == place.segment) {
             // A hint holds states whole; of anything else it needs no body.
             let body = if essential { sections.body.to_vec() } else { Vec::new() };
             let Sections { owner, label, envelope, parts, .. } = sections;
-            index.note(&record, place, Noted { owner, label, envelope, parts, body: &body });
+            index.note(&head, place, Noted { owner, label, envelope, parts, body: &body });
         }
         let before = group.gather.len();
-        group.gather.put(&head);
+        group.gather.put(&octets_of_head);
         group.gather.put(sections.owner);
         adjacent.iter().for_each(|octets| group.gather.put(octets));
         group.gather.append(&mut sections.body);

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// A failed preparation is tried again at most this often.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// A file of that number is there already: what an earlier try left behind. The number is not tried again.
+const EEXIST: i32 = 17;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
     Wanted,
@@ -46,7 +49,7 @@ impl Log {
         if next_serves {
             self.active = self.next.take();
             self.on_reserve = false;
-        } else if !self.disk_full
+        } else if (!self.disk_full || !self.spare.is_empty())
             && self.next.is_none()
             && let Some(seg) = self.wanted()
         {
@@ -61,13 +64,16 @@ impl Log {
         // Never come back to: it has its last group.
         let index = self.index.take().filter(|index| Some(index.segment()) == left);
         self.hints.extend(left.map(|left| (left, self.group, index)));
-        self.left.extend(left);
+        self.leaving.extend(left);
         Ok(())
     }
 
-    /// Says which segments were left, as soon as all in them is durable, with their hints.
-    pub(super) fn write_hints(&mut self, out: &mut Vec<DiskOp>) {
+    /// Seals the segments that were left and says so, with their hints, as soon as all in them is durable.
+    pub(super) fn seal(&mut self, out: &mut Vec<DiskOp>) {
         let durable = self.durable_group;
+        if !self.leaving.is_empty() {
+            self.seal_left();
+        }
         while let Some((segment, last, index)) = self.hints.pop_front_if(|(_, last, _)| *last <= durable) {
             let (ticket, log) = (self.ticket(), self.setup.core);
             let octets = index.map_or_else(Bytes::new, |index| index.finish());
@@ -80,7 +86,11 @@ impl Log {
         if let Some(room) = self.spare.pop() {
             return Some(Seg { room, state: State::Ready });
         }
-        let segment = self.segments.fresh()?;
+        if self.disk_full && !self.may_prepare {
+            return None;
+        }
+        // A number whose preparation found no room has no file: it is good for the next try.
+        let segment = self.unused.take().or_else(|| self.segments.fresh())?;
         let room = Room { segment, at: SEGMENT_HEAD as u64, end: self.setup.segment_octets };
         Some(Seg { room, state: State::Wanted })
     }
@@ -98,9 +108,6 @@ impl Log {
 
     /// Asks for what is missing, in this order: a segment to write, the reserve, and when half is written the next.
     pub(super) fn prepare(&mut self, out: &mut Vec<DiskOp>) {
-        if self.disk_full && !self.may_prepare {
-            return;
-        }
         if self.active.is_none() {
             self.active = self.wanted();
             self.on_reserve = false;
@@ -112,6 +119,9 @@ impl Log {
         let half = self.active.is_some_and(|seg| seg.room.at > seg.room.end / 2) || self.on_reserve;
         if ready && half && self.next.is_none() {
             self.next = self.wanted();
+        }
+        if self.disk_full && !self.may_prepare {
+            return;
         }
         for which in 0..3 {
             let seg = match which {
@@ -153,6 +163,7 @@ impl Log {
         };
         let segment = place.take()?.room.segment;
         self.segments.remove(segment);
+        self.unused = self.unused.or((fault != DiskFault::Errno(EEXIST)).then_some(segment));
         self.disk_full = true;
         self.may_prepare = false;
         // What was to lie there is lost; what goes before it is not. Groups behind it can only lie in the same segment.

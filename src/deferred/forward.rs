@@ -1,0 +1,344 @@
+//! Copying forward: what is alive in a segment that is to go is written once more by its home, and then counts from there.
+//!
+//! Home alone decides about its users' records, on one thread, so a record is never copied and deleted by two minds. Knows places;
+//! which segments are to go, and what becomes of their files, is `store::reclaim`'s.
+//!
+//! ```text
+//!   generation seen ──▶ look at everybody, a little every millisecond ──▶ all seen ──nothing left behind──▶ rest
+//!                            │                                              └──something held──▶ look again later
+//!                            └─ load ──▶ append the copy ──durable──▶ the list names the copy ──▶ the original is written off
+//! ```
+//! What is with a client, or being written off, is not touched: its segment waits for it.
+
+use super::cx::{Commit, Cx, Timer};
+use super::refusals::Refusal;
+use super::users::Users;
+use crate::base::spread::SpreadMap;
+use crate::store::directory::UserId;
+use crate::store::disk::SegmentNo;
+use crate::store::loader::{Damage, LoadDone};
+use crate::store::record::{Extent, Flags, Locator, Place, Stamp};
+use std::time::Duration;
+
+/// Users and messages looked at in one step. At some 20 ns each a step is 40 us: deposits do not notice.
+const LOOKS_A_STEP: usize = 2_048;
+
+/// A step a millisecond: two million messages a second.
+const STEP: Duration = Duration::from_millis(1);
+
+/// Octets being copied at one time, at most: what a disk writes in about a millisecond beside everything else. Never more than an
+/// eighth of what the log may hold waiting.
+const COPY_OCTETS: u64 = 1 << 20;
+
+/// Records of one load.
+const RECORDS_A_LOAD: usize = 256;
+
+/// When something was left behind, everybody is looked at again after this, then after twice as long, and so on.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+
+/// Whose record it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subject {
+    /// A message in this user's list.
+    Message(UserId),
+    /// A state.
+    State,
+}
+
+/// A copy on its way to being durable.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    subject: Subject,
+    /// As the list has it.
+    from: Locator,
+    to: Extent,
+}
+
+/// Where the look stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Look {
+    Resting,
+    /// The next user, and the first of their messages not looked at.
+    At(u32, Stamp),
+}
+
+/// One core's copying.
+#[derive(Debug)]
+pub struct Forward {
+    generation: u64,
+    wanted: Vec<SegmentNo>,
+    look: Look,
+    again: Duration,
+    armed: bool,
+    jobs: SpreadMap<u64, Vec<(Subject, Locator)>>,
+    job: u64,
+    /// Octets loaded or appended and not durable.
+    under_way: u64,
+    /// Copies that are durable while a client has the original.
+    ready: Vec<Moved>,
+}
+
+impl Default for Forward {
+    fn default() -> Forward {
+        Forward {
+            generation: 0,
+            wanted: Vec::new(),
+            look: Look::Resting,
+            again: AGAIN.0,
+            armed: false,
+            jobs: SpreadMap::default(),
+            job: 0,
+            under_way: 0,
+            ready: Vec::new(),
+        }
+    }
+}
+
+impl Forward {
+    /// Looks whether segments are wanted that were not before. Costs one load when there are none.
+    pub fn turn(&mut self, cx: &mut Cx) {
+        let generation = cx.segments.generation();
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        cx.loader.forget_gone();
+        self.begin(cx);
+    }
+
+    fn begin(&mut self, cx: &mut Cx) {
+        self.wanted = cx.segments.wanted();
+        self.wanted.retain(|number| cx.segments.find(*number).is_some_and(|state| !state.is_spent()));
+        self.again = AGAIN.0;
+        if self.wanted.is_empty() {
+            self.look = Look::Resting;
+            return;
+        }
+        self.look = Look::At(0, Stamp(0));
+        self.arm(cx, STEP);
+    }
+
+    fn arm(&mut self, cx: &mut Cx, after: Duration) {
+        if !self.armed {
+            self.armed = true;
+            cx.timer(after, Timer::Forward);
+        }
+    }
+
+    /// The timer fired: a little more is looked at. `held`: a client knows the message by its place.
+    pub fn step(&mut self, cx: &mut Cx, users: &mut Users, held: impl Fn(UserId, Place) -> bool) {
+        self.armed = false;
+        let ready = std::mem::take(&mut self.ready);
+        self.moved(cx, users, ready, &held);
+        if self.look == Look::Resting {
+            if !self.wanted.is_empty() {
+                let again = (self.again * 2).min(AGAIN.1);
+                self.begin(cx);
+                self.again = again;
+            }
+            return;
+        }
+        let budget = COPY_OCTETS.min(cx.log.commit_octets() as u64 / 8);
+        // Deposits go first: copies wait while the log has half of what it may hold.
+        if self.under_way >= budget || cx.log.waiting_octets() >= cx.log.commit_octets() / 2 {
+            return self.arm(cx, STEP);
+        }
+        let mut batch = Vec::new();
+        if self.look == Look::At(0, Stamp(0)) {
+            self.states(cx, users, &mut batch, budget);
+        }
+        self.messages(cx, users, &mut batch, budget, held);
+        if !batch.is_empty() {
+            self.load(cx, users, batch);
+        }
+        match self.look {
+            Look::At(..) => self.arm(cx, STEP),
+            // Not at once: what is under way takes a moment, and what is held longer.
+            Look::Resting => {
+                let again = self.again;
+                self.arm(cx, again);
+            }
+        }
+    }
+
+    /// The states in wanted segments; few enough to be found by where they lie.
+    fn states(&mut self, cx: &Cx, users: &Users, batch: &mut Vec<(Subject, Locator)>, budget: u64) {
+        for &segment in &self.wanted {
+            for (extent, stamp, _) in cx.states.within(segment) {
+                if self.under_way >= budget || batch.len() >= RECORDS_A_LOAD {
+                    return;
+                }
+                if !users.moving.contains_key(&extent.place) && !users.refusals.is_poison(extent.place) {
+                    self.under_way += extent.octets;
+                    let locator = Locator::new(extent.place, stamp, 0, extent.octets, Flags::default());
+                    batch.push((Subject::State, locator));
+                }
+            }
+        }
+    }
+
+    fn messages(
+        &mut self,
+        cx: &Cx,
+        users: &Users,
+        batch: &mut Vec<(Subject, Locator)>,
+        budget: u64,
+        held: impl Fn(UserId, Place) -> bool,
+    ) {
+        let Look::At(mut number, mut from) = self.look else { return };
+        let mut looks = LOOKS_A_STEP;
+        let end = cx.directory.numbers();
+        while number < end {
+            let user = UserId(number);
+            for locator in users.queue(user).into_iter().flat_map(|queue| queue.from(from)) {
+                if looks == 0 || self.under_way >= budget || batch.len() >= RECORDS_A_LOAD {
+                    self.look = Look::At(number, locator.stamp());
+                    return;
+                }
+                looks -= 1;
+                let place = locator.place();
+                if self.wanted.binary_search(&place.segment).is_err() || users.refusals.is_poison(place) {
+                    continue;
+                }
+                if users.retiring.contains(&place) || users.moving.contains_key(&place) || held(user, place) {
+                    continue;
+                }
+                self.under_way += locator.octets();
+                batch.push((Subject::Message(user), *locator));
+            }
+            (number, from) = (number + 1, Stamp(0));
+            looks = looks.saturating_sub(1);
+            if looks == 0 {
+                self.look = Look::At(number, from);
+                return;
+            }
+        }
+        self.look = Look::Resting;
+    }
+
+    fn load(&mut self, cx: &mut Cx, users: &mut Users, batch: Vec<(Subject, Locator)>) {
+        let locators: Vec<Locator> = batch.iter().map(|(_, locator)| *locator).collect();
+        users.moving.extend(locators.iter().map(|locator| (locator.place(), None)));
+        self.job += 1;
+        self.jobs.insert(self.job, batch);
+        let mut ops = Vec::new();
+        let missing = cx.loader.load_raw(self.job, &locators, &mut ops);
+        cx.disk.extend(ops);
+        if let Some(done) = missing {
+            self.loaded(cx, users, done);
+        }
+    }
+
+    /// The disk gave what was asked for: what is still alive is appended.
+    pub fn loaded(&mut self, cx: &mut Cx, users: &mut Users, done: LoadDone) {
+        let Some(batch) = self.jobs.remove(&done.job) else { return };
+        let mut moved = Vec::new();
+        let mut last = None;
+        for ((subject, from), loaded) in batch.into_iter().zip(done.records) {
+            let place = from.place();
+            // Written off meanwhile: nothing is to be copied.
+            let alive = users.moving.get(&place) == Some(&None) && !users.retiring.contains(&place);
+            let copied = match loaded.outcome {
+                Ok(record) if alive => cx.log.append_copy(&record, self.flags(users, subject, &from), None).ok(),
+                Ok(_) => None,
+                Err(damage) => {
+                    if alive && !matches!(damage, Damage::Unreadable(_)) {
+                        cx.counts.damaged += 1;
+                        tracing::error!(?place, ?damage, "a stored record is damaged; its segment stays for it");
+                        users.refused(place, Refusal::Damaged);
+                    }
+                    None
+                }
+            };
+            match copied {
+                Some((to, seq)) => {
+                    users.moving.insert(place, Some(to));
+                    cx.counts.copied_octets += to.octets;
+                    moved.push(Moved { subject, from, to });
+                    last = Some(seq);
+                }
+                None => {
+                    self.under_way = self.under_way.saturating_sub(from.octets());
+                    if users.moving.get(&place) == Some(&None) {
+                        users.moving.remove(&place);
+                    }
+                }
+            }
+        }
+        if let Some(seq) = last {
+            cx.commit(seq, Commit::Moved(moved));
+        }
+    }
+
+    /// A message as its list has it now: a mark may have come since it was written.
+    fn flags(&self, users: &Users, subject: Subject, from: &Locator) -> Flags {
+        match subject {
+            Subject::Message(user) => {
+                users.queue(user).and_then(|queue| queue.at(from.stamp())).map_or(from.flags(), Locator::flags)
+            }
+            Subject::State => Flags::default(),
+        }
+    }
+
+    /// Copies are durable.
+    pub fn durable(&mut self, cx: &mut Cx, users: &mut Users, moved: Vec<Moved>, held: impl Fn(UserId, Place) -> bool) {
+        let octets: u64 = moved.iter().map(|moved| moved.from.octets()).sum();
+        self.under_way = self.under_way.saturating_sub(octets);
+        self.moved(cx, users, moved, &held);
+    }
+
+    /// Each durable copy takes its original's place where nobody knows that by its place; the original is written off.
+    fn moved(&mut self, cx: &mut Cx, users: &mut Users, moved: Vec<Moved>, held: &impl Fn(UserId, Place) -> bool) {
+        for copy in moved {
+            let place = copy.from.place();
+            // A write-off in between has named both places, and took the copy along.
+            if users.moving.get(&place) != Some(&Some(copy.to)) {
+                continue;
+            }
+            let taken = match copy.subject {
+                Subject::State => cx.states.moved(place, copy.to).then_some(copy.from.extent()),
+                Subject::Message(user) => {
+                    if users.retiring.contains(&place) || held(user, place) {
+                        self.ready.push(copy);
+                        self.arm(cx, AGAIN.0);
+                        continue;
+                    }
+                    users.relocate(user, &copy.from, copy.to)
+                }
+            };
+            users.moving.remove(&place);
+            // The original is written off, or the copy that came too late.
+            cx.buried.push(taken.unwrap_or(copy.to));
+        }
+    }
+
+    /// Copies never will be durable.
+    pub fn failed(&mut self, users: &mut Users, moved: Vec<Moved>) {
+        for copy in moved {
+            self.under_way = self.under_way.saturating_sub(copy.from.octets());
+            if users.moving.get(&copy.from.place()) == Some(&Some(copy.to)) {
+                users.moving.remove(&copy.from.place());
+            }
+        }
+    }
+
+    /// True when nothing is being copied.
+    pub fn is_resting(&self) -> bool {
+        self.look == Look::Resting && self.jobs.is_empty() && self.ready.is_empty()
+    }
+}
+
+impl Users {
+    /// A message lies at `to` now; where it lay, unless it is no more there.
+    fn relocate(&mut self, user: UserId, from: &Locator, to: Extent) -> Option<Extent> {
+        let waiting = self.waiting.get_mut(&user)?;
+        let before = *waiting.queue.at(from.stamp()).filter(|now| now.place() == from.place())?;
+        let copy = Locator::new(to.place, before.stamp(), before.expiry_s(), to.octets, before.flags());
+        waiting.queue.replace(copy);
+        self.refusals.moved(from.place(), to.place);
+        if let Some(parts) = self.parts.remove(&from.place()) {
+            self.parts.insert(to.place, parts);
+        }
+        Some(before.extent())
+    }
+}

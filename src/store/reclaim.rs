@@ -1,0 +1,394 @@
+//! Segments had back: which are to go, and how one goes. For the log of one core and those of cores that are no more.
+//!
+//! ```text
+//!   idle ──too little alive──▶ (wanted: homes copy forward)
+//!     │
+//!     └─one is spent─▶ reading ──▶ carrying ──durable──▶ going ──▶ idle
+//!                         what it says of others          removed or recycled
+//! ```
+//! A segment is *spent* when it is sealed and nothing in it is alive. What it says of records in other segments (tombstones and marks)
+//! must outlive it as long as those segments are there: it is appended once more before the file goes. A segment is forgotten
+//! only when its file is gone durably, so no tombstone is dropped too early, whatever crashes when.
+//!
+//! Knows files and places. Does not know whose the records are: what is alive is copied by its home (`deferred::forward`).
+
+use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use super::layout::{self, SEGMENT_HEAD, SegmentHead};
+use super::log::{LOADER_TICKET, Log, Refused, Room, Seq};
+use super::record::{Kind, Place};
+use super::scan;
+use super::segments::{Segment, SegmentState, Segments};
+use crate::base::clock::Tick;
+use crate::base::net::CoreId;
+use bytes::BytesMut;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Segments are wanted when the files have more than this many hundredths of what is alive in them. The bound that is promised
+/// is 150: the rest is for what passes while copies are made.
+const FILES_PERCENT: u64 = 135;
+
+/// And are not wanted any more below this: so that it is done in a few large steps.
+const ENOUGH_PERCENT: u64 = 120;
+
+/// Whatever is alive, so many segments are left alone.
+const FIXED_SEGMENTS: u64 = 2;
+
+/// Segments of one log that are wanted at one time and not spent: 16 of 64 MiB are a gibibyte to be copied at most.
+const WANTED_MAX: usize = 16;
+
+/// Recycled segments that wait for their next use. Two cover the next and the reserve; more would be disk that is neither alive nor
+/// free for others.
+const SPARES: usize = 2;
+
+/// How often it is looked. The bound has room for what comes in the meantime.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What could not be read, written or removed is tried again after this.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Places in one record: 8 KiB.
+const PLACES_A_RECORD: usize = 1_024;
+
+/// Bit of every ticket given here; a log's never has it, and a loader's has another.
+const RECLAIM_TICKET: u64 = 1 << 62;
+
+/// True for a ticket that a [`Reclaim`] gave.
+pub fn is_reclaim_ticket(ticket: u64) -> bool {
+    ticket & LOADER_TICKET == 0 && ticket & RECLAIM_TICKET != 0
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    Idle,
+    Reading(SegmentNo),
+    /// What it says of others is appended and not durable yet.
+    Carrying(SegmentNo),
+    /// Its file is being removed, or becomes the new segment.
+    Going(SegmentNo, Option<SegmentNo>),
+}
+
+/// What the owner's turn asks of its surroundings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// Segments are wanted: every core is to look ([`Segments::generation`]).
+    Ring,
+    /// When this append is durable, [`Reclaim::carried`] is to hear of it.
+    Tell(Seq),
+}
+
+/// How much there is, of the logs this core looks after.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Usage {
+    /// Octets of all segment files.
+    pub disk_octets: u64,
+    /// Octets of records that somebody needs.
+    pub live_octets: u64,
+    /// Segments that are written no more.
+    pub sealed: u64,
+    /// Of those, the ones being copied out of.
+    pub wanted: u64,
+    /// Segments that are written, or wait to be.
+    pub open: u64,
+}
+
+/// One core's reclaiming.
+#[derive(Debug)]
+pub struct Reclaim {
+    core: CoreId,
+    cores: u16,
+    segments: Arc<Segments>,
+    step: Step,
+    ticket: u64,
+    look_at: Tick,
+    /// What could not be had back now.
+    not_before: Tick,
+    reclaimed: u64,
+    usage: Usage,
+}
+
+impl Reclaim {
+    /// For `core` of `cores`.
+    pub fn new(core: CoreId, cores: u16, segments: Arc<Segments>) -> Reclaim {
+        Reclaim {
+            core,
+            cores: cores.max(1),
+            segments,
+            step: Step::Idle,
+            ticket: 0,
+            look_at: Tick(0),
+            not_before: Tick(0),
+            reclaimed: 0,
+            usage: Usage::default(),
+        }
+    }
+
+    /// Looks whether something can be had back. Come back at [`Reclaim::deadline`] at the latest.
+    pub fn turn(&mut self, now: Tick, log: &mut Log, out: &mut Vec<DiskOp>) -> Option<Wish> {
+        if self.step != Step::Idle || now < self.look_at {
+            return None;
+        }
+        self.look_at = now + LOOK;
+        let mut own = self.segments.list();
+        own.retain(|(_, state)| state.segment.log.0 % self.cores == self.core.0);
+        self.usage = usage(&own);
+        if log.is_poisoned() || now < self.not_before {
+            return None;
+        }
+        if let Some((number, state)) = own.iter().find(|(_, state)| state.is_spent()) {
+            let (log, octets) = (state.segment.log, state.segment.octets);
+            let ticket = self.ticket();
+            let len = u32::try_from(octets).unwrap_or(u32::MAX);
+            let buffer = BytesMut::with_capacity(len as usize);
+            out.push(DiskOp::Read { ticket, log, segment: *number, at: 0, len, buffer });
+            self.step = Step::Reading(*number);
+            return None;
+        }
+        let victims = victims(&own, log.segment_octets());
+        if victims.is_empty() {
+            return None;
+        }
+        tracing::debug!(core = self.core.0, ?victims, "what is alive in these segments is copied forward");
+        self.segments.want(&victims);
+        Some(Wish::Ring)
+    }
+
+    /// When [`Reclaim::turn`] has something to look at again.
+    pub fn deadline(&self) -> Tick {
+        self.look_at
+    }
+
+    /// Hears the disk.
+    pub fn done(&mut self, now: Tick, done: DiskDone, log: &mut Log, out: &mut Vec<DiskOp>) -> Option<Wish> {
+        if done.ticket() != self.ticket | RECLAIM_TICKET {
+            return None;
+        }
+        match (done, self.step) {
+            (DiskDone::Read { buffer, outcome, .. }, Step::Reading(number)) => match outcome {
+                Ok(()) => return self.carry(now, number, &buffer, log, out),
+                Err(fault) => self.give_up(now, number, fault),
+            },
+            (DiskDone::Removed { outcome, .. }, Step::Going(old, None)) => match outcome {
+                Ok(()) | Err(DiskFault::Missing) => self.gone(now, old),
+                Err(fault) => self.give_up(now, old, fault),
+            },
+            (DiskDone::Recycled { outcome, .. }, Step::Going(old, Some(new))) => match outcome {
+                Ok(()) => {
+                    let (octets, salt) = (log.segment_octets(), self.segments.salt(new));
+                    self.segments.insert(new, Segment { log: self.core, salt, octets });
+                    log.offer(Room { segment: new, at: SEGMENT_HEAD as u64, end: octets });
+                    self.gone(now, old);
+                }
+                // Under which name the file is now nobody knows: the next start does.
+                Err(fault) => self.give_up(now, old, fault),
+            },
+            _ => {}
+        }
+        None
+    }
+
+    /// What a segment says of others goes into the log once more.
+    fn carry(
+        &mut self,
+        now: Tick,
+        number: SegmentNo,
+        page: &[u8],
+        log: &mut Log,
+        out: &mut Vec<DiskOp>,
+    ) -> Option<Wish> {
+        let salt = self.segments.find(number).map_or(0, |state| state.segment.salt);
+        let (dead, retained) = said_of_others(page, number, salt, &self.segments);
+        let mut last = None;
+        for (places, kept) in [(dead, false), (retained, true)] {
+            for places in places.chunks(PLACES_A_RECORD) {
+                let appended = if kept { log.append_retained(places) } else { log.append_tombstones(places) };
+                match appended {
+                    Ok(seq) => last = Some(seq),
+                    Err(Refused::Poisoned | Refused::TooLarge) => {
+                        self.step = Step::Idle;
+                        self.not_before = Tick::NEVER;
+                        return None;
+                    }
+                    Err(Refused::Full | Refused::DiskFull) => {
+                        // What was appended is said twice: that does no harm.
+                        self.step = Step::Idle;
+                        self.not_before = now + LOOK;
+                        return None;
+                    }
+                }
+            }
+        }
+        self.step = Step::Carrying(number);
+        match last {
+            Some(seq) => Some(Wish::Tell(seq)),
+            None => {
+                self.carried(now, true, log, out);
+                None
+            }
+        }
+    }
+
+    /// What the segment said of others is durable elsewhere, or will not be: the file may go, or not.
+    pub fn carried(&mut self, now: Tick, durable: bool, log: &Log, out: &mut Vec<DiskOp>) {
+        let Step::Carrying(number) = self.step else { return };
+        let state = self.segments.find(number).filter(|_| durable);
+        let Some(state) = state else {
+            self.step = Step::Idle;
+            self.not_before = now + LOOK;
+            return;
+        };
+        let ticket = self.ticket();
+        let Segment { log: whose, octets, .. } = state.segment;
+        let fits = whose == self.core && octets == log.segment_octets() && log.spares() < SPARES && false;
+        let new = if fits { self.segments.fresh() } else { None };
+        match new {
+            Some(new) => {
+                let mut header = BytesMut::with_capacity(SEGMENT_HEAD);
+                let salt = self.segments.salt(new);
+                SegmentHead { log: whose, segment: new, salt, octets, recycled: true }.encode(&mut header);
+                out.push(DiskOp::Recycle { ticket, log: whose, old: number, new, header });
+            }
+            None => out.push(DiskOp::Remove { ticket, log: whose, segment: number }),
+        }
+        self.step = Step::Going(number, new);
+    }
+
+    fn gone(&mut self, now: Tick, number: SegmentNo) {
+        self.segments.remove(number);
+        self.reclaimed += 1;
+        self.step = Step::Idle;
+        // Where one is spent the next may be: a backlog is worked off without pauses.
+        self.look_at = now;
+    }
+
+    fn give_up(&mut self, now: Tick, number: SegmentNo, fault: DiskFault) {
+        tracing::warn!(core = self.core.0, segment = number.0, ?fault, "a segment cannot be had back now");
+        self.step = Step::Idle;
+        self.not_before = now + AGAIN;
+    }
+
+    /// How many segments were had back.
+    pub fn reclaimed(&self) -> u64 {
+        self.reclaimed
+    }
+
+    /// As of the last look.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.ticket = (self.ticket + 1) & (RECLAIM_TICKET - 1);
+        self.ticket | RECLAIM_TICKET
+    }
+}
+
+fn usage(own: &[(SegmentNo, Arc<SegmentState>)]) -> Usage {
+    let mut usage = Usage::default();
+    for (_, state) in own {
+        usage.disk_octets += state.segment.octets;
+        usage.live_octets += state.live();
+        usage.sealed += u64::from(state.is_sealed());
+        usage.wanted += u64::from(state.is_wanted());
+        usage.open += u64::from(!state.is_sealed());
+    }
+    usage
+}
+
+/// Which segments are to be copied out of: those with the least alive in them, until the rest is dense enough.
+fn victims(own: &[(SegmentNo, Arc<SegmentState>)], segment_octets: u64) -> Vec<SegmentNo> {
+    let busy = own.iter().filter(|(_, state)| state.is_wanted() && !state.is_spent()).count();
+    let mut sealed: Vec<(u64, u64, SegmentNo)> = own
+        .iter()
+        .filter(|(_, state)| state.is_sealed() && !state.is_wanted())
+        .map(|(number, state)| (state.live(), state.segment.octets, *number))
+        .collect();
+    let (mut live, mut files) = sealed.iter().fold((0, 0), |sum, (live, octets, _)| (sum.0 + live, sum.1 + octets));
+    let fixed = FIXED_SEGMENTS * segment_octets;
+    let above = |percent: u64, live: u64, files: u64| files.saturating_sub(fixed) > live.saturating_mul(percent) / 100;
+    if !above(FILES_PERCENT, live, files) {
+        return Vec::new();
+    }
+    // By the share that is alive, compared without dividing.
+    sealed.sort_unstable_by(|a, b| {
+        (u128::from(a.0) * u128::from(b.1)).cmp(&(u128::from(b.0) * u128::from(a.1))).then(a.2.cmp(&b.2))
+    });
+    let mut victims = Vec::new();
+    for (alive, octets, number) in sealed {
+        if !above(ENOUGH_PERCENT, live, files) || busy + victims.len() >= WANTED_MAX {
+            break;
+        }
+        // What is alive of it is alive elsewhere then.
+        (live, files) = (live.saturating_sub(alive), files.saturating_sub(octets));
+        victims.push(number);
+    }
+    victims
+}
+
+/// The places that a segment's tombstones and marks name in other segments that are still there.
+fn said_of_others(page: &[u8], number: SegmentNo, salt: u32, segments: &Segments) -> (Vec<Place>, Vec<Place>) {
+    let there: BTreeSet<SegmentNo> = segments.list().into_iter().map(|(number, _)| number).collect();
+    let (mut dead, mut retained) = (BTreeSet::new(), BTreeSet::new());
+    for group in scan::groups(page, number, salt).groups {
+        let at = usize::try_from(group.at).unwrap_or(usize::MAX);
+        // Of a broken group, what is readable: as recovery does.
+        scan::records(page, at, &group.head, number, salt, |_, record| {
+            let Ok(view) = record else { return };
+            let into = match view.head.kind {
+                Kind::Tombstones => &mut dead,
+                Kind::Retained => &mut retained,
+                _ => return,
+            };
+            let places = layout::places(view.envelope.of(page));
+            into.extend(places.filter(|place| place.segment != number && there.contains(&place.segment)));
+        });
+    }
+    (dead.into_iter().collect(), retained.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(shares: &[(u64, u64)]) -> (Segments, Vec<(SegmentNo, Arc<SegmentState>)>) {
+        let segments = Segments::new(100, 1_000, [0; 16]);
+        for (number, (live, octets)) in shares.iter().enumerate() {
+            let segment = Segment { log: CoreId(0), salt: 0, octets: *octets };
+            let state = segments.insert(SegmentNo(number as u32), segment);
+            state.add_live(*live);
+            state.seal();
+        }
+        let list = segments.list();
+        (segments, list)
+    }
+
+    #[test]
+    fn what_is_dense_is_left_alone() {
+        let (_, list) = table(&[(90, 100); 20]);
+        assert_eq!(victims(&list, 100), []);
+        let (_, list) = table(&[(0, 100), (1, 100)]);
+        assert_eq!(victims(&list, 100), [], "so much is always left alone");
+    }
+
+    #[test]
+    fn the_emptiest_go_first_and_no_more_than_needed() {
+        let mut shares = vec![(95, 100); 20];
+        shares.extend([(10, 100), (20, 100), (5, 100), (30, 100), (0, 100), (1, 100), (2, 100), (3, 100), (4, 100)]);
+        let (segments, list) = table(&shares);
+        let chosen = victims(&list, 100);
+        assert_eq!(chosen[..3], [SegmentNo(24), SegmentNo(25), SegmentNo(26)]);
+        assert!(chosen.len() < 9 && chosen.iter().all(|number| number.0 >= 20), "{chosen:?}");
+        segments.want(&chosen);
+        assert_eq!(victims(&segments.list(), 100), [], "those under way count no more");
+    }
+
+    #[test]
+    fn tickets_are_told_apart() {
+        let mut reclaim = Reclaim::new(CoreId(0), 1, Arc::new(Segments::new(0, 1, [0; 16])));
+        let ticket = reclaim.ticket();
+        assert!(is_reclaim_ticket(ticket) && !super::super::log::is_loader_ticket(ticket));
+        assert!(!is_reclaim_ticket(LOADER_TICKET | 5) && !is_reclaim_ticket(7));
+        assert!(!is_reclaim_ticket(u64::MAX), "a loader counts as far as it likes");
+    }
+}
