@@ -245,7 +245,7 @@ mod tests {
             for (n, what, later) in steps {
                 now += later;
                 // Many that meet in the table.
-                let fingerprint = n << 40 | n % 3;
+                let fingerprint = (n << 40) | (n % 3);
                 if what == 0 {
                     seen.remove(fingerprint);
                     list.iter_mut().filter(|(other, _)| *other == fingerprint).for_each(|entry| entry.0 = 0);

@@ -74,7 +74,9 @@ impl Log {
         if !self.leaving.is_empty() {
             self.seal_left();
         }
-        while let Some((segment, last, index)) = self.hints.pop_front_if(|(_, last, _)| *last <= durable) {
+        while self.hints.front().is_some_and(|(_, last, _)| *last <= durable)
+            && let Some((segment, last, index)) = self.hints.pop_front()
+        {
             let (ticket, log) = (self.ticket(), self.setup.core);
             let octets = index.map_or_else(Bytes::new, |index| index.finish());
             out.push(DiskOp::WriteHint { ticket, log, segment, last, octets });
