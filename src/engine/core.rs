@@ -446,9 +446,11 @@ impl Core {
             Timer::Presence(owner) => {
                 self.presences.timer(&mut self.cx, &self.users, &mut self.pushes, &owner);
             }
-            Timer::Expiry(user) => {
-                let pushes = &self.pushes;
-                self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+            Timer::Expiry => {
+                for user in self.users.due(&mut self.cx) {
+                    let pushes = &self.pushes;
+                    self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+                }
             }
             Timer::Inquiry => self.inquiries_turn(),
             Timer::WriteOff => {

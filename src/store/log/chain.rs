@@ -68,11 +68,15 @@ impl Log {
         Ok(())
     }
 
-    /// Says which segments were left, as soon as all in them is durable, with their hints.
-    pub(super) fn write_hints(&mut self, out: &mut Vec<DiskOp>) {
+    /// Seals the segments that were left and says so, with their hints, as soon as all in them is durable.
+    pub(super) fn seal(&mut self, out: &mut Vec<DiskOp>) {
         let durable = self.durable_group;
-        while self.hints.front().is_some_and(|(_, last, _)| *last <= durable) {
-            let Some((segment, last, index)) = self.hints.pop_front() else { break };
+        if !self.leaving.is_empty() {
+            self.seal_left();
+        }
+        while self.hints.front().is_some_and(|(_, last, _)| *last <= durable)
+            && let Some((segment, last, index)) = self.hints.pop_front()
+        {
             let (ticket, log) = (self.ticket(), self.setup.core);
             let octets = index.map_or_else(Bytes::new, |index| index.finish());
             out.push(DiskOp::WriteHint { ticket, log, segment, last, octets });
