@@ -178,7 +178,7 @@ const SLACK: usize = sync::scaled(1_024);
 const STRIPES: usize = sync::scaled(256);
 
 /// Entries that a core's thread may hold back for ever: a bag of what is to be given back has 64 places, and goes round when it is full.
-const BAG: usize = 64;
+const BAG: usize = sync::scaled(64);
 
 /// Times that somebody who finds all entries waiting lets others run. Who holds an epoch back does so for microseconds; only one
 /// that is preempted longer, and this is thousands of its turns. Beyond it the answer is that the directory is full.
