@@ -71,7 +71,9 @@ impl Log {
     /// Says which segments were left, as soon as all in them is durable, with their hints.
     pub(super) fn write_hints(&mut self, out: &mut Vec<DiskOp>) {
         let durable = self.durable_group;
-        while let Some((segment, last, index)) = self.hints.pop_front_if(|(_, last, _)| *last <= durable) {
+        while self.hints.front().is_some_and(|(_, last, _)| *last <= durable)
+            && let Some((segment, last, index)) = self.hints.pop_front()
+        {
             let (ticket, log) = (self.ticket(), self.setup.core);
             let octets = index.map_or_else(Bytes::new, |index| index.finish());
             out.push(DiskOp::WriteHint { ticket, log, segment, last, octets });
