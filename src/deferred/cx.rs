@@ -45,8 +45,8 @@ pub enum Timer {
     Push(Key),
     /// A user's publications, or the next attempt to push.
     Presence(Address),
-    /// A user's earliest message expires.
-    Expiry(UserId),
+    /// Messages expire.
+    Expiry,
     /// Tombstones that the log refused are tried again.
     WriteOff,
     /// What is alive in wanted segments is looked for, or looked for again.

@@ -8,7 +8,7 @@
 
 use super::cx::{Commit, Cx, Timer};
 use super::policy::Afterwards;
-use super::users::{Users, Waiting};
+use super::users::Users;
 use crate::store::directory::UserId;
 use crate::store::log::Refused;
 use crate::store::record::{Extent, Flags, Locator, Place};
@@ -67,12 +67,10 @@ impl Users {
             return false;
         }
         for locator in &off.gone {
-            if self.retiring.insert(locator.place())
-                && !off.kept
-                && let Some(waiting) = self.waiting.get_mut(&off.user)
-            {
-                waiting.doomed.0 += 1;
-                waiting.doomed.1 += locator.octets();
+            if self.retiring.insert(locator.place()) && !off.kept && self.waiting.contains_key(&off.user) {
+                let doomed = self.doomed.entry(off.user).or_default();
+                doomed.0 += 1;
+                doomed.1 += locator.octets();
             }
         }
         self.due.push(off);
@@ -190,9 +188,9 @@ impl Users {
                 waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
                 continue;
             }
-            if was_retiring {
-                waiting.doomed.0 = waiting.doomed.0.saturating_sub(1);
-                waiting.doomed.1 = waiting.doomed.1.saturating_sub(locator.octets());
+            if was_retiring && let Some(doomed) = self.doomed.get_mut(&off.user) {
+                doomed.0 = doomed.0.saturating_sub(1);
+                doomed.1 = doomed.1.saturating_sub(locator.octets());
             }
             if let Some(locator) = waiting.queue.remove_stamp(locator.stamp()) {
                 messages += 1;
@@ -206,9 +204,13 @@ impl Users {
         }
         let Some(waiting) = waiting else { return };
         cx.release(off.user, messages, octets);
-        if waiting.queue.is_empty() {
-            if let Some((timer, _)) = self.waiting.remove(&off.user).and_then(|waiting: Waiting| waiting.expiry) {
-                cx.timers.cancel(timer);
+        let is_empty = waiting.queue.is_empty();
+        if is_empty || self.doomed.get(&off.user).is_some_and(|doomed| doomed.0 == 0) {
+            self.doomed.remove(&off.user);
+        }
+        if is_empty {
+            if let Some(waiting) = self.waiting.remove(&off.user) {
+                self.unwatch(off.user, &waiting);
             }
             self.close_if_empty(cx, off.user);
         }

@@ -446,10 +446,13 @@ impl Core {
             Timer::Presence(owner) => {
                 self.presences.timer(&mut self.cx, &self.users, &mut self.pushes, &owner);
             }
-            Timer::Expiry(user) => {
-                let pushes = &self.pushes;
-                self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+            Timer::Expiry => {
+                for user in self.users.due(&mut self.cx) {
+                    let pushes = &self.pushes;
+                    self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+                }
             }
+            Timer::Inquiry => self.inquiries_turn(),
             Timer::WriteOff => {
                 for off in self.users.write_off_again(&mut self.cx) {
                     self.pushes.retired(&off);
@@ -460,7 +463,6 @@ impl Core {
                 self.forward.step(&mut self.cx, &mut self.users, |user, place| pushes.holds(user, place));
             }
             Timer::Reclaim => self.reclaim(),
-            Timer::Inquiry => self.inquiries_turn(),
             Timer::Sweep => {
                 self.sweeping = false;
                 let pushes = &self.pushes;

@@ -1,5 +1,6 @@
 //! The log, the loader and recovery together over a disk of memory that crashes, tears and rots.
 
+mod image;
 mod lives;
 mod rot;
 
@@ -93,9 +94,9 @@ impl Disk {
                     self.files.insert((log, new), (image.clone(), image)).is_none(),
                     "a number is never used twice"
                 );
+                self.hints.remove(&(log, old));
                 self.manifest.forget(old);
                 self.manifest.list(log, new);
-                self.hints.remove(&(log, old));
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
             }
         }

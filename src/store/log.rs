@@ -222,10 +222,7 @@ impl Log {
             return;
         }
         self.prepare(out);
-        if !self.leaving.is_empty() {
-            self.seal();
-        }
-        self.write_hints(out);
+        self.seal(out);
         if self.flight.is_some() {
             return;
         }
@@ -329,7 +326,7 @@ impl Log {
     }
 
     /// Seals the segments that were left and whose groups are all durable.
-    fn seal(&mut self) {
+    fn seal_left(&mut self) {
         let (open, closed, flight) = (&self.open, &self.closed, &self.flight);
         let segments = &self.segments;
         self.leaving.retain(|&left| {

@@ -339,9 +339,9 @@ impl DataDir {
     }
 
     /// Makes the file of segment `old` that of `new`, with `header` over its first octets; all of it durable. What else it held
-    /// stays: nothing is filled with zeros, which is what makes this cheap. The manifest says first that the old one is to go, and
-    /// lists the new one last. A crash in between leaves a file whose header names another number than its name does: unfinished,
-    /// and removed at the next start.
+    /// stays: nothing is filled with zeros, which is what makes this cheap. The manifest says first that the old one is to go and the
+    /// new one comes; a crash in between leaves a file whose header names another number than its name does: unfinished, and
+    /// removed at the next start.
     ///
     /// # Errors
     /// `AlreadyExists`; what the kernel says otherwise.
@@ -365,9 +365,9 @@ impl DataDir {
         Ok(file)
     }
 
-    /// Deletes a segment and its hint; durable afterwards. The manifest says first that it is to go: a crash in between leaves a
-    /// file that nobody reads, not a list that names a file which is lost. Its octets are given back at once, although cores may
-    /// have it open still.
+    /// Deletes a segment and its hint; durable afterwards. Its octets are given back at once, although cores may have it open still.
+    /// The manifest says first that it is to go: a crash in between leaves a file that nobody reads, not a list that names a file which
+    /// is lost.
     ///
     /// # Errors
     /// What the kernel says.
@@ -375,11 +375,11 @@ impl DataDir {
         self.amend_manifest(|manifest| manifest.leave(segment))?;
         let _ = fs::remove_file(self.log_path(log).join(Self::hint_name(segment)));
         let path = self.segment_path(log, segment);
-        match OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => other.and_then(|()| fs::remove_file(path))?,
+        let emptied = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0));
+        match emptied.and_then(|()| fs::remove_file(path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => sync_directory(&self.log_path(log))?,
         }
-        sync_directory(&self.log_path(log))?;
         self.note_in_manifest(|manifest| manifest.forget(segment));
         Ok(())
     }

@@ -25,6 +25,8 @@ pub enum Scheme {
 pub struct Uri<'a> {
     /// Which scheme.
     pub scheme: Scheme,
+    /// Its octets, where it is none of those that are served; empty otherwise.
+    pub other: &'a [u8],
     /// Before the `@`, without a password; of a `tel:` URI the number.
     pub user: Option<&'a [u8]>,
     /// Behind the user's colon. Obsolete, read only to be left out.
@@ -58,7 +60,7 @@ impl<'a> Uri<'a> {
         } else if scheme.eq_ignore_ascii_case(b"tel") {
             Uri::parse_tel(rest).ok_or_else(|| fault(rest))
         } else if scheme.iter().all(|&octet| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.')) {
-            Ok(Uri { scheme: Scheme::Other, host: rest, ..Uri::EMPTY })
+            Ok(Uri { other: scheme, host: rest, ..Uri::EMPTY })
         } else {
             Err(fault(octets))
         }
@@ -88,6 +90,7 @@ impl<'a> Uri<'a> {
 
     const EMPTY: Uri<'static> = Uri {
         scheme: Scheme::Other,
+        other: &[],
         user: None,
         password: None,
         host: &[],
@@ -130,7 +133,7 @@ impl<'a> Uri<'a> {
         };
         let params = Params::new(params);
         params.check().ok()?;
-        Some(Uri { scheme, user, password, host, port, params, headers })
+        Some(Uri { scheme, user, password, host, port, params, headers, ..Uri::EMPTY })
     }
 
     fn parse_tel(rest: &'a [u8]) -> Option<Uri<'a>> {
@@ -184,7 +187,11 @@ impl<'a> Uri<'a> {
                     out.extend(context.iter().map(u8::to_ascii_lowercase));
                 }
             }
-            Scheme::Other => out.extend_from_slice(self.host),
+            Scheme::Other => {
+                out.extend(self.other.iter().map(u8::to_ascii_lowercase));
+                out.push(b':');
+                out.extend_from_slice(self.host);
+            }
         }
     }
 
@@ -205,7 +212,7 @@ impl<'a> Uri<'a> {
                 };
                 contexts && self.number().eq(other.number())
             }
-            (Scheme::Other, Scheme::Other) => self.host == other.host,
+            (Scheme::Other, Scheme::Other) => self.other.eq_ignore_ascii_case(other.other) && self.host == other.host,
             _ => false,
         }
     }
@@ -300,6 +307,17 @@ mod tests {
         let mut out = Vec::new();
         Uri::parse(octets).unwrap().canonical(&mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    /// `cid:1` and `http:1` were one entry of a URI list: the canonical form of a scheme that is not served lacked the scheme.
+    #[test]
+    fn another_scheme_is_part_of_the_name() {
+        let uri = |octets: &'static str| Uri::parse(octets.as_bytes()).unwrap();
+        let mut out = Vec::new();
+        uri("CID:a@B").canonical(&mut out);
+        assert_eq!(out, b"cid:a@B");
+        assert!(uri("CID:a@B").eq_aor(&uri("cid:a@B")));
+        assert!(!uri("cid:a@B").eq_aor(&uri("http:a@B")) && !uri("cid:a@B").eq_aor(&uri("cid:a@b")));
     }
 
     #[test]

@@ -315,7 +315,7 @@ impl Cores {
     pub(crate) fn disk_is_bounded(&self, g: &Ground, disk: &Disk) -> Result<(), String> {
         let cores = self.seats.len() as u16;
         let directory = Directory::new(64, cores.max(1), KEY);
-        let found = recovery::recover(&Durable(disk), &directory, cores.max(1), &disk.manifest, 4_096);
+        let found = recovery::recover(&Durable(disk), &directory, cores.max(1), &disk.manifest, 1 << 20);
         let found = found.map_err(|fault| format!("recovery of a quiet disk: {fault:?}"))?;
         let queued = found.homes.iter().flat_map(|home| home.users.iter().map(|(_, queue)| queue.octets()));
         let states = found.homes.iter().flat_map(|home| home.states.iter().map(|state| state.extent.octets));

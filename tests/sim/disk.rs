@@ -226,22 +226,24 @@ impl Disk {
                     }
                 }
                 DiskOp::Recycle { log, old, new, header, .. } => {
-                    // Not begun; said to be leaving; the new name over the old header; with the new one; all of it but the answer.
-                    let luck = dice.between(0, 4);
-                    if luck > 0 {
+                    // Not begun; said to be leaving; renamed with the old header, or with some of the new one; and listed.
+                    let how_far = dice.between(0, 4);
+                    if how_far > 0 {
                         self.manifest.leave(old);
                     }
-                    if luck > 1
+                    if how_far > 1
                         && let Some(mut file) = self.files.remove(&(log, old))
                     {
-                        if let Some(durable) = file.durable.as_mut().filter(|_| luck > 2) {
-                            tear(durable, 0, &header, dice);
-                            if luck == 4 {
+                        file.hint = None;
+                        match (&mut file.durable, how_far) {
+                            (Some(durable), 3) => tear(durable, 0, &header, dice),
+                            (Some(durable), 4) => {
                                 durable[..header.len()].copy_from_slice(&header);
+                                self.manifest.forget(old);
                                 self.manifest.list(log, new);
                             }
+                            _ => {}
                         }
-                        file.hint = None;
                         self.files.insert((log, new), file);
                     }
                 }

@@ -68,9 +68,12 @@ impl Log {
         Ok(())
     }
 
-    /// Says which segments were left, as soon as all in them is durable, with their hints.
-    pub(super) fn write_hints(&mut self, out: &mut Vec<DiskOp>) {
+    /// Seals the segments that were left and says so, with their hints, as soon as all in them is durable.
+    pub(super) fn seal(&mut self, out: &mut Vec<DiskOp>) {
         let durable = self.durable_group;
+        if !self.leaving.is_empty() {
+            self.seal_left();
+        }
         while self.hints.front().is_some_and(|(_, last, _)| *last <= durable)
             && let Some((segment, last, index)) = self.hints.pop_front()
         {

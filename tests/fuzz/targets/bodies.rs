@@ -1,7 +1,10 @@
 //! What bodies are made of: several parts, CPIM, dates.
 
+use deferd::wire::cpim::{self, Cpim, Writer};
+use deferd::wire::date;
+use deferd::wire::imdn::Asked;
 use deferd::wire::multipart::{self, Parts};
-use deferd::wire::{cpim, date};
+use deferd::wire::sipfrag;
 
 /// The first line is the Content-Type, the rest the body.
 pub(super) fn multipart(octets: &[u8]) {
@@ -43,6 +46,24 @@ pub(super) fn cpim(octets: &[u8]) {
     let id = cpim::message_id(octets);
     assert!(id.is_none_or(|id| !id.is_empty() && !id.contains(&b'\n')));
     let _ = (cpim::is_imdn(octets), cpim::wants_failure_report(octets));
+    let status = sipfrag::status(octets);
+    assert!(status.is_none_or(|status| (100..700).contains(&status)));
+    if let Ok(message) = Cpim::parse(octets) {
+        assert!(octets.ends_with(message.content()) && message.content_type().is_some());
+        let _ = (message.headers().count(), message.from(), message.to(), message.date_time(), message.subject());
+        let asked = Asked::of(&message);
+        assert_eq!(asked.map(|asked| asked.message_id).unwrap_or_default(), id.unwrap_or_default());
+    }
+    // A message of ours: whatever stands in a header stays in it.
+    let ours = Writer::new(octets, b"im:b@x").with_imdn().line(b"imdn.Message-ID", b"m1").line(b"Subject", octets);
+    let ours = ours.content(b"text/plain", b"", octets);
+    let read = Cpim::parse(&ours).unwrap();
+    assert_eq!(
+        (read.to(), read.content_type(), read.content()),
+        (Some(&b"im:b@x"[..]), Some(&b"text/plain"[..]), octets)
+    );
+    assert_eq!(read.imdn(b"Message-ID").collect::<Vec<_>>(), [b"m1"]);
+    assert_eq!(read.headers().count(), 4, "nothing that was in a value is a line");
 }
 
 pub(super) fn date(octets: &[u8]) {

@@ -1,5 +1,8 @@
 //! XML documents: the guard at the door and every vocabulary behind it.
 
+use deferd::wire::history::{self, History};
+use deferd::wire::imdn::{Disposition, Notification};
+use deferd::wire::resource_lists::{ENTRIES_MAX, UriList};
 use deferd::wire::xml::{DEPTH_MAX, DOCUMENT_MAX, Step, Walk};
 use deferd::wire::{pidf, settings};
 
@@ -10,6 +13,27 @@ pub(super) fn xml(octets: &[u8]) {
     assert!(well_formed || presence.is_err());
     let delivery = settings::offline_delivery(octets, b"sip:alice@example.com");
     assert!(well_formed || delivery.is_err());
+    let mut list = UriList::new();
+    let read = list.read(octets);
+    assert!(well_formed || read.is_err() || octets.len() > DOCUMENT_MAX);
+    assert!(list.len() <= ENTRIES_MAX && list.iter().count() == list.len());
+    // What we write of others' words is well-formed, whatever they are.
+    let mut out = Vec::new();
+    let disposition = Disposition::Failed;
+    let words = Notification {
+        message_id: octets,
+        date_time: octets,
+        recipient: octets,
+        original_recipient: octets,
+        disposition,
+    };
+    words.write(&mut out);
+    assert!(out.len() > DOCUMENT_MAX || walked(&out), "{}", out.escape_ascii());
+    out.clear();
+    let message =
+        History { reference: octets, subject: octets, from: octets, to: octets, auth_id: octets, ..History::default() };
+    history::write(&mut out, [message].into_iter());
+    assert!(out.len() > DOCUMENT_MAX || walked(&out), "{}", out.escape_ascii());
 }
 
 /// True when the document is walked through to its end.

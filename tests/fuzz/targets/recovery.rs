@@ -21,21 +21,35 @@ const SECTOR: usize = 512;
 
 type Name = (CoreId, SegmentNo);
 
-#[derive(Clone, Default)]
-struct Disk(BTreeMap<Name, Vec<u8>>);
+#[derive(Clone)]
+struct Disk {
+    files: BTreeMap<Name, Vec<u8>>,
+    hints: BTreeMap<Name, Vec<u8>>,
+    manifest: Manifest,
+}
 
 impl Disk {
+    fn new() -> Disk {
+        Disk { files: BTreeMap::new(), hints: BTreeMap::new(), manifest: Manifest::new(KEY, 1_000) }
+    }
+
+    /// A file that the manifest knows of.
+    fn put(&mut self, name: Name, octets: Vec<u8>) {
+        self.files.insert(name, octets);
+        self.manifest.list(name.0, name.1);
+    }
+
     fn serve(&mut self, op: DiskOp) -> DiskDone {
         match op {
             DiskOp::Prepare { ticket, log, segment, octets, header } => {
                 let mut image = vec![0; octets as usize];
                 image[..header.len()].copy_from_slice(&header);
-                self.0.insert((log, segment), image);
+                self.put((log, segment), image);
                 DiskDone::Prepared { ticket, outcome: Ok(()) }
             }
             DiskOp::Commit { ticket, log, segment, at, gather } => {
                 let octets = gather.to_vec();
-                let image = self.0.get_mut(&(log, segment)).expect("prepared before");
+                let image = self.files.get_mut(&(log, segment)).expect("prepared before");
                 image[at as usize..][..octets.len()].copy_from_slice(&octets);
                 DiskDone::Committed { ticket, gather, outcome: Ok(()) }
             }
@@ -47,41 +61,39 @@ impl Disk {
                 DiskDone::Read { ticket, buffer, outcome }
             }
             DiskOp::Remove { ticket, log, segment } => {
-                self.0.remove(&(log, segment));
+                self.files.remove(&(log, segment));
+                self.hints.remove(&(log, segment));
+                self.manifest.forget(segment);
                 DiskDone::Removed { ticket, outcome: Ok(()) }
             }
+            DiskOp::WriteHint { ticket, log, segment, last, octets } => {
+                self.manifest.seal(segment, last);
+                if !octets.is_empty() {
+                    self.hints.insert((log, segment), octets.to_vec());
+                }
+                DiskDone::HintWritten { ticket, outcome: Ok(()) }
+            }
             DiskOp::Recycle { ticket, log, old, new, header } => {
-                let mut image = self.0.remove(&(log, old)).expect("it is there");
+                let mut image = self.files.remove(&(log, old)).expect("it is there");
                 image[..header.len()].copy_from_slice(&header);
-                self.0.insert((log, new), image);
+                self.hints.remove(&(log, old));
+                self.manifest.forget(old);
+                self.put((log, new), image);
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
             }
-            // Without hints everything is read: what is fuzzed are the segments.
-            DiskOp::WriteHint { ticket, .. } => DiskDone::HintWritten { ticket, outcome: Ok(()) },
         }
     }
 
-    /// One that lists whatever there is.
-    fn manifest(&self) -> Manifest {
-        let mut manifest = Manifest::new(KEY, 1_000);
-        self.0.keys().for_each(|(log, segment)| manifest.list(*log, *segment));
-        manifest
-    }
-
     fn read_at(&self, log: CoreId, segment: SegmentNo, at: u64, len: usize) -> Result<&[u8], DiskFault> {
-        let image = self.0.get(&(log, segment)).ok_or(DiskFault::Missing)?;
+        let image = self.files.get(&(log, segment)).ok_or(DiskFault::Missing)?;
         let from = image.get(at as usize..).unwrap_or_default();
         Ok(&from[..from.len().min(len)])
     }
 }
 
 impl Files for Disk {
-    fn read_hint(&self, _: CoreId, _: SegmentNo) -> Result<Vec<u8>, DiskFault> {
-        Err(DiskFault::Missing)
-    }
-
     fn list(&self) -> Result<Vec<(CoreId, SegmentNo, u64)>, DiskFault> {
-        Ok(self.0.iter().map(|((log, segment), image)| (*log, *segment, image.len() as u64)).collect())
+        Ok(self.files.iter().map(|((log, segment), image)| (*log, *segment, image.len() as u64)).collect())
     }
     fn read_at(&self, log: CoreId, segment: SegmentNo, at: u64, buffer: &mut [u8]) -> Result<usize, DiskFault> {
         let octets = Disk::read_at(self, log, segment, at, buffer.len())?;
@@ -90,6 +102,9 @@ impl Files for Disk {
     }
     fn sync(&self, _: CoreId, _: SegmentNo) -> Result<(), DiskFault> {
         Ok(())
+    }
+    fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault> {
+        self.hints.get(&(log, segment)).cloned().ok_or(DiskFault::Missing)
     }
 }
 
@@ -121,7 +136,7 @@ fn gather(octets: &[u8]) -> Gather {
 /// Two logs with everything that the format has, over several segments.
 static WRITTEN: LazyLock<Written> = LazyLock::new(|| {
     let segments = Arc::new(Segments::new(0, 1_000, KEY));
-    let (mut disk, mut messages) = (Disk::default(), HashMap::new());
+    let (mut disk, mut messages) = (Disk::new(), HashMap::new());
     let mut places = Vec::new();
     for core in 0..2u16 {
         let setup = LogSetup { core: CoreId(core), segment_octets: SEGMENT, commit_octets: 12 * 1024 };
@@ -168,13 +183,13 @@ static WRITTEN: LazyLock<Written> = LazyLock::new(|| {
 /// The input is a list of misfortunes, eight octets each: what, in which file, where, how.
 fn misfortunes(disk: &mut Disk, octets: &[u8]) {
     for step in octets.chunks_exact(8).take(64) {
-        let names: Vec<Name> = disk.0.keys().copied().collect();
+        let names: Vec<Name> = disk.files.keys().copied().collect();
         let Some(name) = names.get(usize::from(step[1]) % names.len().max(1)).copied() else { return };
         let at = usize::from(step[2]) << 8 | usize::from(step[3]);
         let other = usize::from(step[4]) << 8 | usize::from(step[5]);
-        let Some(image) = disk.0.get_mut(&name) else { continue };
+        let Some(image) = disk.files.get_mut(&name) else { continue };
         let (len, sectors) = (image.len(), image.len() / SECTOR);
-        match step[0] % 8 {
+        match step[0] % 10 {
             _ if len == 0 => {}
             // A few octets rot.
             0 | 1 => {
@@ -193,12 +208,26 @@ fn misfortunes(disk: &mut Disk, octets: &[u8]) {
             5 => image.resize((len + other % 4_096).min(4 * SEGMENT as usize), step[6]),
             // The file is gone, is another's, or stands there twice.
             6 => {
-                disk.0.remove(&name);
+                disk.files.remove(&name);
+                if step[6] & 1 == 0 {
+                    disk.manifest.forget(name.1);
+                }
             }
+            // Its hint rots, is cut short, or is gone.
+            8 => {
+                if let Some(hint) = disk.hints.get_mut(&name).filter(|hint| !hint.is_empty()) {
+                    let len = hint.len();
+                    hint.iter_mut().skip(at % len).zip(&step[4..]).for_each(|(octet, rot)| *octet ^= rot);
+                }
+            }
+            9 => match disk.hints.get_mut(&name) {
+                Some(hint) if step[6] & 1 == 0 => hint.truncate(at),
+                _ => drop(disk.hints.remove(&name)),
+            },
             _ => {
                 let copy = image.clone();
                 let number = if step[6] & 1 == 0 { SegmentNo(u32::from(step[7])) } else { name.1 };
-                disk.0.insert((CoreId(u16::from(step[4] % 3)), number), copy);
+                disk.files.insert((CoreId(u16::from(step[4] % 3)), number), copy);
             }
         }
     }
@@ -207,7 +236,7 @@ fn misfortunes(disk: &mut Disk, octets: &[u8]) {
 /// What recovery says of a disk holds together.
 fn examine(disk: &Disk, cores: u16) -> Option<(Recovered, Directory)> {
     let directory = Directory::new(16, cores, KEY);
-    let found = recover(disk, &directory, cores, &disk.manifest(), 1_000).ok()?;
+    let found = recover(disk, &directory, cores, &disk.manifest, 1_000).ok()?;
     assert_eq!((found.homes.len(), found.logs.len()), (usize::from(cores), usize::from(cores)));
     let counted: usize = found.homes.iter().flat_map(|home| &home.users).map(|(_, queue)| queue.len()).sum();
     assert_eq!(counted as u64, found.report.messages);
@@ -253,14 +282,14 @@ pub(super) fn segments(octets: &[u8]) {
         assert_eq!(manifest.encode()[..], *octets);
     }
     let half = octets.len() / 2;
-    let mut disk = Disk::default();
-    disk.0.insert((CoreId(0), SegmentNo(0)), octets.to_vec());
+    let mut disk = Disk::new();
+    disk.put((CoreId(0), SegmentNo(0)), octets.to_vec());
     let _ = examine(&disk, 1);
-    disk.0.insert((CoreId(0), SegmentNo(0)), octets[..half].to_vec());
-    disk.0.insert((CoreId(1), SegmentNo(1)), octets[half..].to_vec());
+    disk.put((CoreId(0), SegmentNo(0)), octets[..half].to_vec());
+    disk.put((CoreId(1), SegmentNo(1)), octets[half..].to_vec());
     let _ = examine(&disk, 2);
-    let (name, image) = WRITTEN.disk.0.first_key_value().unwrap();
-    disk.0.clear();
-    disk.0.insert(*name, [&image[..4_096], octets].concat());
+    let (name, image) = WRITTEN.disk.files.first_key_value().unwrap();
+    disk = Disk::new();
+    disk.put(*name, [&image[..4_096], octets].concat());
     let _ = examine(&disk, 1);
 }

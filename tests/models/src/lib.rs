@@ -1,4 +1,4 @@
-//! How a model is run. The models are in `tests/`, what they run in `modelled/`.
+//! How a model is run. The models are in `tests/`, what they run in `tests/modelled`.
 //!
 //! Seconds, not minutes: at most three threads, a handful of steps each, and at most as many preemptions as a model says. Most
 //! bugs of such code need two.
