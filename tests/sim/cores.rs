@@ -219,7 +219,8 @@ impl Cores {
         if pushes > g.plan.users {
             g.oracle.violation(format!("{pushes} pushes for {} users", g.plan.users));
         }
-        if damaged > 0 && g.plan.eio == 0 {
+        // A read that fails is no damage.
+        if damaged > 0 {
             g.oracle.violation(format!("core {} found a record damaged on a sound disk", core.0));
         }
     }
@@ -395,6 +396,9 @@ fn judge(g: &mut Ground, disk: &Disk, recovered: &Recovered) {
             let mark = b"\r\nCall-ID: m";
             let name = memmem::find(record, mark).and_then(|at| record.get(at + mark.len()..at + mark.len() + 6));
             let number = name.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
+            if let Some(number) = number {
+                g.say(format_args!("message {number} lies at {} of {}", place.octets(), place.segment.0));
+            }
             match number {
                 Some(number) if alive.insert(number, record).is_none() => {}
                 Some(number) => g.oracle.violation(format!("recovery finds message {number} twice")),
