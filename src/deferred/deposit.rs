@@ -3,14 +3,14 @@
 //! Knows policy and order of checks; does not know where the octets came from nor when they reach the disk. The 202 leaves
 //! in [`Deposits::durable`], which is called after the commit, never before.
 
-use super::cx::{Commit, Cx, Deposited, Reply, Waiting};
+use super::cx::{Commit, Cx, Deposited, Reply};
 use super::encapsulate;
 use super::identity::Address;
 use super::policy::OverQuota;
 use super::respond::{self, Refusal};
-use crate::base::limits::Limits;
 use crate::base::net::Flow;
 use crate::base::spread::SpreadMap;
+use crate::proto::sip::endpoint::ServerKey;
 use crate::store::directory::{Arrival, Refusal as NoRoom};
 use crate::store::log::Refused;
 use crate::store::record::{Draft, Flags};
@@ -33,7 +33,7 @@ const QUOTA_RETRY_AFTER_S: u32 = 600;
 #[derive(Debug)]
 pub struct Deposits {
     /// Not durable yet, by fingerprint: those who asked again wait with the first.
-    pending: SpreadMap<u64, Vec<Waiting>>,
+    pending: SpreadMap<u64, Vec<ServerKey>>,
     /// Fingerprints of what was answered 202 lately.
     accepted: Seen,
 }
@@ -110,7 +110,8 @@ impl Deposits {
         }
         if let Some(others) = self.pending.get_mut(&fingerprint) {
             cx.counts.duplicates += 1;
-            others.push(waiting(cx, reply, message, peer));
+            others.push(reply.txn);
+            prepare(cx, reply, message, peer);
             return Ok(Taken::Waits);
         }
 
@@ -181,8 +182,8 @@ impl Deposits {
             }
         };
         self.pending.insert(fingerprint, Vec::new());
-        let waiting = waiting(cx, reply, message, peer);
-        let deposited = Deposited { waiting, user, locator, fingerprint, octets };
+        prepare(cx, reply, message, peer);
+        let deposited = Deposited { txn: reply.txn, user, locator, fingerprint, octets };
         cx.commit(seq, Commit::Deposit(Box::new(deposited)));
         Ok(Taken::Waits)
     }
@@ -201,8 +202,10 @@ impl Deposits {
         }
         self.accepted.insert(done.fingerprint, cx.now.tick);
         let others = self.pending.remove(&done.fingerprint).unwrap_or_default();
-        for waiting in std::iter::once(done.waiting).chain(others) {
-            cx.respond(waiting.reply, 202, waiting.accepted);
+        for txn in std::iter::once(done.txn).chain(others) {
+            if let Some(accepted) = cx.sip.ready(txn) {
+                cx.sip.respond(cx.now.tick, txn, 202, accepted);
+            }
         }
     }
 
@@ -211,20 +214,20 @@ impl Deposits {
         cx.counts.refused += 1;
         cx.directory.give_up(lost.user, lost.octets);
         let others = self.pending.remove(&lost.fingerprint).unwrap_or_default();
-        for waiting in std::iter::once(lost.waiting).chain(others) {
-            // Read once before, so it can be read again.
-            if let Ok(message) = Message::parse_datagram(waiting.request, &Limits::unbounded()) {
-                let refused = respond::storage_failed(cx, &message, waiting.peer);
-                cx.respond(waiting.reply, 503, refused);
+        for txn in std::iter::once(lost.txn).chain(others) {
+            if let Some(accepted) = cx.sip.ready(txn) {
+                cx.sip.respond(cx.now.tick, txn, 503, respond::storage_failed_after_all(&accepted));
             }
         }
     }
 }
 
-/// Who waits for a commit. The 202 is written now, while the request is at hand; a 503 only when it is needed, from the
-/// request's octets: almost no commit fails.
-fn waiting(cx: &mut Cx, reply: Reply, message: &Message, peer: SocketAddr) -> Waiting {
-    Waiting { reply, accepted: respond::plain(cx, message, 202, peer), request: message.octets().clone(), peer }
+/// Somebody waits for a commit. The 202 is written now, while the request is at hand, and lies ready in the transaction until the
+/// commit has ended. So nobody holds on to the receive buffer meanwhile, and the next read goes into the same memory.
+fn prepare(cx: &mut Cx, reply: Reply, message: &Message, peer: SocketAddr) {
+    debug_assert!(reply.core == cx.core, "the receiving core decides deposits");
+    let accepted = respond::plain(cx, message, 202, peer);
+    cx.sip.prepare(reply.txn, accepted);
 }
 
 enum Taken {

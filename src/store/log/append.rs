@@ -10,6 +10,10 @@ use bytes::Bytes;
 /// message from being forgotten.
 const ESSENTIAL_SHARE: usize = 4;
 
+/// Records below this are copied into their group, longer ones referred to. A piece by reference costs two entries of the kernel's list
+/// of 1,024, which then holds 512 messages a commit, and keeps a receive buffer of up to 256 KiB from being used again.
+const COPY_RECORD_BELOW: usize = 16 * 1024;
+
 struct Sections<'a> {
     kind: Kind,
     flags: Flags,
@@ -141,7 +145,8 @@ impl Log {
             sections.body = Gather::new();
             sections.body.push(flat);
         }
-        self.make_room(octets, sections.body.pieces(), essential)?;
+        let pieces = if length < COPY_RECORD_BELOW { 0 } else { sections.body.pieces() };
+        self.make_room(octets, pieces, essential)?;
         let Some(mut group) = self.open.take() else { return Err(Refused::Full) };
 
         let place = Place { segment: group.segment, offset: ((group.at + group.gather.len() as u64) / 8) as u32 };
@@ -156,7 +161,11 @@ impl Log {
         group.gather.put(&head);
         group.gather.put(sections.owner);
         adjacent.iter().for_each(|octets| group.gather.put(octets));
-        group.gather.append(&mut sections.body);
+        if length < COPY_RECORD_BELOW {
+            sections.body.iter().for_each(|octets| group.gather.put(octets));
+        } else {
+            group.gather.append(&mut sections.body);
+        }
         group.gather.put(&[0u8; 8][..octets as usize - length]);
         self.waiting += group.gather.len() - before;
 
