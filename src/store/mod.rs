@@ -11,6 +11,7 @@
 mod crash_tests;
 pub mod directory;
 pub mod disk;
+pub mod inspect;
 pub(crate) mod layout;
 pub mod loader;
 pub mod log;
