@@ -2,9 +2,18 @@
 //!
 //! The daemon under test is a process of its own, as users run it: its sockets, its syncs. It shares no code with this program.
 
+mod capture;
 mod cli;
+mod daemon;
+mod datagrams;
+mod deposit;
+mod ingest;
+mod limit_ingest;
 mod outcome;
+mod pin;
+mod poll;
 mod scenarios;
+mod sip;
 
 use clap::Parser;
 use cli::{Cli, Command};

@@ -18,7 +18,8 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// Runs the scenario that `request` names, once.
 pub fn run(request: &Request, progress: &dyn Progress) -> Result<Outcome, Failure> {
-    let _ = progress;
-    // push, storm and ingest: one arm each.
-    Err(Failure(format!("no scenario is named {}; `deferd-perf list` names them", request.scenario)))
+    match request.scenario {
+        "ingest" => crate::ingest::run(request, progress),
+        other => Err(Failure(format!("no scenario is named {other}; `deferd-perf list` names them"))),
+    }
 }
