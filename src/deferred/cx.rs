@@ -86,7 +86,7 @@ pub struct Dial {
 #[derive(Debug)]
 pub enum Commit {
     /// A message: show it to its user, answer 202.
-    Deposit(Box<Deposited>),
+    Deposit(Deposited),
     /// A publication: answer 200, and see whether it triggers a push.
     Publish(Box<Published>),
     /// Messages that were delivered, deleted or have expired: take them off the queue, or mark them as had.

@@ -30,6 +30,8 @@ struct Waiting {
     new_from: Cell<Stamp>,
     /// Messages and octets of those written off whose tombstones are not durable yet.
     doomed: (u32, u64),
+    /// Of what has landed and nobody was told of: the oldest stamp, the earliest expiry.
+    landed: Option<(Stamp, u32)>,
 }
 
 /// Messages that leave the queue, or stay in it as had, once the log says so.
@@ -55,6 +57,8 @@ pub struct Users {
     unwritten: Vec<WrittenOff>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
+    /// Users of whose arrivals nobody was told, some perhaps since.
+    landed: Vec<UserId>,
 }
 
 impl Users {
@@ -68,6 +72,7 @@ impl Users {
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
+            landed: Vec::new(),
         }
     }
 
@@ -111,42 +116,77 @@ impl Users {
             }
         }
         self.ready = ready;
+        let mut landed = std::mem::take(&mut self.landed);
+        arrived.extend(landed.drain(..).filter_map(|user| self.notice(cx, user).map(|oldest| (user, oldest))));
+        self.landed = landed;
         arrived
     }
 
-    /// One user's inbox into their list; the oldest stamp of what is new.
+    /// Takes in what this core itself has made durable: nobody else has a hand in it, so it needs no inbox.
+    pub fn land(&mut self, cx: &mut Cx, user: UserId, arrival: Arrival) {
+        if !self.insert(cx, user, arrival) {
+            self.drop_twins(cx, user, &[arrival.locator]);
+        }
+    }
+
+    /// True for the fingerprint of a message that was taken in, as far as is remembered.
+    pub fn has_seen(&self, fingerprint: u64) -> bool {
+        self.seen.check(fingerprint)
+    }
+
+    /// Into the list; false for a twin.
+    fn insert(&mut self, cx: &mut Cx, user: UserId, Arrival { locator, fingerprint }: Arrival) -> bool {
+        // A twin was answered 202 by a core that could not know of the first: it is dropped here.
+        if !self.seen.insert(fingerprint, cx.now.tick) {
+            cx.counts.duplicates += 1;
+            return false;
+        }
+        let waiting = self.waiting.entry(user).or_default();
+        waiting.queue.insert(locator);
+        let (stamp, expiry_s) = (locator.stamp(), locator.expiry_s());
+        waiting.new_from.set(waiting.new_from.get().min(stamp));
+        match &mut waiting.landed {
+            Some((oldest, earliest)) => (*oldest, *earliest) = ((*oldest).min(stamp), (*earliest).min(expiry_s)),
+            none => {
+                *none = Some((stamp, expiry_s));
+                self.landed.push(user);
+            }
+        }
+        true
+    }
+
+    fn drop_twins(&mut self, cx: &mut Cx, user: UserId, twins: &[Locator]) {
+        let places: Vec<Place> = twins.iter().map(|twin| twin.place()).collect();
+        // A twin that cannot be written off now is still dropped: after a restart the home sees both and drops it again.
+        if let Ok(seq) = cx.log.append_tombstones(&places) {
+            cx.commit(seq, Commit::Note);
+        }
+        let octets = twins.iter().map(|twin| twin.octets()).sum();
+        cx.directory.release(user, twins.len() as u32, octets);
+    }
+
+    /// The oldest stamp of what has landed for a user and nobody was told of.
+    fn notice(&mut self, cx: &mut Cx, user: UserId) -> Option<Stamp> {
+        let (oldest, earliest) = self.waiting.get_mut(&user)?.landed.take()?;
+        self.watch(cx, user, earliest);
+        Some(oldest)
+    }
+
+    /// One user's inbox into their list; the oldest stamp of what is new there.
     pub fn take_in(&mut self, cx: &mut Cx, user: UserId) -> Option<Stamp> {
         let mut drained = std::mem::take(&mut self.drained);
         cx.directory.drain(user, &mut drained);
         let mut twins = Vec::new();
-        let mut new: Option<(Stamp, u32)> = None;
-        for Arrival { locator, fingerprint } in drained.drain(..) {
-            // A twin was answered 202 by a core that could not know of the first: it is dropped here.
-            if !self.seen.insert(fingerprint, cx.now.tick) {
-                cx.counts.duplicates += 1;
-                twins.push(locator);
-                continue;
+        for arrival in drained.drain(..) {
+            if !self.insert(cx, user, arrival) {
+                twins.push(arrival.locator);
             }
-            let waiting = self.waiting.entry(user).or_default();
-            waiting.queue.insert(locator);
-            let (stamp, expiry_s) = (locator.stamp(), locator.expiry_s());
-            waiting.new_from.set(waiting.new_from.get().min(stamp));
-            let (oldest, earliest) = new.unwrap_or((stamp, expiry_s));
-            new = Some((oldest.min(stamp), earliest.min(expiry_s)));
         }
         self.drained = drained;
         if !twins.is_empty() {
-            let places: Vec<Place> = twins.iter().map(|twin| twin.place()).collect();
-            // A twin that cannot be written off now is still dropped: after a restart the home sees both and drops it again.
-            if let Ok(seq) = cx.log.append_tombstones(&places) {
-                cx.commit(seq, Commit::Note);
-            }
-            let octets = twins.iter().map(|twin| twin.octets()).sum();
-            cx.directory.release(user, twins.len() as u32, octets);
+            self.drop_twins(cx, user, &twins);
         }
-        let (oldest, earliest) = new?;
-        self.watch(cx, user, earliest);
-        Some(oldest)
+        self.notice(cx, user)
     }
 
     /// True when the user has something to be pushed.

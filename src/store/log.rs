@@ -5,7 +5,7 @@
 //!   append ──▶ open group ──full──▶ closed groups ──▶ one under way ──synced──▶ durable
 //!                  └── turn, nothing under way ─────────────▲        └─failed──▶ poisoned, for good
 //!
-//!   segments:  active ◀── next (asked for when active is half full)
+//!   segments:  active ◀── next (asked for when active is begun)
 //!                 ◀── reserve (only tombstones and states, when no next is to be had)
 //! ```
 //!
