@@ -4,7 +4,7 @@
 //! in [`Deposits::durable`], which is called after the commit, never before.
 
 use super::cx::{Commit, Cx, Deposited, Reply};
-use super::encapsulate;
+use super::encapsulate::{self, Memory};
 use super::identity::Address;
 use super::policy::OverQuota;
 use super::respond::{self, Refusal};
@@ -53,6 +53,8 @@ pub struct Deposits {
     accepted: Seen,
     /// What is hashed.
     scratch: Vec<u8>,
+    /// The last envelope, for its memory.
+    envelope: Vec<u8>,
 }
 
 impl Deposits {
@@ -62,6 +64,7 @@ impl Deposits {
             pending: SpreadMap::default(),
             accepted: Seen::with_horizon(entries_max, RECENT),
             scratch: Vec::new(),
+            envelope: Vec::new(),
         }
     }
 
@@ -127,7 +130,8 @@ impl Deposits {
         cx.dice.fill(&mut chance);
         let id = MessageId::new(stamp, chance);
         let private = fields::privacy_has_id(message);
-        let kept = encapsulate::pager(message, id.as_bytes(), now_s, private);
+        let memory = Memory { body: cx.log.gather(), envelope: std::mem::take(&mut self.envelope) };
+        let kept = encapsulate::pager(message, id.as_bytes(), now_s, private, memory);
         let mut flags = Flags::default();
         let urgent = message.header(Name::Priority).is_some_and(|priority| {
             priority.eq_ignore_ascii_case(b"urgent") || priority.eq_ignore_ascii_case(b"emergency")
@@ -172,6 +176,7 @@ impl Deposits {
         })?;
 
         let appended = cx.log.append_message(draft);
+        self.envelope = kept.envelope;
         let (locator, seq) = match appended {
             Ok(appended) => appended,
             Err(refused) => {

@@ -152,6 +152,8 @@ pub struct Log {
     retried: Tick,
     tickets: u64,
     gathers: Vec<Gather>,
+    /// Empty gathers of records that were copied into their group.
+    bodies: Vec<Gather>,
 }
 
 impl Log {
@@ -190,6 +192,7 @@ impl Log {
             retried: Tick(0),
             tickets: 0,
             gathers: Vec::new(),
+            bodies: Vec::new(),
         }
     }
 
@@ -229,6 +232,11 @@ impl Log {
             DiskDone::Committed { ticket, gather, outcome } => self.committed(ticket, gather, outcome),
             DiskDone::Read { .. } | DiskDone::Removed { .. } => None,
         }
+    }
+
+    /// An empty gather for the body of a record, with the memory of one that was copied into its group.
+    pub fn gather(&mut self) -> Gather {
+        self.bodies.pop().unwrap_or_default()
     }
 
     /// The last append that is durable.

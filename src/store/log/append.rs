@@ -14,6 +14,9 @@ const ESSENTIAL_SHARE: usize = 4;
 /// of 1,024, which then holds 512 messages a commit, and keeps a receive buffer of up to 256 KiB from being used again.
 const COPY_RECORD_BELOW: usize = 16 * 1024;
 
+/// Gathers kept for their memory: a use case makes one record at a time, some two.
+const BODIES_KEPT: usize = 4;
+
 struct Sections<'a> {
     kind: Kind,
     flags: Flags,
@@ -163,6 +166,10 @@ impl Log {
         adjacent.iter().for_each(|octets| group.gather.put(octets));
         if length < COPY_RECORD_BELOW {
             sections.body.iter().for_each(|octets| group.gather.put(octets));
+            sections.body.clear();
+            if self.bodies.len() < BODIES_KEPT {
+                self.bodies.push(sections.body);
+            }
         } else {
             group.gather.append(&mut sections.body);
         }
