@@ -158,6 +158,12 @@ impl Daemon {
     pub fn restart(&mut self) -> Result<(), Failure> {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // The kernel takes a killed process's ring apart after the process is gone, and its sockets live until then: whoever connects
+        // now finds a listener behind which nobody is.
+        let until = Instant::now() + STOP;
+        while TcpStream::connect_timeout(&self.sip, Duration::from_millis(200)).is_ok() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
         let (child, ready_after) = spawn(&self.executable, &self.scratch, &self.cpus, self.sip)?;
         (self.child, self.ready_after) = (child, ready_after);
         Ok(())

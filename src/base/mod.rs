@@ -13,4 +13,5 @@ pub mod mailbox;
 pub mod net;
 pub mod span;
 pub mod spread;
+pub(crate) mod sync;
 pub mod timers;

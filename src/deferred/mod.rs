@@ -14,6 +14,7 @@ pub mod deposit;
 pub mod encapsulate;
 mod goodbye;
 pub mod identity;
+pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod outcome;

@@ -9,7 +9,11 @@ impl Core {
     pub(super) fn disk(&mut self, done: DiskDone) {
         if log::is_loader_ticket(done.ticket()) {
             if let Some(loaded) = self.cx.loader.done(done) {
-                self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
+                if self.inquiries.owns(loaded.job) {
+                    self.inquired(loaded.job, loaded.records);
+                } else {
+                    self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
+                }
             }
             return;
         }

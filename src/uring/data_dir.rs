@@ -19,11 +19,17 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Zeros written at a time. On their way to the disk while the next are written, and there before those after that: so a segment's
 /// last sync has little left to do, and the commits that run beside it never wait behind 64 MiB. 1 MiB is 2.5 ms on a disk of
 /// 400 MB/s.
 const PREFILL: usize = 1 << 20;
+
+/// A segment is filled for no longer than this; what is left then stays allocated. 64 MiB take 25 ms of an idle processor, and 150 where
+/// memory comes slowly. Who needs longer shares the processor with a core that is busy and will soon need the segment: deposits that
+/// wait for one are refused once 32 MiB of them wait, a quarter of a second at 80,000 a second of 1 KiB.
+const FILL_MAX: Duration = Duration::from_millis(150);
 
 /// Why the directory is not ours.
 #[derive(Debug)]
@@ -70,8 +76,8 @@ impl std::error::Error for DirFault {}
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Unlocked by the kernel when it is closed, however the process ends.
-    _lock: File,
+    /// Unlocked by the kernel when it is closed, however the process ends. `None`: we only look.
+    _lock: Option<File>,
 }
 
 impl DataDir {
@@ -105,7 +111,16 @@ impl DataDir {
         }
         // For people only; the lock is what counts.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(DataDir { path: path.to_path_buf(), _lock: lock })
+        Ok(DataDir { path: path.to_path_buf(), _lock: Some(lock) })
+    }
+
+    /// Looks at a directory that a daemon may be using: for reading only.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn look(path: &Path) -> io::Result<DataDir> {
+        fs::read_dir(path)?;
+        Ok(DataDir { path: path.to_path_buf(), _lock: None })
     }
 
     /// Where it is.
@@ -292,19 +307,20 @@ fn allocate(file: &File, octets: u64) -> io::Result<bool> {
     }
 }
 
-/// Written zeros, not a hole and not `fallocate` alone: a commit into either also has to sync the file system's own records,
+/// Written zeros for [`FILL_MAX`], not a hole and not `fallocate` alone: a commit into either also has to sync the file system's own records,
 /// which costs a third of the rate. Allocating first keeps the file in one piece and says at once when the disk is full.
 ///
 /// Not durable yet, and neither is the header's place filled.
 fn fill(file: &File, octets: u64, header: &[u8]) -> io::Result<()> {
     const BEGIN: libc::c_uint = libc::SYNC_FILE_RANGE_WRITE;
     const END: libc::c_uint = BEGIN | libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    // Not every file system can; writing is what matters.
-    allocate(file, octets)?;
+    let begun = Instant::now();
+    // Not every file system can; there only writing makes room.
+    let is_allocated = allocate(file, octets)?;
     let zeros = vec![0; PREFILL];
     let mut before = None;
     let mut at = header.len() as u64;
-    while at < octets {
+    while at < octets && !(is_allocated && begun.elapsed() >= FILL_MAX) {
         let len = usize::try_from(octets - at).unwrap_or(PREFILL).min(PREFILL);
         file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
         write_back(file, at, len, BEGIN)?;
