@@ -273,7 +273,8 @@ impl DataDir {
         }
         let path = self.segment_path(log, segment);
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o640).open(&path)?;
-        let made = make(&file).and_then(|()| file.write_all_at(header, 0)).and_then(|()| file.sync_all());
+        // First, so that a segment whose making is cut short is one all the same: what is missing reads as zeros.
+        let made = file.write_all_at(header, 0).and_then(|()| make(&file)).and_then(|()| file.sync_all());
         match made.and_then(|()| sync_directory(&directory)) {
             Ok(()) => Ok(file),
             Err(error) => {
@@ -310,7 +311,7 @@ fn allocate(file: &File, octets: u64) -> io::Result<bool> {
 /// Written zeros for [`FILL_MAX`], not a hole and not `fallocate` alone: a commit into either also has to sync the file system's own records,
 /// which costs a third of the rate. Allocating first keeps the file in one piece and says at once when the disk is full.
 ///
-/// Not durable yet, and neither is the header's place filled.
+/// Not durable yet, and the header's place is the caller's.
 fn fill(file: &File, octets: u64, header: &[u8]) -> io::Result<()> {
     const BEGIN: libc::c_uint = libc::SYNC_FILE_RANGE_WRITE;
     const END: libc::c_uint = BEGIN | libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
