@@ -5,7 +5,7 @@ use crate::base::net::CoreId;
 use crate::engine::core::Core;
 use crate::engine::setup::{Birth, Setup};
 use crate::store::directory::Directory;
-use crate::store::disk::{DiskFault, SegmentNo};
+use crate::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use crate::store::hint::Hint;
 use crate::store::log::{Log, LogSetup};
 use crate::store::manifest::{Manifest, RESERVATION};
@@ -158,7 +158,7 @@ pub fn recover(
             commit_octets: setup.limits.commit_octets,
         };
         let birth = Birth {
-            log: Log::new(log, resume, segments.clone()),
+            log: with_first_segments(data, Log::new(log, resume, segments.clone())),
             nodes: directory.nodes(setup.core).ok_or(BirthFault::Chance)?,
             directory: directory.clone(),
             segments: segments.clone(),
@@ -168,6 +168,23 @@ pub fn recover(
         minds.push(move || Core::new(setup, birth, now));
     }
     Ok(minds)
+}
+
+/// Serves what a log asks for before anything else, a segment to write and then the reserve: the first deposit shall not wait until
+/// 64 MiB of zeros are written, nor share the disk with 64 more. What fails the log hears as it would later, and asks again.
+fn with_first_segments(data: &DataDir, mut log: Log) -> Log {
+    for _ in 0..2 {
+        let mut orders = Vec::new();
+        log.turn(&mut orders);
+        for order in orders {
+            if let DiskOp::Prepare { ticket, log: core, segment, octets, header } = order {
+                let made = data.allocate_segment(core, segment, octets, &header);
+                let outcome = made.map(|_| ()).map_err(|error| disk::fault(&error));
+                log.done(DiskDone::Prepared { ticket, outcome });
+            }
+        }
+    }
+    log
 }
 
 fn read_manifest(data: &DataDir) -> Result<Option<Manifest>, BirthFault> {
@@ -268,11 +285,13 @@ mod tests {
         let start =
             || recover(&data, vec![config.setup(CoreId(0), 1, &[], &[], [0; 32])], now).map(|minds| minds.len());
         assert_eq!(start().unwrap(), 1);
+        let first = data.segments().unwrap();
+        assert_eq!(first.len(), 2, "a segment to write and the reserve are there before anybody asks");
         let (log, segment) = (CoreId(0), SegmentNo(7));
         // Allocated, and killed before the first octet was written.
         drop(data.prepare_segment(log, segment, 1 << 20, &[]).unwrap());
-        assert_eq!(data.segments().unwrap().len(), 1);
+        assert_eq!(data.segments().unwrap().len(), 3);
         assert_eq!(start().unwrap(), 1);
-        assert!(data.segments().unwrap().is_empty());
+        assert_eq!(data.segments().unwrap(), first);
     }
 }

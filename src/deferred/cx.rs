@@ -96,7 +96,7 @@ pub struct Dial {
 #[derive(Debug)]
 pub enum Commit {
     /// A message: show it to its user, answer 202.
-    Deposit(Box<Deposited>),
+    Deposit(Deposited),
     /// A publication: answer 200, and see whether it triggers a push.
     Publish(Box<Published>),
     /// Messages that were delivered, deleted or have expired: take them off the queue, or mark them as had.
@@ -111,24 +111,11 @@ pub enum Commit {
     Note,
 }
 
-/// Who waits for a deposit to be durable.
-#[derive(Debug)]
-pub struct Waiting {
-    /// Whose transaction.
-    pub reply: Reply,
-    /// The 202.
-    pub accepted: Bytes,
-    /// The request: a 503 is written from it if the disk fails.
-    pub request: Bytes,
-    /// Where it came from.
-    pub peer: SocketAddr,
-}
-
 /// A message on its way to being durable.
 #[derive(Debug)]
 pub struct Deposited {
-    /// Who is answered.
-    pub waiting: Waiting,
+    /// Who is answered: a transaction of this core, with which the 202 lies ready.
+    pub txn: ServerKey,
     /// Whose message.
     pub user: UserId,
     /// Where it lies.

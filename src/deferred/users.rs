@@ -66,6 +66,8 @@ pub struct Users {
     pub(super) unwritten: Vec<Batch>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
+    /// Of what has landed in this turn and nobody was told of: the oldest stamp, the earliest expiry.
+    landed: SpreadMap<UserId, (Stamp, u32)>,
 }
 
 impl Users {
@@ -85,6 +87,7 @@ impl Users {
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
+            landed: SpreadMap::default(),
         }
     }
 
@@ -126,38 +129,72 @@ impl Users {
             }
         }
         self.ready = ready;
+        let mut landed = std::mem::take(&mut self.landed);
+        for (user, (oldest, earliest)) in landed.drain() {
+            self.watch(cx, user, earliest);
+            arrived.push((user, oldest));
+        }
+        self.landed = landed;
         arrived
     }
 
-    /// One user's inbox into their list; the oldest stamp of what is new.
+    /// Takes in what this core itself has made durable: nobody else has a hand in it, so it needs no inbox.
+    pub fn land(&mut self, cx: &mut Cx, user: UserId, arrival: Arrival) {
+        if !self.insert(cx, user, arrival) {
+            self.drop_twins(cx, user, &[arrival.locator]);
+        }
+    }
+
+    /// True for the fingerprint of a message that was taken in, as far as is remembered.
+    pub fn has_seen(&self, fingerprint: u64) -> bool {
+        self.seen.check(fingerprint)
+    }
+
+    /// Into the list; false for a twin.
+    fn insert(&mut self, cx: &mut Cx, user: UserId, Arrival { locator, fingerprint }: Arrival) -> bool {
+        // A twin was answered 202 by a core that could not know of the first: it is dropped here.
+        if !self.seen.insert(fingerprint, cx.now.tick) {
+            cx.counts.duplicates += 1;
+            return false;
+        }
+        let waiting = self.waiting.entry(user).or_default();
+        waiting.queue.insert(locator);
+        let (stamp, expiry_s) = (locator.stamp(), locator.expiry_s());
+        waiting.new_from.set(waiting.new_from.get().min(stamp));
+        let (oldest, earliest) = self.landed.entry(user).or_insert((stamp, expiry_s));
+        (*oldest, *earliest) = ((*oldest).min(stamp), (*earliest).min(expiry_s));
+        true
+    }
+
+    /// A twin that cannot be written off now is dropped all the same: after a restart the home sees both and drops it again.
+    fn drop_twins(&mut self, cx: &mut Cx, user: UserId, twins: &[Locator]) {
+        cx.buried.extend(twins.iter().map(Locator::extent));
+        let octets = twins.iter().map(|twin| twin.octets()).sum();
+        cx.release(user, twins.len() as u32, octets);
+    }
+
+    /// The oldest stamp of what has landed for a user and nobody was told of.
+    fn notice(&mut self, cx: &mut Cx, user: UserId) -> Option<Stamp> {
+        let (oldest, earliest) = self.landed.remove(&user)?;
+        self.watch(cx, user, earliest);
+        Some(oldest)
+    }
+
+    /// One user's inbox into their list; the oldest stamp of what is new there.
     pub fn take_in(&mut self, cx: &mut Cx, user: UserId) -> Option<Stamp> {
         let mut drained = std::mem::take(&mut self.drained);
         cx.directory.drain(user, &mut drained);
         let mut twins = Vec::new();
-        let mut new: Option<(Stamp, u32)> = None;
-        for Arrival { locator, fingerprint } in drained.drain(..) {
-            // A twin was answered 202 by a core that could not know of the first: it is dropped here.
-            if !self.seen.insert(fingerprint, cx.now.tick) {
-                cx.counts.duplicates += 1;
-                twins.push(locator);
-                continue;
+        for arrival in drained.drain(..) {
+            if !self.insert(cx, user, arrival) {
+                twins.push(arrival.locator);
             }
-            let waiting = self.waiting.entry(user).or_default();
-            waiting.queue.insert(locator);
-            let (stamp, expiry_s) = (locator.stamp(), locator.expiry_s());
-            waiting.new_from.set(waiting.new_from.get().min(stamp));
-            let (oldest, earliest) = new.unwrap_or((stamp, expiry_s));
-            new = Some((oldest.min(stamp), earliest.min(expiry_s)));
         }
         self.drained = drained;
         if !twins.is_empty() {
-            cx.buried.extend(twins.iter().map(Locator::extent));
-            let octets = twins.iter().map(|twin| twin.octets()).sum();
-            cx.release(user, twins.len() as u32, octets);
+            self.drop_twins(cx, user, &twins);
         }
-        let (oldest, earliest) = new?;
-        self.watch(cx, user, earliest);
-        Some(oldest)
+        self.notice(cx, user)
     }
 
     /// True when the user has something to be pushed.

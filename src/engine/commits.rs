@@ -57,7 +57,11 @@ impl Core {
 
     fn durable(&mut self, commit: Commit) {
         match commit {
-            Commit::Deposit(done) => self.deposits.durable(&mut self.cx, *done),
+            Commit::Deposit(done) => {
+                if let Some((user, arrival)) = self.deposits.durable(&mut self.cx, done) {
+                    self.users.land(&mut self.cx, user, arrival);
+                }
+            }
             Commit::Publish(done) => {
                 self.presences.durable(&mut self.cx, &self.users, &mut self.pushes, *done);
             }
@@ -107,7 +111,7 @@ impl Core {
 
     fn failed(&mut self, commit: Commit) {
         match commit {
-            Commit::Deposit(lost) => self.deposits.failed(&mut self.cx, *lost),
+            Commit::Deposit(lost) => self.deposits.failed(&mut self.cx, &lost),
             Commit::Publish(lost) => self.presences.failed(&mut self.cx, *lost),
             // Delivered, and the tombstone is lost: it is not sent again while we live, and at worst once more after a restart.
             Commit::Retire(batch) => {

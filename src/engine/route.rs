@@ -8,6 +8,7 @@ use super::effect::Effect;
 use super::letters::Letter;
 use crate::base::net::{CoreId, Flow};
 use crate::deferred::cx::Reply;
+use crate::deferred::deposit::Asked;
 use crate::deferred::identity::{self, Address, Resource};
 use crate::deferred::invite;
 use crate::deferred::respond::{self, Refusal};
@@ -107,7 +108,11 @@ impl Core {
 
     fn deposit(&mut self, reply: Reply, message: &Message, flow: &Flow, owner: &Address) {
         match identity::originator(message, flow.peer().ip(), &self.trusted) {
-            Some(sender) => self.deposits.receive(&mut self.cx, reply, message, flow, owner, &sender),
+            Some(sender) => {
+                let (cx, users) = (&mut self.cx, &self.users);
+                let asked = Asked { reply, message, peer: flow.peer(), owner, sender: &sender };
+                self.deposits.receive(cx, users, asked);
+            }
             //= RFC 3325 5: without an identity that a trusted peer asserts, a user is unknown: 403
             None => {
                 let warning = respond::warning(&self.cx, "no asserted identity from a trusted peer");

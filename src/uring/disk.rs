@@ -149,8 +149,10 @@ impl Disk {
         let settled = Arc::new(SegQueue::new());
         let (answers, files) = (settled.clone(), data.clone());
         std::thread::Builder::new().name(format!("disk-{}", core.0)).spawn(move || {
-            // Filling a segment takes a processor for tens of milliseconds: any but the core's own, where there is one.
+            // Filling a segment takes a processor for tens of milliseconds: any but the core's own, where there is one, and where
+            // there is none the core goes first.
             let _ = super::host::unpin();
+            let _ = super::host::give_way();
             let mut lost = false;
             loop {
                 let answer = match orders.recv_timeout(LOOK) {

@@ -108,7 +108,8 @@ impl Log {
         self.spare.len()
     }
 
-    /// Asks for what is missing, in this order: a segment to write, the reserve, and when half is written the next.
+    /// Asks for what is missing, in this order: a segment to write, the reserve, and once that is begun the next: filling it takes as
+    /// long as writing some tens of megabytes, and at 200,000 messages a second of 1 KiB a segment lasts 200 ms.
     pub(super) fn prepare(&mut self, out: &mut Vec<DiskOp>) {
         if self.active.is_none() {
             self.active = self.wanted();
@@ -118,8 +119,8 @@ impl Log {
         if ready && self.reserve.is_none() {
             self.reserve = self.wanted();
         }
-        let half = self.active.is_some_and(|seg| seg.room.at > seg.room.end / 2) || self.on_reserve;
-        if ready && half && self.next.is_none() {
+        let begun = self.active.is_some_and(|seg| seg.room.at > SEGMENT_HEAD as u64) || self.on_reserve;
+        if ready && begun && self.next.is_none() {
             self.next = self.wanted();
         }
         if self.disk_full && !self.may_prepare {
