@@ -3,7 +3,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use deferd::base::clock::{Now, Tick, Wall};
 use deferd::base::limits::Limits;
@@ -192,6 +192,11 @@ impl Rig {
                 let file = self.files.as_ref().and_then(|files| files.get(&segment)).unwrap();
                 buffer.extend_from_slice(&file[at as usize..at as usize + len as usize]);
                 DiskDone::Read { ticket, buffer, outcome: Ok(()) }
+            }
+            DiskOp::Lend { ticket, segment, at, len, .. } => {
+                let file = self.files.as_ref().and_then(|files| files.get(&segment)).unwrap();
+                let end = file.len().min(at as usize + len as usize);
+                DiskDone::Lent { ticket, page: Bytes::copy_from_slice(&file[at as usize..end]), outcome: Ok(()) }
             }
             DiskOp::Remove { ticket, .. } => DiskDone::Removed { ticket, outcome: Ok(()) },
         }

@@ -8,9 +8,12 @@ use crate::store::log::{self, LogEvent};
 impl Core {
     pub(super) fn disk(&mut self, done: DiskDone) {
         if log::is_loader_ticket(done.ticket()) {
-            if let Some(loaded) = self.cx.loader.done(done) {
+            let mut ended = self.cx.loader.done(done);
+            while let Some(loaded) = ended {
                 self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
+                ended = self.cx.loader.ended();
             }
+            self.cx.loader.ask(&mut self.cx.disk);
             return;
         }
         match self.cx.log.done(done) {

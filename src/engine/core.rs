@@ -182,6 +182,7 @@ impl Core {
             self.timer(timer);
         }
         self.cx.sip.turn(now.tick);
+        self.cx.loader.at(now.tick);
         self.upward();
         for (user, oldest) in self.users.collect(&mut self.cx) {
             let pushes = &self.pushes;

@@ -2,7 +2,7 @@
 
 use crate::base::gather::Gather;
 use crate::base::net::CoreId;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 /// Number of a segment: from one durable counter for the whole data directory, never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -64,6 +64,20 @@ pub enum DiskOp {
         /// Where to.
         buffer: BytesMut,
     },
+    /// Lend `len` octets from `at` on as they lie in the system's memory, without a copy. Short only at the file's end. The page
+    /// shows at least what was durable when this was asked, and those octets never change while it is held; others may.
+    Lend {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+        /// Where in the file.
+        at: u64,
+        /// How much.
+        len: u32,
+    },
     /// Delete the segment's file. Nothing points into it any more.
     Remove {
         /// Comes back in the answer.
@@ -103,6 +117,15 @@ pub enum DiskDone {
         /// How it ended.
         outcome: Result<(), DiskFault>,
     },
+    /// Lent, or not; a disk may refuse to lend what it would read.
+    Lent {
+        /// Of the request.
+        ticket: u64,
+        /// The octets; none after a fault.
+        page: Bytes,
+        /// How it ended.
+        outcome: Result<(), DiskFault>,
+    },
     /// Gone, or not.
     Removed {
         /// Of the request.
@@ -119,6 +142,7 @@ impl DiskDone {
             DiskDone::Prepared { ticket, .. }
             | DiskDone::Committed { ticket, .. }
             | DiskDone::Read { ticket, .. }
+            | DiskDone::Lent { ticket, .. }
             | DiskDone::Removed { ticket, .. } => ticket,
         }
     }

@@ -1,15 +1,18 @@
-//! From locators back to octets: sorted, neighbouring records joined into one read, every record checked. No I/O:
+//! From locators back to octets: what many want is lent once, the rest is read, neighbours together; every record is checked. No I/O:
 //! [`Loader::load`] says what is to be read, [`Loader::done`] hears what was.
 
 use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use super::extents::{Extent, Extents, Found, Wait};
 pub use super::layout::Damage;
 use super::layout::{self, RecordHead};
 use super::log::LOADER_TICKET;
 use super::record::{Kind, Locator, MessageId};
 use super::segments::{Segment, Segments};
+use crate::base::clock::Tick;
 use crate::base::span::Span;
 use crate::base::spread::SpreadMap;
 use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Records this close are read together: reading 16 KiB costs a disk less than starting another read.
@@ -82,7 +85,8 @@ struct Job {
     owner: Option<Box<[u8]>>,
     wanted: Vec<Locator>,
     got: Vec<Option<Result<Record, Damage>>>,
-    reads: usize,
+    /// Reads and extents it waits for.
+    waits: usize,
 }
 
 #[derive(Debug)]
@@ -96,6 +100,9 @@ struct Read {
 }
 
 /// One core's loader.
+///
+/// A record is looked for in what was lent ([`super::extents`]); where that does not have it, it is read. So nothing depends on
+/// what is lent being there, or being new.
 #[derive(Debug)]
 pub struct Loader {
     segments: Arc<Segments>,
@@ -103,7 +110,14 @@ pub struct Loader {
     known: SpreadMap<SegmentNo, Segment>,
     jobs: SpreadMap<u64, Job>,
     reads: SpreadMap<u64, Read>,
+    extents: Extents,
+    lends: SpreadMap<u64, Extent>,
+    /// Ended by the same answer as one that [`Loader::done`] has given.
+    ended: VecDeque<LoadDone>,
+    /// To be asked of the disk.
+    ops: Vec<DiskOp>,
     count: u64,
+    now: Tick,
 }
 
 impl Loader {
@@ -114,11 +128,21 @@ impl Loader {
             known: SpreadMap::default(),
             jobs: SpreadMap::default(),
             reads: SpreadMap::default(),
+            extents: Extents::default(),
+            lends: SpreadMap::default(),
+            ended: VecDeque::new(),
+            ops: Vec::new(),
             count: 0,
+            now: Tick(0),
         }
     }
 
-    /// Asks for records. `Some` at once when there is nothing to read: no locators, or only ones whose segments are gone.
+    /// What time it is: what was lent is not used for ever.
+    pub fn at(&mut self, now: Tick) {
+        self.now = now;
+    }
+
+    /// Asks for records. `Some` at once when there is nothing to wait for: what is wanted is lent already, or gone.
     pub fn load(&mut self, job: u64, locators: &[Locator], out: &mut Vec<DiskOp>) -> Option<LoadDone> {
         self.start(job, None, locators, out)
     }
@@ -143,14 +167,72 @@ impl Loader {
     ) -> Option<LoadDone> {
         self.count += 1;
         let number = self.count;
-        let mut job = Job { job, owner, wanted: wanted.to_vec(), got: vec![None; wanted.len()], reads: 0 };
+        let mut job = Job { job, owner, wanted: wanted.to_vec(), got: vec![None; wanted.len()], waits: 0 };
         let mut order: Vec<u32> = (0..wanted.len() as u32).collect();
-        order.sort_unstable_by_key(|index| wanted[*index as usize].place());
+        if !wanted.is_sorted_by_key(Locator::place) {
+            order.sort_unstable_by_key(|index| wanted[*index as usize].place());
+        }
+        let mut to_read = Vec::new();
+        let extent_of = |index: &u32| Extent::of(&wanted[*index as usize]);
+        for which in order.chunk_by(|one, next| extent_of(one) == extent_of(next)) {
+            match which.first().and_then(extent_of) {
+                Some(extent) => self.take(number, &mut job, extent, which, &mut to_read),
+                None => to_read.extend_from_slice(which),
+            }
+        }
+        self.read(number, &mut job, &to_read);
+        out.append(&mut self.ops);
+        if job.waits == 0 {
+            return Some(job.finish());
+        }
+        self.jobs.insert(number, job);
+        None
+    }
+
+    /// Takes records out of an extent that is here, or waits for it, or has them read.
+    fn take(&mut self, number: u64, job: &mut Job, extent: Extent, which: &[u32], to_read: &mut Vec<u32>) {
+        // Of a segment that is gone nothing is looked at: its file may be another by now.
+        let Some(found) = self.segment(extent.segment) else { return to_read.extend_from_slice(which) };
+        let octets = which.iter().map(|index| job.wanted[*index as usize].octets()).sum();
+        let asked = self.extents.find(extent, octets, self.now);
+        match asked {
+            Found::Here(page) => self.look(job, extent, &page, found.salt, which, to_read),
+            Found::Read => to_read.extend_from_slice(which),
+            Found::Ask | Found::Coming => {
+                if asked == Found::Ask {
+                    let ticket = self.ticket();
+                    let (log, segment) = (found.log, extent.segment);
+                    self.ops.push(DiskOp::Lend { ticket, log, segment, at: extent.at(), len: Extent::LEN });
+                    self.lends.insert(ticket, extent);
+                }
+                self.extents.wait(extent, Wait { job: number, which: which.to_vec() });
+                job.waits += 1;
+            }
+        }
+    }
+
+    /// Looks records up in a page that was lent. What is not there as it should be is read: the page may be older than they are.
+    fn look(&mut self, job: &mut Job, extent: Extent, page: &Bytes, salt: u32, which: &[u32], to_read: &mut Vec<u32>) {
+        let before = to_read.len();
+        for &index in which {
+            let locator = &job.wanted[index as usize];
+            match check(page, locator, extent.at(), salt, job.owner.as_deref()) {
+                Ok(record) => job.got[index as usize] = Some(Ok(record)),
+                Err(_) => to_read.push(index),
+            }
+        }
+        if to_read.len() > before {
+            self.extents.doubt(extent);
+        }
+    }
+
+    /// Begins to read these records, in the order of their places, neighbours together.
+    fn read(&mut self, number: u64, job: &mut Job, which: &[u32]) {
         let extent = |index: u32| {
-            let locator = &wanted[index as usize];
+            let locator = &job.wanted[index as usize];
             (locator.place().segment, locator.place().octets(), locator.place().octets() + locator.octets())
         };
-        let mut rest = order.into_iter().peekable();
+        let mut rest = which.iter().copied().peekable();
         while let Some(first) = rest.next() {
             let (segment, at, mut end) = extent(first);
             let mut which = vec![first];
@@ -165,27 +247,45 @@ impl Loader {
                 which.iter().for_each(|index| job.got[*index as usize] = Some(Err(Damage::Missing)));
                 continue;
             };
-            self.count += 1;
-            let ticket = self.count | LOADER_TICKET;
+            let ticket = self.ticket();
             let len = (end - at) as u32;
             let buffer = BytesMut::with_capacity(len as usize);
-            out.push(DiskOp::Read { ticket, log: found.log, segment, at, len, buffer });
+            self.ops.push(DiskOp::Read { ticket, log: found.log, segment, at, len, buffer });
             self.reads.insert(ticket, Read { job: number, segment, at, which });
-            job.reads += 1;
+            job.waits += 1;
         }
-        if job.reads == 0 {
-            return Some(job.finish());
-        }
-        self.jobs.insert(number, job);
-        None
     }
 
-    /// Hears the disk; the job's records when this was its last read.
+    fn ticket(&mut self) -> u64 {
+        self.count += 1;
+        self.count | LOADER_TICKET
+    }
+
+    /// Hears the disk; a job's records when this was the last it waited for. More may have ended with it: ask
+    /// [`Loader::ended`] until `None`, then [`Loader::ask`].
     pub fn done(&mut self, done: DiskDone) -> Option<LoadDone> {
-        let DiskDone::Read { ticket, buffer, outcome } = done else { return None };
-        let read = self.reads.remove(&ticket)?;
+        match done {
+            DiskDone::Read { ticket, buffer, outcome } => self.was_read(ticket, buffer, outcome),
+            DiskDone::Lent { ticket, page, outcome } => self.was_lent(ticket, page, outcome),
+            _ => {}
+        }
+        self.ended()
+    }
+
+    /// The next job that has ended.
+    pub fn ended(&mut self) -> Option<LoadDone> {
+        self.ended.pop_front()
+    }
+
+    /// What is to be asked of the disk because of its answers.
+    pub fn ask(&mut self, out: &mut Vec<DiskOp>) {
+        out.append(&mut self.ops);
+    }
+
+    fn was_read(&mut self, ticket: u64, buffer: BytesMut, outcome: Result<(), DiskFault>) {
+        let Some(read) = self.reads.remove(&ticket) else { return };
         let salt = self.segment(read.segment).map(|segment| segment.salt);
-        let job = self.jobs.get_mut(&read.job)?;
+        let Some(job) = self.jobs.get_mut(&read.job) else { return };
         let page = buffer.freeze();
         for index in read.which {
             let locator = job.wanted[index as usize];
@@ -197,21 +297,43 @@ impl Loader {
             };
             job.got[index as usize] = Some(record);
         }
-        job.reads -= 1;
-        if job.reads > 0 {
-            return None;
+        job.waits -= 1;
+        if job.waits == 0 {
+            self.ended.extend(self.jobs.remove(&read.job).map(Job::finish));
         }
-        self.jobs.remove(&read.job).map(Job::finish)
+    }
+
+    fn was_lent(&mut self, ticket: u64, page: Bytes, outcome: Result<(), DiskFault>) {
+        let Some(extent) = self.lends.remove(&ticket) else { return };
+        let salt = self.segment(extent.segment).map(|segment| segment.salt);
+        // What the disk does not lend it may still give: a read says what is wrong, record by record.
+        let lent = outcome.is_ok().then_some(page).zip(salt);
+        for wait in self.extents.arrived(extent, lent.as_ref().map(|(page, _)| page.clone()), self.now) {
+            let Some(mut job) = self.jobs.remove(&wait.job) else { continue };
+            let mut to_read = Vec::new();
+            match &lent {
+                Some((page, salt)) => self.look(&mut job, extent, page, *salt, &wait.which, &mut to_read),
+                None => to_read = wait.which,
+            }
+            self.read(wait.job, &mut job, &to_read);
+            job.waits -= 1;
+            if job.waits == 0 {
+                self.ended.push_back(job.finish());
+            } else {
+                self.jobs.insert(wait.job, job);
+            }
+        }
     }
 
     /// Forgets what it knows of a segment whose file is gone.
     pub fn forget(&mut self, segment: SegmentNo) {
         self.known.remove(&segment);
+        self.extents.forget(segment);
     }
 
     /// Reads under way.
     pub fn reading(&self) -> usize {
-        self.reads.len()
+        self.reads.len() + self.lends.len()
     }
 
     fn segment(&mut self, number: SegmentNo) -> Option<Segment> {

@@ -227,7 +227,7 @@ impl Log {
         match done {
             DiskDone::Prepared { ticket, outcome } => self.prepared(ticket, outcome),
             DiskDone::Committed { ticket, gather, outcome } => self.committed(ticket, gather, outcome),
-            DiskDone::Read { .. } | DiskDone::Removed { .. } => None,
+            DiskDone::Read { .. } | DiskDone::Lent { .. } | DiskDone::Removed { .. } => None,
         }
     }
 

@@ -11,6 +11,7 @@
 mod crash_tests;
 pub mod directory;
 pub mod disk;
+mod extents;
 pub(crate) mod layout;
 pub mod loader;
 pub mod log;

@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)]
 
+use super::mapping::{Mappings, SharedMapping};
 use crate::base::net::CoreId;
 use crate::store::disk::SegmentNo;
 use std::ffi::CString;
@@ -71,6 +72,7 @@ pub struct DataDir {
     path: PathBuf,
     /// Unlocked by the kernel when it is closed, however the process ends.
     _lock: File,
+    mappings: Mappings,
 }
 
 impl DataDir {
@@ -104,7 +106,7 @@ impl DataDir {
         }
         // For people only; the lock is what counts.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(DataDir { path: path.to_path_buf(), _lock: lock })
+        Ok(DataDir { path: path.to_path_buf(), _lock: lock, mappings: Mappings::default() })
     }
 
     /// Where it is.
@@ -202,6 +204,19 @@ impl DataDir {
     /// What the kernel says.
     pub fn open_segment(&self, log: CoreId, segment: SegmentNo) -> io::Result<File> {
         File::open(self.segment_path(log, segment))
+    }
+
+    /// A segment's octets in memory. Whoever writes a segment's file anew does so by [`Mappings::unless_mapped`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn map_segment(&self, log: CoreId, segment: SegmentNo) -> io::Result<SharedMapping> {
+        self.mappings.map(log, segment, &self.segment_path(log, segment))
+    }
+
+    /// Who has mapped what.
+    pub fn mappings(&self) -> &Mappings {
+        &self.mappings
     }
 
     /// Reads from a segment into `buffer` until it is full or the file ends; how many octets.

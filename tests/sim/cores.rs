@@ -249,8 +249,9 @@ impl Cores {
                 let delay = if g.chance(g.plan.stall) { 300_000 } else { g.between(low, high) };
                 g.say(format_args!("core {} asks the disk: {}", core.0, in_words(&op)));
                 if eio {
-                    g.oracle.disk_hurt |= !matches!(op, DiskOp::Read { .. });
-                    g.oracle.unreadable |= matches!(op, DiskOp::Read { .. });
+                    let reads = matches!(op, DiskOp::Read { .. } | DiskOp::Lend { .. });
+                    g.oracle.disk_hurt |= !reads;
+                    g.oracle.unreadable |= reads;
                 }
                 let number = disk.begin(core, op, eio);
                 g.later(delay, Event::Disk { life: g.life, number });
@@ -381,6 +382,7 @@ fn in_words(op: &DiskOp) -> String {
             format!("commit {} octets to {} at {at}", gather.len(), segment.0)
         }
         DiskOp::Read { segment, at, len, .. } => format!("read {len} octets of {} at {at}", segment.0),
+        DiskOp::Lend { segment, at, len, .. } => format!("lend {len} octets of {} at {at}", segment.0),
         DiskOp::Remove { segment, .. } => format!("remove {}", segment.0),
     }
 }

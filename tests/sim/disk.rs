@@ -3,6 +3,7 @@
 //! A commit is seen at once and durable when it completes. A crash keeps, of every write under way, any choice of its
 //! 512-octet sectors: old or new, never a mixture (the fault model's tear unit).
 
+use bytes::Bytes;
 use deferd::base::dice::Dice;
 use deferd::base::net::CoreId;
 use deferd::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
@@ -86,9 +87,9 @@ impl Disk {
                     None => panic!("a commit into {segment:?} of {log:?}, which was not prepared"),
                 }
             }
-            DiskOp::Read { .. } | DiskOp::Remove { .. } => {}
+            DiskOp::Read { .. } | DiskOp::Lend { .. } | DiskOp::Remove { .. } => {}
         }
-        if fault.is_some() && !matches!(op, DiskOp::Read { .. }) {
+        if fault.is_some() && !matches!(op, DiskOp::Read { .. } | DiskOp::Lend { .. }) {
             self.hurt = true;
         }
         self.next += 1;
@@ -135,6 +136,20 @@ impl Disk {
                 };
                 DiskDone::Read { ticket, buffer, outcome }
             }
+            DiskOp::Lend { ticket, log, segment, at, len } => {
+                let lent = match (outcome, self.files.get(&(log, segment))) {
+                    (Err(fault), _) => Err(fault),
+                    (Ok(()), None) => Err(DiskFault::Missing),
+                    (Ok(()), Some(file)) => {
+                        let from = (at as usize).min(file.live.len());
+                        let to = (from + len as usize).min(file.live.len());
+                        // What is written later does not show in it: the loader has to live with that.
+                        Ok(Bytes::copy_from_slice(&file.live[from..to]))
+                    }
+                };
+                let outcome = lent.as_ref().map(|_| ()).map_err(|fault| *fault);
+                DiskDone::Lent { ticket, page: lent.unwrap_or_default(), outcome }
+            }
             DiskOp::Remove { ticket, log, segment } => {
                 if outcome.is_ok() {
                     self.files.remove(&(log, segment));
@@ -175,7 +190,7 @@ impl Disk {
                         self.files.remove(&(log, segment));
                     }
                 }
-                DiskOp::Read { .. } => {}
+                DiskOp::Read { .. } | DiskOp::Lend { .. } => {}
             }
         }
         self.files.retain(|_, file| match file.durable.take() {
