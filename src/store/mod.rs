@@ -12,6 +12,7 @@ mod crash_tests;
 pub mod directory;
 pub mod disk;
 mod extents;
+pub mod inspect;
 pub(crate) mod layout;
 pub mod loader;
 pub mod log;

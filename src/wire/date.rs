@@ -1,4 +1,4 @@
-//! Dates: IMF-fixdate in and out (RFC 3261 20.17, `Sat, 13 Nov 2010 23:29:00 GMT`).
+//! Dates: IMF-fixdate in and out (RFC 3261 20.17, `Sat, 13 Nov 2010 23:29:00 GMT`), and out in RFC 3339's form.
 //!
 //! Our own rather than a crate's: a peer's weekday may be wrong and is not looked at, zones other than GMT are no
 //! date at all, and writing needs no allocation and knows no time it would panic at.
@@ -34,6 +34,30 @@ pub fn write_imf(out: &mut Vec<u8>, unix_seconds: u64) {
     out.push(b':');
     two_digits(out, second % 60);
     out.extend_from_slice(b" GMT");
+}
+
+/// Appends the date of `unix_seconds` as CPIM and XML write it: `2026-02-01T10:00:00Z` (RFC 3339 5.6). Beyond the year 9999 as
+/// [`write_imf`].
+pub fn write_rfc3339(out: &mut Vec<u8>, unix_seconds: u64) {
+    let unix_seconds = unix_seconds.min(LAST_S);
+    let (days, second) = (unix_seconds / DAY_S, unix_seconds % DAY_S);
+    let (year, month, day) = civil(days);
+    two_digits(out, year / 100);
+    let rest = [
+        (0, year % 100),
+        (b'-', month),
+        (b'-', day),
+        (b'T', second / 3600),
+        (b':', second / 60 % 60),
+        (b':', second % 60),
+    ];
+    for (before, number) in rest {
+        if before != 0 {
+            out.push(before);
+        }
+        two_digits(out, number);
+    }
+    out.push(b'Z');
 }
 
 /// Seconds since 1970-01-01 UTC. `None`: not this form, a zone other than GMT, a day that does not exist, or before 1970.
@@ -129,6 +153,18 @@ mod tests {
         assert_eq!(written(0), "Thu, 01 Jan 1970 00:00:00 GMT");
         assert_eq!(written(u64::MAX), "Fri, 31 Dec 9999 23:59:59 GMT");
         assert_eq!(parse(b"Sat, 29 Feb 2020 00:00:60 GMT"), Some(1_582_934_459));
+    }
+
+    #[test]
+    fn the_same_seconds_are_written_as_rfc_3339_has_them() {
+        let written = |seconds| {
+            let mut out = Vec::new();
+            write_rfc3339(&mut out, seconds);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(1_014_296_523), "2002-02-21T13:02:03Z");
+        assert_eq!(written(1_582_934_400), "2020-02-29T00:00:00Z");
+        assert_eq!(written(u64::MAX), "9999-12-31T23:59:59Z");
     }
 
     #[test]

@@ -7,13 +7,18 @@
 
 pub mod cpim;
 pub mod date;
+pub mod history;
+pub mod imdn;
 pub mod msrp;
 pub mod multipart;
 pub mod params;
 pub mod pidf;
+pub mod resource_lists;
 pub mod scan;
 pub mod sdp;
 pub mod settings;
 pub mod sip;
+pub mod sipfrag;
+pub mod summary;
 pub mod uri;
 pub mod xml;

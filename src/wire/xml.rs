@@ -33,7 +33,7 @@ pub struct XmlFault {
 /// The findings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum XmlWhat {
-    /// More than [`DOCUMENT_MAX`] octets.
+    /// More than [`DOCUMENT_MAX`] octets, or than its vocabulary allows.
     TooLong,
     /// Not UTF-8, the one encoding we read (RFC 3863 4.1 asks for it).
     NotUtf8,
@@ -114,6 +114,35 @@ impl Element<'_, '_> {
     }
 }
 
+/// Appends text as character data or as the inside of a quoted attribute. What XML cannot hold (control characters, octets that
+/// are not UTF-8) is left out or becomes U+FFFD.
+pub fn escape(out: &mut Vec<u8>, text: &[u8]) {
+    for letter in String::from_utf8_lossy(text).chars() {
+        match letter {
+            '&' => out.extend_from_slice(b"&amp;"),
+            '<' => out.extend_from_slice(b"&lt;"),
+            '>' => out.extend_from_slice(b"&gt;"),
+            '"' => out.extend_from_slice(b"&quot;"),
+            // A bare CR would be read back as a line feed.
+            '\r' => out.extend_from_slice(b"&#13;"),
+            '\t' | '\n' => out.push(letter as u8),
+            '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {}
+            letter => out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// Appends `<name>text</name>` and a line end, behind `indent`. `name` is one of ours.
+pub fn element(out: &mut Vec<u8>, indent: &[u8], name: &'static [u8], text: &[u8]) {
+    for part in [indent, b"<", name, b">"] {
+        out.extend_from_slice(part);
+    }
+    escape(out, text);
+    for part in [b"</".as_slice(), name, b">\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
 /// An xs:boolean.
 pub fn boolean(text: &str) -> Option<bool> {
     match text.trim_ascii() {
@@ -135,8 +164,13 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Begins; a byte order mark is passed over.
     pub fn new(document: &'a [u8]) -> Result<Walk<'a>, XmlFault> {
-        if document.len() > DOCUMENT_MAX {
-            return Err(XmlFault { at: DOCUMENT_MAX as u32, what: XmlWhat::TooLong });
+        Walk::bounded(document, DOCUMENT_MAX)
+    }
+
+    /// The same for a vocabulary whose documents have another bound, in octets.
+    pub fn bounded(document: &'a [u8], octets_max: usize) -> Result<Walk<'a>, XmlFault> {
+        if document.len() > octets_max {
+            return Err(XmlFault { at: octets_max as u32, what: XmlWhat::TooLong });
         }
         let text = std::str::from_utf8(document)
             .map_err(|error| XmlFault { at: error.valid_up_to() as u32, what: XmlWhat::NotUtf8 })?;

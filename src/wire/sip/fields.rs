@@ -210,6 +210,15 @@ pub fn has_token(message: &Message, name: Name, token: &[u8]) -> bool {
     tokens(message, name).any(|value| value.eq_ignore_ascii_case(token))
 }
 
+/// What Refer-Sub says (RFC 4488 4): `true` or `false`, parameters passed over.
+pub fn refer_sub(value: &[u8]) -> Option<bool> {
+    match token_params(value)?.0 {
+        said if said.eq_ignore_ascii_case(b"true") => Some(true),
+        said if said.eq_ignore_ascii_case(b"false") => Some(false),
+        _ => None,
+    }
+}
+
 /// True when the sender asked for its identity to be kept private (RFC 3325 9.3, `Privacy: id`; values are parted by `;`).
 pub fn privacy_has_id(message: &Message) -> bool {
     message.headers(Name::Privacy).any(|value| {
@@ -286,6 +295,15 @@ mod tests {
              CSeq: 1 MESSAGE\r\n{lines}l: 0\r\n\r\n"
         );
         Message::parse(Bytes::from(text), &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn refer_sub_is_a_boolean_with_parameters() {
+        let table: &[(&[u8], Option<bool>)] =
+            &[(b"true", Some(true)), (b"FALSE;x=y", Some(false)), (b"no", None), (b"", None), (b"true x", None)];
+        for (value, said) in table {
+            assert_eq!(refer_sub(value), *said, "{}", String::from_utf8_lossy(value));
+        }
     }
 
     #[test]

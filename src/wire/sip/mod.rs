@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
 pub mod address;
+pub mod bodies;
 pub mod cut;
 pub mod fault;
 pub mod fields;

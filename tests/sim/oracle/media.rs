@@ -1,0 +1,197 @@
+//! What the daemon says and hears in MSRP: each message once in a session, in order, octet for octet as it was stored.
+
+use super::{Oracle, named};
+use crate::msrp::Frame;
+use deferd::base::net::{ConnId, CoreId};
+use memchr::memmem;
+
+impl Oracle {
+    /// The daemon sends on an MSRP connection.
+    pub(crate) fn msrp_down(&mut self, now: u64, core: CoreId, conn: ConnId, octets: &[u8]) {
+        let mut frames = Vec::new();
+        if let Err(fault) = self.down.entry((core, conn)).or_default().feed(octets, &mut frames) {
+            return self.violation(format!("the daemon writes what is not MSRP: {fault}"));
+        }
+        for frame in frames.iter().filter(|frame| frame.kind == "SEND") {
+            self.count += 1;
+            let path = frame.header("To-Path").to_owned();
+            self.on_conn.entry((core, conn)).or_default().insert(path.clone());
+            if !frame.body.is_empty() || frame.flag == b'#' {
+                self.chunk(now, path, frame);
+            }
+        }
+    }
+
+    fn chunk(&mut self, now: u64, path: String, frame: &Frame) {
+        let user = path.split("/u").nth(1).and_then(|rest| rest.split('s').next()?.parse::<usize>().ok());
+        let Some(user) = user else { return self.violation(format!("a SEND to {path}")) };
+        let session = self.sessions.entry(path.clone()).or_default();
+        session.user = user;
+        let id = frame.header("Message-ID").to_owned();
+        let (start, total) = frame.range();
+        if frame.flag == b'#' {
+            session.open.remove(&id);
+            return;
+        }
+        let body = session.open.entry(id.clone()).or_default();
+        if start != body.len() as u64 + 1 {
+            let so_far = body.len();
+            return self.violation(format!("{path}: a chunk from {start} follows {so_far} octets of {id}"));
+        }
+        body.extend_from_slice(&frame.body);
+        let body = body.clone();
+        let names = named(&body[..body.len().min(2_048)]);
+        let Some(&number) = names.first() else {
+            return self.violation(format!("{path}: the first chunk of {id} names no message"));
+        };
+        session.chunks.insert(frame.tid.clone(), number);
+        let first = session.begun.insert(number);
+        if start == 1 {
+            if first {
+                self.began(&path, number, user);
+            } else {
+                self.violation(format!("{path}: message {number} is sent twice in one session"));
+            }
+        }
+        if frame.flag == b'$' {
+            if total.is_some_and(|total| total != body.len() as u64) {
+                self.violation(format!("{path}: {id} ends after {} octets of {total:?}", body.len()));
+            }
+            if let Some(session) = self.sessions.get_mut(&path) {
+                session.open.remove(&id);
+                session.framed.insert(number);
+            }
+            self.pushed(now, number, user, id, body);
+        }
+    }
+
+    /// A message begins in a session: may it, and is it its turn?
+    fn began(&mut self, path: &str, number: u32, user: usize) {
+        let Some(message) = self.messages.get(&number) else {
+            return self.violation(format!("message {number} is pushed and was never sent"));
+        };
+        if message.user != user {
+            return self.violation(format!("message {number} of u{} is pushed to u{user}", message.user));
+        }
+        if message.stored.is_empty() {
+            return self.violation(format!("message {number} is pushed and was not durable"));
+        }
+        if message.acknowledged.is_some() || message.gone {
+            let why = if message.gone { "its tombstone was durable" } else { "it was acknowledged in this life" };
+            return self.violation(format!("message {number} is pushed again: {why}"));
+        }
+        let sent = message.sent;
+        let Some(session) = self.sessions.get(path) else { return };
+        let earlier = self.messages.values().find(|earlier| {
+            earlier.user == user
+                && earlier.accepted.is_some_and(|accepted| accepted < sent)
+                && !earlier.gone
+                && !earlier.perhaps
+                && !session.begun.contains(&earlier.number)
+                && !self.may_have_expired(earlier)
+                && self.max_sizes.get(path).is_none_or(|&max| (earlier.body.len() as u64) + 200 < max)
+        });
+        if let Some(earlier) = earlier.filter(|_| !self.unreadable) {
+            let earlier = earlier.number;
+            self.violation(format!(
+                "{path}: message {number} comes before {earlier}, which was accepted before it was sent"
+            ));
+        }
+    }
+
+    /// A message has been sent whole: is it what was stored, and what was sent to us?
+    fn pushed(&mut self, _now: u64, number: u32, _user: usize, id: String, body: Vec<u8>) {
+        let Some(message) = self.messages.get_mut(&number) else { return };
+        let mut wrong = Vec::new();
+        if !message.stored.iter().any(|stored| memmem::find(stored, &body).is_some()) {
+            wrong.push("is not what was stored");
+        }
+        let inner = [b"\r\n\r\n".as_slice(), &message.body, b"\r\n--dmf-"].concat();
+        if memmem::find(&body, &inner).is_none() {
+            wrong.push("does not hold the original message");
+        }
+        match &message.pushed {
+            // A twin that reached another core has an id of its own, and a crash may decide anew which of the two is the first.
+            Some(_) if message.twin => {}
+            Some((known, octets)) if *known != id || *octets != body => wrong.push("is not what was pushed before"),
+            Some(_) => {}
+            None => message.pushed = Some((id, body)),
+        }
+        for wrong in wrong {
+            self.violation(format!("message {number} as pushed {wrong}"));
+        }
+    }
+
+    /// A core hears octets on an MSRP connection.
+    pub(crate) fn msrp_up(&mut self, now: u64, core: CoreId, conn: ConnId, octets: &[u8]) {
+        self.count += 1;
+        let mut frames = Vec::new();
+        // What a client writes badly is the client's affair.
+        let _ = self.up.entry((core, conn)).or_default().feed(octets, &mut frames);
+        for frame in frames {
+            if let Some(status) = frame.status() {
+                self.answered(now, frame.header("From-Path"), &frame.tid, status);
+            }
+        }
+    }
+
+    fn answered(&mut self, now: u64, path: &str, tid: &str, status: u16) {
+        let Some(session) = self.sessions.get_mut(path) else { return };
+        let Some(number) = session.chunks.remove(tid) else { return };
+        match status {
+            200..300 => {}
+            400 | 413 | 423 => {
+                session.refused.insert(number);
+                if let Some(message) = self.messages.get_mut(&number) {
+                    message.unread += u32::from(status != 413);
+                }
+            }
+            _ => {
+                session.over = true;
+                session.refused.insert(number);
+            }
+        }
+        // What comes when the daemon has given the session up it may count, or not.
+        let sure = !session.over;
+        let outstanding = session.chunks.values().any(|other| *other == number);
+        if outstanding || !session.framed.contains(&number) || session.refused.contains(&number) {
+            return;
+        }
+        if let Some(message) = self.messages.get_mut(&number) {
+            message.acknowledged = message.acknowledged.or(sure.then_some(now));
+            message.perhaps = true;
+            message.again = false;
+            message.delivered = true;
+        }
+    }
+
+    /// A connection ended: its sessions with it.
+    pub(crate) fn conn_over(&mut self, core: CoreId, conn: ConnId) {
+        self.down.remove(&(core, conn));
+        self.heard.remove(&(core, conn));
+        self.up.remove(&(core, conn));
+        for call in self.calls.values_mut().filter(|call| call.via == Some((core, conn))) {
+            call.open &= call.answered && !self.flows_die;
+            call.orphan = true;
+        }
+        for path in self.on_conn.remove(&(core, conn)).unwrap_or_default() {
+            if let Some(session) = self.sessions.get_mut(&path) {
+                session.over = true;
+            }
+        }
+    }
+
+    /// The daemon could not connect: what it wanted to say there stays unsaid.
+    pub(crate) fn unreachable(&mut self) {
+        for call in self.calls.values_mut().filter(|call| call.orphan) {
+            call.open = false;
+        }
+    }
+
+    /// The daemon was told to stop: it says BYE to everybody, heard or not.
+    pub(crate) fn stopping(&mut self) {
+        for session in self.sessions.values_mut() {
+            session.over = true;
+        }
+    }
+}
