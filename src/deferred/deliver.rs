@@ -348,18 +348,41 @@ impl Pushes {
         }
     }
 
-    /// Keeps the session supplied: asks the disk for the next messages while it can use them.
-    pub(super) fn feed(&mut self, cx: &mut Cx, users: &Users, key: Key) {
-        let Some(push) = self.live.get_mut(key) else { return };
-        let Some(session) = &push.session else { return };
-        if push.stage != Stage::Sending {
-            return;
-        }
-        if let Some(conn) = push.conn {
+    /// Has the push looked at when its connection can take octets.
+    pub(super) fn feed(&mut self, cx: &mut Cx, key: Key) {
+        if let Some(push) = self.live.get(key)
+            && push.stage == Stage::Sending
+            && let Some(conn) = push.conn
+        {
             cx.asks.push_back(Ask::Pump(conn));
         }
-        let wants = session.wants().min(LOAD_MESSAGES);
-        if push.loading || wants == 0 {
+    }
+
+    /// Keeps the sessions of a connection supplied before they are asked to fill it. `busy`: a send is under way.
+    pub fn supply(&mut self, cx: &mut Cx, users: &Users, conn: ConnId, busy: bool) {
+        let count = self.links.get(&conn).map_or(0, |link| link.sessions.len());
+        for at in 0..count {
+            let Some(&key) = self.links.get(&conn).and_then(|link| link.sessions.get(at)) else { break };
+            self.load_next(cx, users, key, busy);
+        }
+    }
+
+    /// Asks the disk for the next messages of a session while it can use them.
+    fn load_next(&mut self, cx: &mut Cx, users: &Users, key: Key, busy: bool) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        let Some(session) = &push.session else { return };
+        if push.stage != Stage::Sending || push.loading {
+            return;
+        }
+        // What the disk lends at once is taken when it can be sent: what lies about meanwhile leaves the processor's cache.
+        // What has to be waited for is asked for while the last is being sent.
+        let wants = match push.prompt {
+            true if busy => 0,
+            true => session.room(),
+            false => session.wants(),
+        };
+        let wants = wants.min(LOAD_MESSAGES);
+        if wants == 0 {
             return;
         }
         let mut octets = 0;
@@ -380,9 +403,10 @@ impl Pushes {
         push.in_flight.extend(batch.iter().map(|locator| (locator.place(), *locator)));
         push.loading = true;
         let mut ops = Vec::new();
-        let missing = cx.loader.load_owned(key.to_u64(), &push.call.owner, &batch, &mut ops);
+        let at_once = cx.loader.load_owned(key.to_u64(), &push.call.owner, &batch, &mut ops);
         cx.disk.extend(ops);
-        if let Some(done) = missing {
+        push.prompt = at_once.is_some();
+        if let Some(done) = at_once {
             self.loaded(cx, done.job, done.records);
         }
     }

@@ -162,6 +162,8 @@ pub(super) struct Push {
     /// Of those, the ones to be counted against the message.
     pub(super) refused: Vec<(Place, Refusal)>,
     pub(super) loading: bool,
+    /// The last load was answered at once.
+    pub(super) prompt: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Locator>,
     /// Tombstones that are not durable yet.
@@ -312,6 +314,7 @@ impl Pushes {
                 skipped: SpreadSet::default(),
                 refused: Vec::new(),
                 loading: false,
+                prompt: false,
                 delivered: Vec::new(),
                 retiring: SpreadSet::default(),
                 end: None,
@@ -375,7 +378,7 @@ impl Pushes {
                 push.touched = false;
             }
             self.write_off(cx, users, key);
-            self.feed(cx, users, key);
+            self.feed(cx, key);
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }

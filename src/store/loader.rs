@@ -9,6 +9,7 @@ use super::log::LOADER_TICKET;
 use super::record::{Kind, Locator, MessageId};
 use super::segments::{Segment, Segments};
 use crate::base::clock::Tick;
+use crate::base::prefetch::prefetch;
 use crate::base::span::Span;
 use crate::base::spread::SpreadMap;
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,9 @@ const JOIN_GAP: u64 = 16 * 1024;
 
 /// Joined reads end here, so that one page does not hold back more memory than a push window needs.
 const EXTENT_MAX: u64 = 1024 * 1024;
+
+/// While one record is checked, the one so many places behind it is fetched from memory.
+const AHEAD: usize = 2;
 
 /// A message or a part, read and checked.
 #[derive(Clone, Debug)]
@@ -99,6 +103,13 @@ struct Read {
     which: Vec<u32>,
 }
 
+/// An extent that is here.
+struct Lent {
+    extent: Extent,
+    page: Bytes,
+    salt: u32,
+}
+
 /// One core's loader.
 ///
 /// A record is looked for in what was lent ([`super::extents`]); where that does not have it, it is read. So nothing depends on
@@ -172,14 +183,20 @@ impl Loader {
         if !wanted.is_sorted_by_key(Locator::place) {
             order.sort_unstable_by_key(|index| wanted[*index as usize].place());
         }
-        let mut to_read = Vec::new();
+        let (mut lent, mut here, mut to_read) = (Vec::new(), Vec::with_capacity(wanted.len()), Vec::new());
         let extent_of = |index: &u32| Extent::of(&wanted[*index as usize]);
         for which in order.chunk_by(|one, next| extent_of(one) == extent_of(next)) {
             match which.first().and_then(extent_of) {
-                Some(extent) => self.take(number, &mut job, extent, which, &mut to_read),
                 None => to_read.extend_from_slice(which),
+                Some(extent) => {
+                    if let Some(page) = self.find(number, &mut job, extent, which, &mut to_read) {
+                        here.extend(which.iter().map(|index| (*index, lent.len())));
+                        lent.push(page);
+                    }
+                }
             }
         }
+        self.look(&mut job, &lent, &here, &mut to_read);
         self.read(number, &mut job, &to_read);
         out.append(&mut self.ops);
         if job.waits == 0 {
@@ -189,19 +206,29 @@ impl Loader {
         None
     }
 
-    /// Takes records out of an extent that is here, or waits for it, or has them read.
-    fn take(&mut self, number: u64, job: &mut Job, extent: Extent, which: &[u32], to_read: &mut Vec<u32>) {
-        // Of a segment that is gone nothing is looked at: its file may be another by now.
-        let Some(found) = self.segment(extent.segment) else { return to_read.extend_from_slice(which) };
+    /// The page of an extent that is here; else the records wait for it, or have to be read.
+    fn find(
+        &mut self,
+        number: u64,
+        job: &mut Job,
+        extent: Extent,
+        which: &[u32],
+        to_read: &mut Vec<u32>,
+    ) -> Option<Lent> {
         let octets = which.iter().map(|index| job.wanted[*index as usize].octets()).sum();
+        // Of a segment that is gone nothing is looked at: its file may be another by now.
+        let Some(Segment { log, salt, .. }) = self.segment(extent.segment) else {
+            to_read.extend_from_slice(which);
+            return None;
+        };
         let asked = self.extents.find(extent, octets, self.now);
         match asked {
-            Found::Here(page) => self.look(job, extent, &page, found.salt, which, to_read),
+            Found::Here(page) => return Some(Lent { extent, page, salt }),
             Found::Read => to_read.extend_from_slice(which),
             Found::Ask | Found::Coming => {
                 if asked == Found::Ask {
                     let ticket = self.ticket();
-                    let (log, segment) = (found.log, extent.segment);
+                    let segment = extent.segment;
                     self.ops.push(DiskOp::Lend { ticket, log, segment, at: extent.at(), len: Extent::LEN });
                     self.lends.insert(ticket, extent);
                 }
@@ -209,20 +236,24 @@ impl Loader {
                 job.waits += 1;
             }
         }
+        None
     }
 
-    /// Looks records up in a page that was lent. What is not there as it should be is read: the page may be older than they are.
-    fn look(&mut self, job: &mut Job, extent: Extent, page: &Bytes, salt: u32, which: &[u32], to_read: &mut Vec<u32>) {
-        let before = to_read.len();
-        for &index in which {
-            let locator = &job.wanted[index as usize];
-            match check(page, locator, extent.at(), salt, job.owner.as_deref()) {
-                Ok(record) => job.got[index as usize] = Some(Ok(record)),
-                Err(_) => to_read.push(index),
+    /// Looks records up in what was lent, each with the number of its page. What is not there as it should be is read: the page
+    /// may be older than the record.
+    fn look(&mut self, job: &mut Job, lent: &[Lent], which: &[(u32, usize)], to_read: &mut Vec<u32>) {
+        for (at, &(index, page)) in which.iter().enumerate() {
+            if let Some(&(ahead, page)) = which.get(at + AHEAD) {
+                prefetch(lent[page].record(&job.wanted[ahead as usize]));
             }
-        }
-        if to_read.len() > before {
-            self.extents.doubt(extent);
+            let Lent { extent, page, salt } = &lent[page];
+            match check(page, &job.wanted[index as usize], extent.at(), *salt, job.owner.as_deref()) {
+                Ok(record) => job.got[index as usize] = Some(Ok(record)),
+                Err(_) => {
+                    to_read.push(index);
+                    self.extents.doubt(*extent);
+                }
+            }
         }
     }
 
@@ -307,12 +338,15 @@ impl Loader {
         let Some(extent) = self.lends.remove(&ticket) else { return };
         let salt = self.segment(extent.segment).map(|segment| segment.salt);
         // What the disk does not lend it may still give: a read says what is wrong, record by record.
-        let lent = outcome.is_ok().then_some(page).zip(salt);
-        for wait in self.extents.arrived(extent, lent.as_ref().map(|(page, _)| page.clone()), self.now) {
+        let lent = outcome.ok().and(salt).map(|salt| Lent { extent, page, salt });
+        for wait in self.extents.arrived(extent, lent.as_ref().map(|lent| lent.page.clone()), self.now) {
             let Some(mut job) = self.jobs.remove(&wait.job) else { continue };
             let mut to_read = Vec::new();
             match &lent {
-                Some((page, salt)) => self.look(&mut job, extent, page, *salt, &wait.which, &mut to_read),
+                Some(lent) => {
+                    let which: Vec<_> = wait.which.iter().map(|index| (*index, 0)).collect();
+                    self.look(&mut job, std::slice::from_ref(lent), &which, &mut to_read);
+                }
                 None => to_read = wait.which,
             }
             self.read(wait.job, &mut job, &to_read);
@@ -351,6 +385,14 @@ impl Job {
         let records = self.wanted.into_iter().zip(self.got);
         let records = records.map(|(locator, got)| Loaded { locator, outcome: got.unwrap_or(Err(Damage::Missing)) });
         LoadDone { job: self.job, records: records.collect() }
+    }
+}
+
+impl Lent {
+    /// Where a record should lie.
+    fn record(&self, locator: &Locator) -> &[u8] {
+        let at = (locator.place().octets() - self.extent.at()) as usize;
+        self.page.get(at..at + locator.octets() as usize).unwrap_or_default()
     }
 }
 

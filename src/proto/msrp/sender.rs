@@ -114,6 +114,15 @@ impl Sender {
         (free + ahead).saturating_sub(self.waiting()).min(MESSAGES_MAX - self.messages.len())
     }
 
+    /// Free places of the window, less what waits already. At least one octet of the window must be free, too.
+    pub(super) fn room(&self) -> usize {
+        if self.octets_waiting + self.transactions.octets() >= self.window.octets() {
+            return 0;
+        }
+        let free = self.window.messages().saturating_sub(self.messages_in_flight) as usize;
+        free.saturating_sub(self.waiting()).min(MESSAGES_MAX.saturating_sub(self.messages.len()))
+    }
+
     /// Messages that are not wholly framed.
     pub(super) fn waiting(&self) -> usize {
         (self.base + self.messages.len() as u64 - self.cursor) as usize

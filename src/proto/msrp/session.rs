@@ -195,6 +195,11 @@ impl Session {
         if self.over || self.closing || self.paused || self.hushed { 0 } else { self.sender.wants() }
     }
 
+    /// How many more messages it could begin at once.
+    pub fn room(&self) -> usize {
+        if self.over || self.closing || self.paused || self.hushed { 0 } else { self.sender.room() }
+    }
+
     /// True when nothing is queued, nothing unanswered and no response owed. Messages that wait only for REPORTs from
     /// behind a relay do not keep it busy: see [`Session::unreported`].
     pub fn is_idle(&self) -> bool {
