@@ -12,6 +12,7 @@ pub mod cx;
 pub mod deliver;
 pub mod deposit;
 pub mod encapsulate;
+mod flight;
 mod goodbye;
 pub mod identity;
 pub mod invite;

@@ -23,6 +23,8 @@ use std::time::Duration;
 const READ_FIRST: usize = 2 * 1024;
 /// Largest single read. 256 KiB are 200 MESSAGEs of a busy SIP core, or 2,000 MSRP responses.
 const READ_MOST: usize = 256 * 1024;
+/// Of an MSRP connection: 100 responses. They come on thousands of connections at once, a few to each.
+const READ_MOST_MSRP: usize = 16 * 1024;
 /// What reads of a core may grow to together, beyond the first size of each: 256 of the largest. Buffers that have grown stay lent to
 /// connections that fall silent, so without this everybody who may connect could hold 256 KiB a connection with keep-alives.
 const READ_GROWTH: usize = 64 << 20;
@@ -155,7 +157,8 @@ impl Conns {
         let Some(conn) = self.table.get_mut(&id) else { return };
         let others = self.grown - (conn.read_size - READ_FIRST);
         if octets >= conn.read_size {
-            let larger = (conn.read_size * 4).min(READ_MOST);
+            let most = if conn.is_msrp() { READ_MOST_MSRP } else { READ_MOST };
+            let larger = (conn.read_size * 4).min(most).max(conn.read_size);
             if others + (larger - READ_FIRST) <= READ_GROWTH {
                 conn.read_size = larger;
             }
@@ -214,19 +217,26 @@ impl Conns {
         self.table.get(&id).is_some_and(|conn| conn.sending)
     }
 
-    /// Sends what there is to send, unless a send is under way. How many octets that is.
-    pub(super) fn pump(&mut self, now: Now, id: ConnId, pushes: &mut Pushes, effects: &mut VecDeque<Effect>) -> usize {
-        let Some(conn) = self.table.get_mut(&id) else { return 0 };
+    /// Sends what there is to send, unless a send is under way. How many octets that is, and how many of them were copied.
+    pub(super) fn pump(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        pushes: &mut Pushes,
+        effects: &mut VecDeque<Effect>,
+    ) -> (usize, u64) {
+        let Some(conn) = self.table.get_mut(&id) else { return (0, 0) };
         if conn.sending || conn.closing || !conn.open {
-            return 0;
+            return (0, 0);
         }
+        let mut copied = 0;
         // Answers we owe go first.
         let mut gather = match conn.owed.is_empty() {
             true => self.spare.pop().unwrap_or_default(),
             false => std::mem::take(&mut conn.owed),
         };
         if conn.is_msrp() && !conn.finishing && gather.len() < self.limits.send_octets {
-            pushes.fill(now, id, &mut gather, self.limits.send_octets);
+            copied = pushes.fill(now, id, &mut gather, self.limits.send_octets);
         }
         let octets = gather.len();
         if octets == 0 {
@@ -235,11 +245,11 @@ impl Conns {
                 effects.push_back(Effect::Close { conn: id, reset: false });
             }
             self.spare.push(gather);
-            return 0;
+            return (0, 0);
         }
         conn.sending = true;
         effects.push_back(Effect::Send { conn: id, gather });
-        octets
+        (octets, copied)
     }
 
     /// A send ended.

@@ -410,7 +410,9 @@ impl Core {
     /// Has the sessions of a connection supplied and frames what they may send; how many octets.
     fn fill(&mut self, conn: ConnId) -> usize {
         self.pushes.supply(&mut self.cx, &self.users, conn, self.conns.is_sending(conn));
-        self.conns.pump(self.cx.now, conn, &mut self.pushes, &mut self.effects)
+        let (octets, copied) = self.conns.pump(self.cx.now, conn, &mut self.pushes, &mut self.effects);
+        self.cx.counts.push_octets_copied += copied;
+        octets
     }
 
     /// Closes a connection, telling everybody who used it.

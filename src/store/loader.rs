@@ -87,8 +87,8 @@ pub struct LoadDone {
 struct Job {
     job: u64,
     owner: Option<Box<[u8]>>,
-    wanted: Vec<Locator>,
-    got: Vec<Option<Result<Record, Damage>>>,
+    /// What is wanted, in the order of the asking, and what was found so far.
+    records: Vec<Loaded>,
     /// Reads and extents it waits for.
     waits: usize,
 }
@@ -128,6 +128,7 @@ pub struct Loader {
     /// To be asked of the disk.
     ops: Vec<DiskOp>,
     count: u64,
+    octets_read: u64,
     now: Tick,
 }
 
@@ -144,6 +145,7 @@ impl Loader {
             ended: VecDeque::new(),
             ops: Vec::new(),
             count: 0,
+            octets_read: 0,
             now: Tick(0),
         }
     }
@@ -178,7 +180,8 @@ impl Loader {
     ) -> Option<LoadDone> {
         self.count += 1;
         let number = self.count;
-        let mut job = Job { job, owner, wanted: wanted.to_vec(), got: vec![None; wanted.len()], waits: 0 };
+        let records = wanted.iter().map(|&locator| Loaded { locator, outcome: Err(Damage::Missing) }).collect();
+        let mut job = Job { job, owner, records, waits: 0 };
         let mut order: Vec<u32> = (0..wanted.len() as u32).collect();
         if !wanted.is_sorted_by_key(Locator::place) {
             order.sort_unstable_by_key(|index| wanted[*index as usize].place());
@@ -215,7 +218,7 @@ impl Loader {
         which: &[u32],
         to_read: &mut Vec<u32>,
     ) -> Option<Lent> {
-        let octets = which.iter().map(|index| job.wanted[*index as usize].octets()).sum();
+        let octets = which.iter().map(|index| job.records[*index as usize].locator.octets()).sum();
         // Of a segment that is gone nothing is looked at: its file may be another by now.
         let Some(Segment { log, salt, .. }) = self.segment(extent.segment) else {
             to_read.extend_from_slice(which);
@@ -244,38 +247,37 @@ impl Loader {
     fn look(&mut self, job: &mut Job, lent: &[Lent], which: &[(u32, usize)], to_read: &mut Vec<u32>) {
         for (at, &(index, page)) in which.iter().enumerate() {
             if let Some(&(ahead, page)) = which.get(at + AHEAD) {
-                prefetch(lent[page].record(&job.wanted[ahead as usize]));
+                prefetch(lent[page].record(&job.records[ahead as usize].locator));
             }
             let Lent { extent, page, salt } = &lent[page];
-            match check(page, &job.wanted[index as usize], extent.at(), *salt, job.owner.as_deref()) {
-                Ok(record) => job.got[index as usize] = Some(Ok(record)),
-                Err(_) => {
-                    to_read.push(index);
-                    self.extents.doubt(*extent);
-                }
+            let loaded = &mut job.records[index as usize];
+            loaded.outcome = check(page, &loaded.locator, extent.at(), *salt, job.owner.as_deref());
+            if loaded.outcome.is_err() {
+                to_read.push(index);
+                self.extents.doubt(*extent);
             }
         }
     }
 
     /// Begins to read these records, in the order of their places, neighbours together.
     fn read(&mut self, number: u64, job: &mut Job, which: &[u32]) {
-        let extent = |index: u32| {
-            let locator = &job.wanted[index as usize];
+        let extent = |records: &[Loaded], index: u32| {
+            let locator = &records[index as usize].locator;
             (locator.place().segment, locator.place().octets(), locator.place().octets() + locator.octets())
         };
         let mut rest = which.iter().copied().peekable();
         while let Some(first) = rest.next() {
-            let (segment, at, mut end) = extent(first);
+            let (segment, at, mut end) = extent(&job.records, first);
             let mut which = vec![first];
             while let Some(next) = rest.next_if(|next| {
-                let (other, from, to) = extent(*next);
+                let (other, from, to) = extent(&job.records, *next);
                 other == segment && from <= end + JOIN_GAP && to.max(end) - at <= EXTENT_MAX
             }) {
-                end = end.max(extent(next).2);
+                end = end.max(extent(&job.records, next).2);
                 which.push(next);
             }
             let Some(found) = self.segment(segment) else {
-                which.iter().for_each(|index| job.got[*index as usize] = Some(Err(Damage::Missing)));
+                which.iter().for_each(|index| job.records[*index as usize].outcome = Err(Damage::Missing));
                 continue;
             };
             let ticket = self.ticket();
@@ -317,16 +319,16 @@ impl Loader {
         let Some(read) = self.reads.remove(&ticket) else { return };
         let salt = self.segment(read.segment).map(|segment| segment.salt);
         let Some(job) = self.jobs.get_mut(&read.job) else { return };
+        self.octets_read += buffer.len() as u64;
         let page = buffer.freeze();
         for index in read.which {
-            let locator = job.wanted[index as usize];
-            let record = match (outcome, salt) {
-                (Ok(()), Some(salt)) => check(&page, &locator, read.at, salt, job.owner.as_deref()),
+            let loaded = &mut job.records[index as usize];
+            loaded.outcome = match (outcome, salt) {
+                (Ok(()), Some(salt)) => check(&page, &loaded.locator, read.at, salt, job.owner.as_deref()),
                 (Err(DiskFault::Missing), _) | (_, None) => Err(Damage::Missing),
                 (Err(DiskFault::Errno(errno)), _) => Err(Damage::Unreadable(errno)),
                 (Err(DiskFault::Full), _) => Err(Damage::Unreadable(0)),
             };
-            job.got[index as usize] = Some(record);
         }
         job.waits -= 1;
         if job.waits == 0 {
@@ -370,6 +372,11 @@ impl Loader {
         self.reads.len() + self.lends.len()
     }
 
+    /// Octets that were read, and so copied, since the start; what was lent is not among them.
+    pub fn octets_read(&self) -> u64 {
+        self.octets_read
+    }
+
     fn segment(&mut self, number: SegmentNo) -> Option<Segment> {
         if let Some(known) = self.known.get(&number) {
             return Some(*known);
@@ -382,9 +389,7 @@ impl Loader {
 
 impl Job {
     fn finish(self) -> LoadDone {
-        let records = self.wanted.into_iter().zip(self.got);
-        let records = records.map(|(locator, got)| Loaded { locator, outcome: got.unwrap_or(Err(Damage::Missing)) });
-        LoadDone { job: self.job, records: records.collect() }
+        LoadDone { job: self.job, records: self.records }
     }
 }
 

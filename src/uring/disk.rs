@@ -144,7 +144,9 @@ impl Shared {
                 mapping
             }
         };
-        op::populate(&mapping, at, len).await?;
+        if !mapping.is_resident(usize::try_from(at).unwrap_or(usize::MAX), len as usize) {
+            op::populate(&mapping, at, len).await?;
+        }
         Ok(mapping.page(at, len))
     }
 }

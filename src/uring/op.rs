@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code)]
 
-use super::mapping::SharedMapping;
+use super::mapping::{PAGE, SharedMapping};
 use crate::base::gather::{Gather, PIECES_MAX};
 use bytes::BytesMut;
 use io_uring::types::{Fd, FsyncFlags};
@@ -254,11 +254,9 @@ pub async fn read(fd: &SharedFd, at: u64, len: usize, mut buffer: BytesMut) -> (
 /// # Errors
 /// `EFAULT` or `EHWPOISON` when the disk or the memory does not give it; `EINVAL` from a kernel that cannot (before 5.14).
 pub async fn populate(mapping: &SharedMapping, at: u64, len: u32) -> io::Result<()> {
-    /// The smallest page there is; a larger one makes the kernel refuse, and the caller read.
-    const PAGE: usize = 4096;
-    let from = usize::try_from(at).unwrap_or(usize::MAX).min(mapping.len()) / PAGE * PAGE;
-    let mut left = (at as usize - from.min(at as usize) + len as usize).min(mapping.len() - from);
-    let mut from = from;
+    let at = usize::try_from(at).unwrap_or(usize::MAX).min(mapping.len());
+    let mut from = at / PAGE * PAGE;
+    let mut left = at.saturating_add(len as usize).min(mapping.len()) - from;
     while left > 0 {
         let start = mapping.start().wrapping_add(from);
         // The operation counts in 32 bits.
