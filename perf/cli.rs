@@ -21,6 +21,92 @@ pub enum Command {
     Storm(Options),
     /// Durable SIP MESSAGEs over TCP, answered after the commit
     Ingest(Options),
+    /// A start with 10 million stored messages, until ready, the files dropped from the page cache
+    Recovery(Options),
+    /// Memory of the daemon per stored message and per user with a queue
+    Memory(Options),
+    /// Push and ingest with 10 thousand, 1 million and --messages stored messages
+    Scale(Options),
+    /// Processor time of the daemon with 100,000 users stored and no traffic
+    Idle(Options),
+    /// Says what changed between two results beyond the noise; exit 1 if something got worse
+    Compare {
+        /// Result before: a file whose last line is what --json printed
+        before: PathBuf,
+        /// Result after
+        after: PathBuf,
+    },
+    /// Where the daemon's time goes in a scenario: a flamegraph and the top symbols
+    Profile {
+        #[command(subcommand)]
+        scenario: Profiled,
+    },
+    /// Instructions of the engine turn and the framing against an earlier revision; exit 1 above +3 %
+    Gate(GateOptions),
+    /// Names the scenarios
+    List,
+}
+
+impl Command {
+    /// The scenario and its options, if it is one.
+    pub fn scenario(&self) -> Option<(&'static str, &Options)> {
+        Some(match self {
+            Command::Push(options) => ("push", options),
+            Command::Storm(options) => ("storm", options),
+            Command::Ingest(options) => ("ingest", options),
+            Command::Recovery(options) => ("recovery", options),
+            Command::Memory(options) => ("memory", options),
+            Command::Scale(options) => ("scale", options),
+            Command::Idle(options) => ("idle", options),
+            Command::Compare { .. } | Command::Profile { .. } | Command::Gate(_) | Command::List => return None,
+        })
+    }
+}
+
+/// Scenarios with a phase of load that a profile can be taken of.
+#[derive(Debug, Subcommand)]
+pub enum Profiled {
+    /// Deep queues, pushed from the log
+    Push(ProfileOptions),
+    /// Everyone comes back at once
+    Storm(ProfileOptions),
+    /// Durable SIP MESSAGEs
+    Ingest(ProfileOptions),
+}
+
+impl Profiled {
+    /// The scenario and its options.
+    pub fn scenario(&self) -> (&'static str, &ProfileOptions) {
+        match self {
+            Profiled::Push(options) => ("push", options),
+            Profiled::Storm(options) => ("storm", options),
+            Profiled::Ingest(options) => ("ingest", options),
+        }
+    }
+}
+
+/// How a profile is taken.
+#[derive(Args, Clone, Debug)]
+pub struct ProfileOptions {
+    /// The flamegraph [default: flamegraph-SCENARIO.svg]
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Samples a second
+    #[arg(long, default_value_t = 1999, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub frequency: u32,
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// How instructions are compared.
+#[derive(Args, Clone, Debug)]
+pub struct GateOptions {
+    /// Revision to compare with
+    #[arg(long, default_value = "HEAD~1", value_name = "REV")]
+    pub base: String,
+    /// Growth that fails, in percent
+    #[arg(long, default_value_t = 3.0, value_parser = positive)]
+    pub allowed: f64,
 }
 
 /// How a scenario is run and how its figures are shown.
@@ -135,5 +221,54 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
         "yes" => Ok(true),
         "no" => Ok(false),
         _ => Err("must be yes or no".into()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// What `scenario` without any option asks for.
+    pub(crate) fn request(scenario: &'static str) -> Request {
+        let cli = Cli::try_parse_from(["deferd-perf", scenario]).unwrap();
+        let (_, options) = cli.command.scenario().unwrap();
+        options.request(scenario, "deferd".into())
+    }
+
+    #[test]
+    fn the_command_line_is_sound_and_names_every_scenario() {
+        Cli::command().debug_assert();
+        for scenario in crate::scenarios::SCENARIOS {
+            let cli = Cli::try_parse_from(["deferd-perf", scenario.name]).unwrap();
+            assert_eq!(cli.command.scenario().unwrap().0, scenario.name);
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let request = request("push");
+        assert_eq!((request.cores, request.size, request.connections), (1, 1024, 64));
+        assert_eq!((request.messages, request.transport, request.setup), (None, Transport::Tcp, Setup::Active));
+        assert!(request.pin && request.interleave);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        let table: [&[&str]; 8] = [
+            &["push", "--cores", "0"],
+            &["push", "--runs", "0"],
+            &["push", "--messages", "0"],
+            &["push", "--slow", "1.5"],
+            &["ingest", "--rate", "-3"],
+            &["ingest", "--rate", "inf"],
+            &["ingest", "--interleave", "perhaps"],
+            &["nothing"],
+        ];
+        for arguments in table {
+            let error = Cli::try_parse_from([&["deferd-perf"], arguments].concat()).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
     }
 }

@@ -14,11 +14,17 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "push", measures: "deep queues: 1,000 messages a user, pushed from the log" },
     Scenario { name: "storm", measures: "everyone comes back: 3 messages a user, all PUBLISH at once" },
     Scenario { name: "ingest", measures: "durable SIP MESSAGEs, answered after the commit" },
+    Scenario { name: "recovery", measures: "a start with everything stored, from a cold disk until ready" },
+    Scenario { name: "memory", measures: "resident octets per stored message and per user with a queue" },
+    Scenario { name: "scale", measures: "push and ingest with more and more messages stored" },
+    Scenario { name: "idle", measures: "processor time with users stored and no traffic" },
 ];
 
 /// Runs the scenario that `request` names, once.
 pub fn run(request: &Request, progress: &dyn Progress) -> Result<Outcome, Failure> {
-    let _ = progress;
-    // push, storm and ingest: one arm each.
-    Err(Failure(format!("no scenario is named {}; `deferd-perf list` names them", request.scenario)))
+    match request.scenario {
+        "push" => crate::push::run(request, progress),
+        "ingest" => crate::ingest::run(request, progress),
+        other => Err(Failure(format!("no scenario is named {other}; `deferd-perf list` names them"))),
+    }
 }

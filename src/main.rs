@@ -40,7 +40,7 @@ const BAD_CONFIG: u8 = 2;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(file) => match load(&file) {
-            Ok(config) => daemon::run(&config),
+            Ok(config) => daemon::run(&config, &file.config),
             Err(code) => code,
         },
         Command::Demo => deferd::demo::run(),

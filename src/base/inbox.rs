@@ -15,7 +15,8 @@
 //!
 //! # Why nothing is lost, doubled or reordered
 //!
-//! *Not lost, not doubled.* A pushed node is reachable from the head until exactly one swap takes the chain it is in. The push
+//! *Not lost, not doubled.* A pushed node is reachable from the head until exactly one swap takes the chain it is in: all pushes
+//! and swaps of one head are read-modify-writes, so they are totally ordered, and each finds what the one before it left. The push
 //! publishes with `Release`, the swap reads with `Acquire`; pushes in between are read-modify-writes and so continue the
 //! release sequence of the ones below them: the consumer sees the contents of every node of the chain, not just the top one.
 //!
@@ -29,21 +30,34 @@
 //! one that did. Without the mark a consumer that drains unasked (the look before BYE) would make the next producer link
 //! an owner that is linked already, and the intrusive list would bend into a ring.
 //!
+//! Every step, and what makes it see the step before it:
+//!
+//! | step | ordering | it must see | edge |
+//! |---|---|---|---|
+//! | a producer writes a node | relaxed | that home has read it | swap of its return list `Acquire`, after home's push there `Release` |
+//! | push: CAS of the head | `Release` | nothing; a failed CAS follows no link | |
+//! | drain: swap of the head | `Acquire` | every node of the chain | the pushes' release sequence |
+//! | link: swap of the mark | `AcqRel` | that `next` of the link was read | home's swap of the mark, `Release` |
+//! | link: CAS of the list | `Release` | nothing | |
+//! | take: swap of the list | `Acquire` | every `next` of the list | the links' release sequence |
+//! | take: swap of the mark | `AcqRel` | the push of whoever found the mark set | the producer's swap of the mark, `Release` |
+//!
+//! The plain looks before a swap (`is_empty`) are relaxed: a look that is too early costs a turn, never a message, because
+//! whoever fills the list rings afterwards, and the bell's fences order the look that counts
+//! ([`Bell`](super::mailbox::Bell)).
+//!
 //! *A node is reused only after it was read.* The consumer reads a node, then pushes it on its producer's return list with
 //! `Release`; the producer takes that list with `Acquire` before it writes the node again.
+//!
+//! `tests/models` runs this very file under a model checker, `tests/stress` with real threads, `tools/miri` under Miri.
 //!
 //! Contents live in relaxed atomics, so a caller who breaks the rules (two consumers, say) gets wrong answers and never
 //! undefined behaviour: this file needs no `unsafe`.
 
-use self::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use super::sync::{self, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
-
-/// The atomics used here, in one place, so that a model checker's can be put under them.
-mod sync {
-    pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-}
 
 /// What fits a node: four words.
 pub trait Parcel: Copy {
@@ -57,7 +71,7 @@ pub trait Parcel: Copy {
 const NONE: u64 = u64::MAX;
 
 /// Nodes of a shelf's first chunk; each further chunk is twice as large as the one before.
-const FIRST_CHUNK: u64 = 1_024;
+const FIRST_CHUNK: u64 = sync::scaled(1_024) as u64;
 
 /// 1,024 * (2^22 - 1) nodes, more than 2^31: a core never has that many messages on their way.
 const CHUNKS: usize = 22;
@@ -163,7 +177,7 @@ impl Nodes {
         let (chunk, _) = place_of(number);
         assert!(chunk < CHUNKS, "fewer than 2^31 messages of one core are on their way");
         shelf.chunks[chunk].get_or_init(|| {
-            let node = |_| Node { next: AtomicU64::new(NONE), words: [const { AtomicU64::new(0) }; 4] };
+            let node = |_| Node { next: AtomicU64::new(NONE), words: std::array::from_fn(|_| AtomicU64::new(0)) };
             (0..FIRST_CHUNK << chunk).map(node).collect()
         });
         self.fresh += 1;
@@ -347,18 +361,20 @@ mod tests {
 
     #[test]
     fn an_inbox_gives_back_in_order_and_only_the_first_push_finds_it_empty() {
+        // Into the second chunk.
+        const MANY: u64 = if cfg!(miri) { 1_100 } else { 3_000 };
         let shelves = Shelves::new(1);
         let mut nodes = shelves.nodes(0).unwrap();
         assert!(shelves.nodes(0).is_none() && shelves.nodes(1).is_none());
         let inbox = Inbox::new();
         for round in 0..3u64 {
-            let found: Vec<bool> = (0..3_000).map(|n| inbox.push(Number(n + round), &mut nodes)).collect();
+            let found: Vec<bool> = (0..MANY).map(|n| inbox.push(Number(n + round), &mut nodes)).collect();
             assert!(found[0] && found[1..].iter().all(|empty| !empty));
             let mut out = Vec::new();
             inbox.drain(&shelves, &mut out);
-            assert_eq!(out, (0..3_000).map(|n| Number(n + round)).collect::<Vec<_>>());
+            assert_eq!(out, (0..MANY).map(|n| Number(n + round)).collect::<Vec<_>>());
         }
-        assert_eq!(nodes.fresh, 3_000, "nodes go round");
+        assert_eq!(nodes.fresh, MANY, "nodes go round");
     }
 
     #[test]
@@ -377,7 +393,7 @@ mod tests {
     #[test]
     fn four_producers_and_one_consumer_lose_double_and_reorder_nothing() {
         const PRODUCERS: u64 = 4;
-        const EACH: u64 = 40_000;
+        const EACH: u64 = if cfg!(miri) { 60 } else { 40_000 };
         const BOXES: usize = 3;
         let shelves = Shelves::new(PRODUCERS as u16);
         let inboxes: [Inbox<Number>; BOXES] = std::array::from_fn(|_| Inbox::new());

@@ -1,9 +1,9 @@
 //! Mail between cores: bounded, lock-free, never waited on.
 
+use super::sync::{AtomicBool, Ordering, fence};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::task::Waker;
 
 /// Wakes a core that sleeps, and costs a core that does not one load.

@@ -14,4 +14,5 @@ pub mod net;
 pub mod prefetch;
 pub mod span;
 pub mod spread;
+pub(crate) mod sync;
 pub mod timers;

@@ -20,7 +20,7 @@ const PRIVATE: &[&str] =
     &["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "::1"];
 
 /// `[server]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Server {
     /// Where everything durable lies.
     pub data_dir: PathBuf,
@@ -33,7 +33,7 @@ pub struct Server {
 }
 
 /// `[http]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Http {
     /// Where metrics, status and XCAP are served; `None` for nowhere.
     pub listen: Option<SocketAddr>,
@@ -84,13 +84,24 @@ impl Config {
         let (policy, least) = (&self.policy, Policy::new("", &[]));
         let loopback: Vec<IpNet> = LOOPBACK.iter().filter_map(|text| units::network(text).ok()).collect();
         let keys = [
-            ("server.control_socket", self.server.control_socket != self.server.data_dir.join("control.sock")),
             ("http.trusted", self.http.trusted != loopback),
             ("policy.retrieved", policy.retrieved != least.retrieved),
             ("policy.bin_retention", policy.bin_retention != least.bin_retention),
             ("policy.expire.default_large", policy.expire_large != least.expire_large.min(policy.expire_max)),
         ];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// The sections other than `[policy]` in which another configuration differs.
+    pub fn differs(&self, other: &Config) -> Vec<&'static str> {
+        let sections = [
+            ("server", self.server != other.server),
+            ("sip", self.sip != other.sip),
+            ("msrp", self.msrp != other.msrp),
+            ("http", self.http != other.http),
+            ("limits", self.limits != other.limits),
+        ];
+        sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 
     /// What core `core` of `cores` is told, with the addresses that were really bound.

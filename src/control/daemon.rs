@@ -11,6 +11,8 @@ use super::admin::{self, Admin};
 use super::birth::{self, BirthFault};
 use super::config::Config;
 use super::health::Health;
+use super::operator::Operator;
+use super::socket::ControlSocket;
 use crate::base::net::CoreId;
 use crate::engine::meter::Meter;
 use crate::uring::check::{self, KernelFault};
@@ -23,6 +25,7 @@ use crate::uring::socket::Tuning;
 use crate::uring::thread::{self, CoreEvent, CoreSpec};
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -70,11 +73,11 @@ impl fmt::Display for RunFault {
 
 impl std::error::Error for RunFault {}
 
-/// Runs the daemon until SIGTERM or SIGINT.
-pub fn run(config: &Config) -> ExitCode {
+/// Runs the daemon with `config`, read from `path`, until SIGTERM or SIGINT. SIGHUP reads the file again.
+pub fn run(config: &Config, path: &Path) -> ExitCode {
     super::log::start();
     abort_on_panic();
-    match live(config) {
+    match live(config, path) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!("{fault}");
@@ -93,7 +96,7 @@ fn abort_on_panic() {
     }));
 }
 
-fn live(config: &Config) -> Result<(), RunFault> {
+fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
     let started = Instant::now();
     for key in config.unheeded() {
         tracing::warn!(key, "this version does not act on this key yet: its default holds");
@@ -152,6 +155,8 @@ fn live(config: &Config) -> Result<(), RunFault> {
         let listening = http.listen().map_err(RunFault::Bind)?;
         admin.start(listening).map_err(|error| RunFault::Host("start the thread for HTTP", error))?;
     }
+    let operator = Arc::new(Operator::new(mail.clone(), cores, health.clone(), path.to_path_buf(), config.clone()));
+    control(config, &operator);
     gates.open_sip().map_err(|error| RunFault::Host("listen for SIP", error))?;
     mail.open_all();
     health.ready(clock.now().tick);
@@ -171,10 +176,10 @@ fn live(config: &Config) -> Result<(), RunFault> {
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     let signal = loop {
         match signals.wait().map_err(|error| RunFault::Host("wait for a signal", error))? {
-            // A terminal that closes, or an operator who expects a reload: no reason to end.
-            host::SIGHUP => {
-                tracing::warn!("SIGHUP: the configuration is read at the start only; restart to apply a new one")
-            }
+            host::SIGHUP => match operator.reload() {
+                Ok(outcome) => tracing::info!(%outcome, "SIGHUP: the configuration was read again"),
+                Err(error) => tracing::error!(%error, "SIGHUP: the configuration stays as it was"),
+            },
             signal => break signal,
         }
     };
@@ -189,6 +194,15 @@ fn live(config: &Config) -> Result<(), RunFault> {
         tracing::info!(cores = left, "stopped; some sessions did not end in time");
     }
     Ok(())
+}
+
+/// Opens the control socket. A daemon without one serves its users all the same.
+fn control(config: &Config, operator: &Arc<Operator>) {
+    let path = &config.server.control_socket;
+    let served = ControlSocket::bind(path).and_then(|socket| socket.serve(operator.clone()));
+    if let Err(error) = served {
+        tracing::error!(%error, path = %path.display(), "no control socket, deferctl cannot ask; set server.control_socket to a short path that the daemon's user may write");
+    }
 }
 
 /// How long something occupied may still become free. The kernel takes a killed process's ring apart after the process is gone,

@@ -3,7 +3,7 @@
 //! Knows the meters of all cores, the clock and the daemon's phase. Knows no HTTP.
 //!
 //! ```text
-//!   starting ──ready──▶ ready ──SIGTERM──▶ stopping
+//!   starting ──ready──▶ ready ◀──▶ drained ──SIGTERM──▶ stopping
 //! ```
 //! A core is *silent* when its last turn is longer ago than [`PATIENCE`]. A core without work sleeps and would be silent with
 //! good reason, so somebody has to ring it now and then: [`BEAT`] says how often, `admin` does it.
@@ -28,6 +28,8 @@ pub enum Phase {
     Starting,
     /// Every listener accepts and every log has recovered.
     Ready,
+    /// An operator moves the deposits elsewhere: nobody new should be sent here.
+    Drained,
     /// SIGTERM has come: sessions say good-bye.
     Stopping,
 }
@@ -38,6 +40,7 @@ impl Phase {
         match self {
             Phase::Starting => "starting",
             Phase::Ready => "ready",
+            Phase::Drained => "drained",
             Phase::Stopping => "stopping",
         }
     }
@@ -82,10 +85,17 @@ impl Health {
         self.phase.store(Phase::Stopping as u8, Ordering::Release);
     }
 
+    /// An operator has begun or ended draining. Says nothing to a daemon that starts or stops.
+    pub fn drained(&self, on: bool) {
+        let (from, to) = if on { (Phase::Ready, Phase::Drained) } else { (Phase::Drained, Phase::Ready) };
+        let _ = self.phase.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
     /// Where the daemon is in its life.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             phase if phase == Phase::Ready as u8 => Phase::Ready,
+            phase if phase == Phase::Drained as u8 => Phase::Drained,
             phase if phase == Phase::Stopping as u8 => Phase::Stopping,
             _ => Phase::Starting,
         }
@@ -104,7 +114,7 @@ impl Health {
 
     /// Cores that do not work. None while starting, for they are not there yet, and while stopping, for they may have ended.
     pub fn silent(&self, now: Tick) -> Vec<Silent> {
-        if self.phase() != Phase::Ready {
+        if !matches!(self.phase(), Phase::Ready | Phase::Drained) {
             return Vec::new();
         }
         let rests = (0..).map(CoreId).zip(self.rests(now));

@@ -7,6 +7,8 @@ pub mod daemon;
 pub mod health;
 pub mod log;
 pub mod metrics;
+pub mod operator;
 pub mod page;
+pub mod socket;
 pub mod table;
 pub mod units;

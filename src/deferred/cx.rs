@@ -47,6 +47,8 @@ pub enum Timer {
     WriteOff,
     /// Housekeeping of connections.
     Sweep,
+    /// A question that concerns all users goes on.
+    Inquiry,
 }
 
 /// Something that leaves the core.
@@ -236,6 +238,8 @@ pub struct Cx {
     pub disk: Vec<DiskOp>,
     /// The daemon is ending: nothing new begins.
     pub stopping: bool,
+    /// The operator wants no more deposits here; pushes go on.
+    pub draining: bool,
 }
 
 /// What one core counted since its start. Plain numbers: they are published by `control`.

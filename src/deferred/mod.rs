@@ -15,6 +15,7 @@ pub mod encapsulate;
 mod flight;
 mod goodbye;
 pub mod identity;
+pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod outcome;

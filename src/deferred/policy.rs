@@ -54,7 +54,7 @@ pub struct Media {
 }
 
 /// The operator's choices for the service.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Policy {
     /// Host of `Deferred@`, `Delete@` and of the stored messages' ids.
     pub hostname: String,

@@ -3,6 +3,8 @@
 //! A PUBLISH of presence or of the IM service settings is kept as RFC 3903 says, is durable before it is answered, and is then
 //! a reason to look whether messages wait.
 
+mod seen;
+
 use super::cx::{Commit, Cx, Published, Reply, Timer};
 use super::identity::Address;
 use super::kept::{decode, encode};
@@ -78,6 +80,8 @@ struct Presence {
     /// Failures in a row.
     failures: usize,
     last_attempt: Option<Tick>,
+    /// What became of it, for people.
+    last_outcome: Option<&'static str>,
     /// A PUBLISH came while a push was running.
     triggered: Option<Cause>,
     cautious: bool,
@@ -276,6 +280,7 @@ impl Presences {
         let Some(user) = self.users.get_mut(&ended.owner) else { return };
         user.cautious = ended.cautious;
         let triggered = user.triggered.take();
+        user.last_outcome = Some(seen::in_words(ended.end));
         let now = cx.now.tick;
         match ended.end {
             End::Completed => {
@@ -405,6 +410,7 @@ impl Presence {
             hold: Hold::Nothing,
             failures: 0,
             last_attempt: None,
+            last_outcome: None,
             triggered: None,
             cautious: false,
             timer: None,

@@ -262,6 +262,19 @@ impl Pushes {
         self.by_user.contains_key(&user)
     }
 
+    /// How far a user's push is, in a few words.
+    pub fn stage_of(&self, user: UserId) -> Option<&'static str> {
+        let push = self.by_user.get(&user).and_then(|&key| self.live.get(key))?;
+        Some(match push.stage {
+            Stage::Inviting => "INVITE sent, no final answer yet",
+            Stage::Cancelling => "rang too long, CANCEL sent",
+            Stage::Waiting => "answered, waiting for the client's connection",
+            Stage::Connecting => "answered, connecting to the client",
+            Stage::Sending => "sending",
+            Stage::Ending => "BYE sent",
+        })
+    }
+
     /// True when a message is with a client right now.
     pub fn is_in_flight(&self, user: UserId, place: Place) -> bool {
         self.by_user

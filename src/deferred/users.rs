@@ -4,6 +4,7 @@
 //! decides: so two arrivals never race, and none is missed.
 
 use super::cx::{Commit, Cx, Timer};
+use super::inquiry::Waiting as Standing;
 use super::policy::{Afterwards, Expired, OverQuota};
 use super::refusals::{Refusal, Refusals};
 use crate::base::clock::{Tick, Wall};
@@ -172,6 +173,21 @@ impl Users {
             .flat_map(move |waiting| waiting.queue.from(from.max(waiting.new_from.get())))
             .copied()
             .filter(|l| self.is_new(l))
+    }
+
+    /// What is with a message of a user that no push has.
+    pub fn standing(&self, user: UserId, locator: &Locator) -> Standing {
+        let place = locator.place();
+        let now = self.queue(user).and_then(|queue| queue.at(locator.stamp()));
+        if now.is_none() || self.retiring.contains(&place) {
+            Standing::Leaving
+        } else if now.is_some_and(|locator| locator.flags().has(Flags::RETAINED)) {
+            Standing::Retained
+        } else if self.refusals.is_poison(place) {
+            Standing::Refused
+        } else {
+            Standing::New
+        }
     }
 
     /// The list of one user.

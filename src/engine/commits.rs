@@ -10,7 +10,11 @@ impl Core {
         if log::is_loader_ticket(done.ticket()) {
             let mut ended = self.cx.loader.done(done);
             while let Some(loaded) = ended {
-                self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
+                if self.inquiries.owns(loaded.job) {
+                    self.inquired(loaded.job, loaded.records);
+                } else {
+                    self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
+                }
                 ended = self.cx.loader.ended();
             }
             self.cx.loader.ask(&mut self.cx.disk);

@@ -23,6 +23,7 @@ use crate::base::timers::Timers;
 use crate::deferred::cx::{Ask, Counts, Cx, Dial, Reply, Timer};
 use crate::deferred::deposit::Deposits;
 use crate::deferred::identity::Address;
+use crate::deferred::inquiry::Inquiries;
 use crate::deferred::policy::Media;
 use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
@@ -54,6 +55,7 @@ pub struct Core {
     pub(super) presences: Presences,
     pub(super) users: Users,
     pub(super) pushes: Pushes,
+    pub(super) inquiries: Inquiries,
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
     pub(super) cores: u16,
@@ -90,6 +92,7 @@ impl Core {
             proxy: None,
             dialled: 0,
             stopping: false,
+            draining: false,
             product: Cx::product_line(&setup.policy),
         };
         let media = Media {
@@ -108,6 +111,7 @@ impl Core {
             presences: Presences::new(setup.limits.users),
             users: Users::new(setup.limits.dedupe_entries),
             pushes: Pushes::new(media),
+            inquiries: Inquiries::default(),
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
             cores: setup.cores,
@@ -444,6 +448,7 @@ impl Core {
                 let pushes = &self.pushes;
                 self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
             }
+            Timer::Inquiry => self.inquiries_turn(),
             Timer::WriteOff => self.users.write_off_again(&mut self.cx),
             Timer::Sweep => {
                 self.sweeping = false;
@@ -466,6 +471,7 @@ impl Core {
             Letter::Respond { txn, status, octets } => {
                 self.cx.sip.respond(self.cx.now.tick, txn, status, octets);
             }
+            Letter::Question { ticket, question } => self.question(ticket, *question),
             Letter::Write { conn, octets } => match self.conns.write(conn, octets) {
                 Written::Queued => self.pump(conn),
                 Written::Gone => {}

@@ -2,6 +2,7 @@
 
 use crate::base::gather::Gather;
 use crate::base::net::{ConnId, CoreId, SocketId};
+use crate::deferred::inquiry::Answer;
 use crate::engine::letters::Letter;
 use crate::store::disk::DiskOp;
 use bytes::{Bytes, BytesMut};
@@ -63,6 +64,13 @@ pub enum Effect {
         to: CoreId,
         /// What.
         letter: Letter,
+    },
+    /// The answer to an operator's question.
+    Answer {
+        /// Of the question.
+        ticket: u64,
+        /// What is known.
+        answer: Box<Answer>,
     },
     /// Something was left for another core in shared memory: ring it if it sleeps.
     Ring {

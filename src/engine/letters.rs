@@ -3,6 +3,7 @@
 
 use crate::base::net::{ConnId, Flow};
 use crate::deferred::cx::Reply;
+use crate::deferred::inquiry::Question;
 use crate::proto::sip::endpoint::ServerKey;
 use crate::wire::sip::message::Message;
 use bytes::Bytes;
@@ -35,6 +36,13 @@ pub enum Letter {
         status: u16,
         /// The response.
         octets: Bytes,
+    },
+    /// An operator's question; the answer is an effect.
+    Question {
+        /// Comes back with the answer.
+        ticket: u64,
+        /// What is asked.
+        question: Box<Question>,
     },
     /// Octets for a connection that only its core may write.
     Write {

@@ -11,4 +11,5 @@ mod addresses;
 mod commits;
 mod conns;
 mod intake;
+mod questions;
 mod route;

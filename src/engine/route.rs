@@ -44,6 +44,11 @@ impl Core {
             return self.refuse(reply, &message, &flow, &refusal);
         }
         let method = message.method();
+        if self.cx.draining && message.to_tag().is_none() && matches!(method, Method::Message | Method::Invite) {
+            // The operator moves the deposits elsewhere; who comes back is still served.
+            let refusal = Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
+            return self.refuse(reply, &message, &flow, &refusal);
+        }
         //= RFC 3261 8.2.1: a method that is not recognised or not supported
         if method == Method::Other {
             return self.refuse(reply, &message, &flow, &Refusal::of(501).with(Name::Allow, respond::ALLOW));

@@ -32,7 +32,7 @@ pub struct SipAddress {
 }
 
 /// The `[sip]` section.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct SipSetup {
     /// Where we listen, with the ports that were really bound. UDP socket n is the n-th UDP entry.
     pub listen: Vec<SipAddress>,
@@ -45,7 +45,7 @@ pub struct SipSetup {
 }
 
 /// The `[msrp]` section.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct MsrpSetup {
     /// Where this core listens: its own ports already (the configured one plus the core's number).
     pub listen: Vec<SocketAddr>,

@@ -1,5 +1,6 @@
 //! The log, the loader and recovery together over a disk of memory that crashes, tears and rots.
 
+mod lent;
 mod lives;
 mod rot;
 

@@ -15,23 +15,59 @@
 //! was closed can see it under another user's name. A user with a reserved message or a pin cannot be closed, so a [`UserId`] stays valid
 //! as long as either is held.
 //!
+//! # Why no message is lost, doubled, or given to somebody else
+//!
+//! ```text
+//!   receiving core                                       home core
+//!   1 reserve  word + message, CAS
+//!   2 commit   the record is durable
+//!   3 pin      word + pin, CAS
+//!   4 push     inbox                      ──Release──▶   6 drain the inbox: queue, push, 200
+//!   5 link     mark, ready-list           ──Release──▶     take the ready-list
+//!     ring     fence ◀──────one sees the other──────▶      lie down, fence, look again
+//!     unpin    word - pin    ──────┐
+//!                                  ├───AcqRel────────▶   8 close: word all zero -> CLOSED
+//!                                  └────────── 7 release: word - message, the tombstone is durable
+//! ```
+//!
+//! *The entry stays the user's from 1 to 7, and from 3 to the unpin.* Every change of a word is a read-modify-write, so all of them are
+//! totally ordered, and 8 succeeds only where nothing is reserved and nobody has pinned. A reservation that comes after 8 finds `CLOSED` and
+//! looks the user up again. So the inbox that 4 fills and the link that 5 sets are this user's; and home, which drains unasked,
+//! too, may deliver and release between 4 and 5 without the entry changing hands under 5. Whoever gives back the last reservation or the
+//! last pin closes: whichever of 7 and the unpin comes second sees the first.
+//!
+//! *A number means one user at a time.* 8 takes the slot away and only then gives the number back, under an epoch: whoever found
+//! the slot before holds a guard from before, and finds `CLOSED` in the entry as long as it holds it. Creating writes address, hash,
+//! home and word before it claims a slot (`AcqRel`), finding reads the slot first (`Acquire`): who finds a slot sees the life it belongs to. An entry
+//! that still stands on a list is neither closed nor given away: a link is one user's.
+//!
+//! *Nothing lost, doubled or reordered on the way:* [`Inbox`] says why, from 4 to 6. Twins that were deposited twice are known by their
+//! fingerprints ([`seen`](super::seen)).
+//!
+//! *Order.* The locator of m1 is pushed before its 202 leaves. If m2 arrives after that, anywhere, its stamp is higher and its push comes
+//! later in the order of the one head: no drain brings m2 and leaves m1 behind. Within a drain home sorts by stamp.
+//!
+//! `tests/models` tries every interleaving of these steps on this very file, three preemptions deep.
+//!
 //! Memory per user: entry 56 octets, two slots 18, address about 64 with the allocator's share: 138 octets. The queue's fixed part adds 72.
 
 #![allow(unsafe_code)]
 
+// Said for `tests/models`, which finds this file by its path.
+#[path = "directory/table.rs"]
 mod table;
 
 use super::record::Locator;
 use crate::base::inbox::{Inbox, Link, Nodes, Parcel, ReadyList, Shelves};
 use crate::base::net::CoreId;
+use crate::base::sync::{self, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering};
 use crossbeam::epoch::{self, Atomic, Guard, Shared};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 use siphasher::sip::SipHasher13;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use table::{Bucket, Found, SLOTS, octets_of, slot_word};
 
 /// A user of the directory; valid while a message of theirs is reserved or they are pinned.
@@ -133,7 +169,10 @@ pub struct Directory {
 }
 
 /// Entries that wait for their epoch to pass: each thread holds back at most a few bags of 64.
-const SLACK: usize = 1_024;
+const SLACK: usize = sync::scaled(1_024);
+
+/// Locks of creation. Two users who are created at once meet in one of them once in 256 times.
+const STRIPES: usize = sync::scaled(256);
 
 impl Directory {
     /// Room for `users` users of `cores` cores. `key` is the data directory's secret: nobody outside can choose what collides.
@@ -156,7 +195,7 @@ impl Directory {
             users,
             living: CachePadded::new(AtomicU64::new(0)),
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
-            creating: (0..256).map(|_| CachePadded::default()).collect(),
+            creating: (0..STRIPES).map(|_| CachePadded::default()).collect(),
             entries: (0..users + SLACK).map(entry).collect(),
             fresh: AtomicU32::new(0),
             free: Arc::new(SegQueue::new()),
@@ -197,6 +236,11 @@ impl Directory {
     /// How many users there are.
     pub fn len(&self) -> usize {
         self.living.load(Ordering::Relaxed) as usize
+    }
+
+    /// How many numbers of users were ever given out at the same time: every [`UserId`] is below.
+    pub fn places(&self) -> u32 {
+        self.fresh.load(Ordering::Relaxed).min(self.entries.len() as u32)
     }
 
     /// True when there is none.
@@ -446,4 +490,5 @@ impl Deref for Address {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
+#[path = "directory/tests.rs"]
 mod tests;

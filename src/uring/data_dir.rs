@@ -70,8 +70,8 @@ impl std::error::Error for DirFault {}
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Unlocked by the kernel when it is closed, however the process ends.
-    _lock: File,
+    /// Unlocked by the kernel when it is closed, however the process ends. `None`: we only look.
+    _lock: Option<File>,
     mappings: Mappings,
 }
 
@@ -106,7 +106,16 @@ impl DataDir {
         }
         // For people only; the lock is what counts.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(DataDir { path: path.to_path_buf(), _lock: lock, mappings: Mappings::default() })
+        Ok(DataDir { path: path.to_path_buf(), _lock: Some(lock), mappings: Mappings::default() })
+    }
+
+    /// Looks at a directory that a daemon may be using: for reading only.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn look(path: &Path) -> io::Result<DataDir> {
+        fs::read_dir(path)?;
+        Ok(DataDir { path: path.to_path_buf(), _lock: None, mappings: Mappings::default() })
     }
 
     /// Where it is.
@@ -266,6 +275,7 @@ impl DataDir {
     /// What the kernel says.
     pub fn remove_segment(&self, log: CoreId, segment: SegmentNo) -> io::Result<()> {
         fs::remove_file(self.segment_path(log, segment))?;
+        self.mappings.forget(log, segment);
         sync_directory(&self.log_path(log))
     }
 }

@@ -2,13 +2,15 @@
 
 use crate::base::mailbox::{Bell, Mailbox};
 use crate::base::net::CoreId;
+use crate::deferred::inquiry::{Answer, Question};
 use crate::engine::input::Input;
 use crate::engine::letters::Letter;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 /// Where a core is reached from other threads.
@@ -44,6 +46,14 @@ pub struct Mail {
     doors: Vec<Door>,
     /// Cores that have said good-bye.
     ended: AtomicUsize,
+    asked: Mutex<Asked>,
+}
+
+/// Who waits for which answer.
+#[derive(Debug, Default)]
+struct Asked {
+    tickets: u64,
+    waiting: HashMap<u64, SyncSender<Answer>>,
 }
 
 impl Mail {
@@ -55,12 +65,49 @@ impl Mail {
             open: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         };
-        Arc::new(Mail { doors: (0..cores).map(|_| door()).collect(), ended: AtomicUsize::new(0) })
+        Arc::new(Mail {
+            doors: (0..cores).map(|_| door()).collect(),
+            ended: AtomicUsize::new(0),
+            asked: Mutex::default(),
+        })
     }
 
     /// One core's door.
     pub fn door(&self, core: CoreId) -> Option<&Door> {
         self.doors.get(core.index())
+    }
+
+    /// Asks a core on behalf of an operator. Nothing comes from the receiver when the core's box is full, or the daemon ends.
+    ///
+    /// Who gives up drops the receiver; what is remembered of the question goes with its answer.
+    pub fn ask(&self, core: CoreId, question: Question) -> Receiver<Answer> {
+        let (answer, receiver) = mpsc::sync_channel(1);
+        let ticket = {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.tickets += 1;
+            let ticket = asked.tickets;
+            asked.waiting.insert(ticket, answer);
+            ticket
+        };
+        let letter = Box::new(Letter::Question { ticket, question: Box::new(question) });
+        let taken = self.door(core).is_some_and(|door| {
+            let taken = door.mailbox.request(letter).is_ok();
+            door.bell.ring();
+            taken
+        });
+        if !taken {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&ticket);
+        }
+        receiver
+    }
+
+    /// Hands an answer to whoever waits for it.
+    pub(super) fn answer(&self, ticket: u64, answer: Answer) {
+        let waiting = self.asked.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&ticket);
+        if let Some(waiting) = waiting {
+            // Room for one, and one comes: never blocks. Nobody may be there any more.
+            let _ = waiting.try_send(answer);
+        }
     }
 
     /// Lets every core begin: to receive, to accept, to turn.

@@ -152,6 +152,11 @@ impl Mappings {
         Ok(SharedMapping(mapping))
     }
 
+    /// A segment's file is gone: whoever holds pages of it keeps them, and nobody gets new ones.
+    pub fn forget(&self, log: CoreId, segment: SegmentNo) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(log, segment));
+    }
+
     /// Does `then` to a segment that nobody has mapped; `None`, and nothing done, when somebody has: a message on its way may lie in
     /// it. While it runs nobody maps anything.
     pub fn unless_mapped<R>(&self, log: CoreId, segment: SegmentNo, then: impl FnOnce() -> R) -> Option<R> {

@@ -329,6 +329,7 @@ impl Ground {
             Effect::Close { conn, reset } => self.streams.close(conn, reset),
             Effect::Disk(op) => self.disk.begin(op),
             Effect::Letter { to, letter } => self.post(to, letter),
+            Effect::Answer { ticket, answer } => self.mail.answer(ticket, *answer),
             Effect::Ring { core } => {
                 if let Some(door) = self.mail.door(core) {
                     door.bell.ring();

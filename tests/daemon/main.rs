@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used)]
 
 mod cores;
+mod deferctl;
 mod disk;
 mod kill_nine;
 mod life;

@@ -257,6 +257,8 @@ impl Cores {
                 g.later(delay, Event::Disk { life: g.life, number });
             }
             Effect::Letter { to, letter } => self.post(g, core, to, letter),
+            // Nobody asks questions in the simulator.
+            Effect::Answer { .. } => {}
             Effect::Ring { core: other } => {
                 if let Some(seat) = self.seats.get_mut(other.index()) {
                     turn_soon(g, seat, other, 30);

@@ -5,9 +5,9 @@
 #![allow(unsafe_code)]
 
 use super::{CLOSED, Directory, DirectoryFull, Entry, UserId};
+use crate::base::sync::{AtomicU64, Ordering};
 use crossbeam::epoch::{self, Guard, Owned, Shared};
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const SLOTS: usize = 7;
 

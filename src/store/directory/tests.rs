@@ -59,7 +59,7 @@ fn a_quota_is_a_count_and_octets() {
 #[test]
 fn users_whose_only_message_was_refused_leave_no_one_behind() {
     let directory = Directory::new(100, 1, [4; 16]);
-    for n in 0..5_000u32 {
+    for n in 0..if cfg!(miri) { 50 } else { 5_000u32 } {
         let user = reserved(&directory, &n.to_le_bytes());
         directory.give_up(user, 64);
     }
@@ -74,7 +74,7 @@ fn users_whose_only_message_was_refused_leave_no_one_behind() {
 /// processor for two of them, the gap is a time slice long.
 #[test]
 fn an_entry_on_a_ready_list_is_never_given_to_another_user() {
-    const EACH: u64 = 20_000;
+    const EACH: u64 = if cfg!(miri) { 60 } else { 20_000 };
     let directory = Directory::new(8, 2, [5; 16]);
     let done = std::sync::atomic::AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -132,7 +132,7 @@ fn an_entry_on_a_ready_list_is_never_given_to_another_user() {
 #[test]
 fn a_full_directory_says_so_and_takes_new_users_when_old_ones_left() {
     let directory = Directory::new(100, 1, [1; 16]);
-    for round in 0..40 {
+    for round in 0..if cfg!(miri) { 2 } else { 40 } {
         let users: Vec<UserId> =
             (0..100).map(|n| directory.enter(format!("{round}-{n}").as_bytes()).unwrap()).collect();
         assert_eq!(directory.enter(b"one more"), Err(DirectoryFull));
@@ -168,7 +168,7 @@ fn the_first_publication_rings_home_and_a_linked_user_is_not_closed() {
 
 #[test]
 fn cores_that_deposit_while_home_closes_lose_nothing() {
-    const EACH: u64 = 8_000;
+    const EACH: u64 = if cfg!(miri) { 80 } else { 8_000 };
     const PRODUCERS: u16 = 3;
     let directory = Directory::new(64, PRODUCERS, [9; 16]);
     let mut got: Vec<Vec<Locator>> = vec![Vec::new(); 20];

@@ -148,16 +148,17 @@ impl Cut {
 
     fn head(&mut self, buf: &[u8]) -> Result<Piece, Fault> {
         loop {
+            // A stranger is recognised by the first octets, not after 8 KiB without a line feed; and before anything else is said
+            // of it, so that what is said does not hang on how it was delivered.
+            let begun = buf.get(self.line..).unwrap_or_default();
+            if self.reader.kind == Kind::Unread && !begins_frame(begun) {
+                return Err(self.lost(Finding::NotMsrp, self.line));
+            }
             let unseen = buf.get(self.scanned..).unwrap_or_default();
             let Some(found) = memchr::memchr(b'\n', unseen) else {
                 self.scanned = buf.len().max(self.scanned);
                 if buf.len() > self.head_max {
                     return Err(self.lost(Finding::HeadTooLong, self.head_max));
-                }
-                // A stranger is recognised by the first octets, not after 8 KiB without a line feed.
-                let begun = buf.get(self.line..).unwrap_or_default();
-                if self.reader.kind == Kind::Unread && !b"\r\nMSRP ".starts_with(begun) && !begins_msrp(begun) {
-                    return Err(self.lost(Finding::NotMsrp, self.line));
                 }
                 return Ok(Piece::More);
             };
@@ -342,9 +343,9 @@ impl Cut {
     }
 }
 
-fn begins_msrp(octets: &[u8]) -> bool {
-    const WORD: &[u8] = b"MSRP ";
-    octets.starts_with(WORD) || WORD.starts_with(octets)
+/// True while octets may be the beginning of a start-line, or of a blank line before one.
+fn begins_frame(octets: &[u8]) -> bool {
+    [&b"MSRP "[..], b"\r\n"].iter().any(|word| octets.starts_with(word) || word.starts_with(octets))
 }
 
 #[cfg(test)]

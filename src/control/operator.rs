@@ -1,0 +1,415 @@
+//! What an operator can ask of a running daemon, as JSON values: one object in, one out. Joins what the cores answer. Knows no socket.
+//!
+//! | `do` | further members | answer |
+//! |---|---|---|
+//! | `status` | | phase, cores, drained or not |
+//! | `queue` | `user`, `from`, `limit` | what waits for a user |
+//! | `users` | `top`, `by` (`messages`, `octets`) | who has most |
+//! | `show` | `id`, `user` or nothing | one message |
+//! | `why` | `user`, or `id` | what waits, what was tried last, when next |
+//! | `push` | `user` | pushes now |
+//! | `delete` | `id`, `user` or nothing | deletes one message |
+//! | `drain` | `on` | 503 for deposits, or no longer |
+//! | `reload` | | reads the configuration again |
+//!
+//! Every answer has `ok`; where it is false, `error` says what to do.
+
+use super::config::Config;
+use super::health::Health;
+use crate::base::net::CoreId;
+use crate::deferred::identity::Address;
+use crate::deferred::inquiry::{Answer, Entry, LISTED_MAX, Question, Reasons, Seen, Shown, Standing, Waiting};
+use crate::store::record::{Flags, Locator, MessageId, Stamp};
+use crate::uring::mail::Mail;
+use crate::wire::date;
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A core answers within a turn or a few; a question about a million users takes a quarter of a second, one that waits for a bad
+/// disk longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Most characters of a body that are shown unless all of it is asked for.
+const SHOWN: usize = 4_096;
+
+/// The daemon, as an operator sees it.
+#[derive(Debug)]
+pub struct Operator {
+    mail: Arc<Mail>,
+    cores: u16,
+    health: Arc<Health>,
+    /// Where the configuration was read, and what is in force.
+    path: PathBuf,
+    config: Mutex<Config>,
+    drained: AtomicBool,
+}
+
+/// Why nothing came of a request, in words that end with the remedy.
+type Refused = String;
+
+impl Operator {
+    /// For the daemon whose `cores` are behind `mail`, started with `config` read from `path`.
+    pub fn new(mail: Arc<Mail>, cores: u16, health: Arc<Health>, path: PathBuf, config: Config) -> Operator {
+        Operator { mail, cores, health, path, config: Mutex::new(config), drained: AtomicBool::new(false) }
+    }
+
+    /// Does what a request asks for.
+    pub fn carry_out(&self, request: &Value) -> Value {
+        let outcome = match request.get("do").and_then(Value::as_str) {
+            Some("status") => Ok(self.status()),
+            Some("queue") => self.queue(request),
+            Some("users") => self.users(request),
+            Some("show") => self.show(request),
+            Some("why") => self.why(request),
+            Some("push") => self.push(request),
+            Some("delete") => self.delete(request),
+            Some("drain") => self.drain(request),
+            Some("reload") => self.reload(),
+            Some(other) => {
+                Err(format!("'{other}' is not known to this version of deferd; use the deferctl that came with it"))
+            }
+            None => Err("the request has no member 'do'".into()),
+        };
+        match outcome {
+            Ok(Value::Object(mut answer)) => {
+                answer.insert("ok".into(), Value::Bool(true));
+                Value::Object(answer)
+            }
+            Ok(answer) => json!({ "ok": true, "answer": answer }),
+            Err(error) => json!({ "ok": false, "error": error }),
+        }
+    }
+
+    /// Puts a question to every core. All answers but `Elsewhere`.
+    fn ask(&self, question: &Question) -> Result<Vec<Answer>, Refused> {
+        let waiting: Vec<_> =
+            (0..self.cores).map(|core| (core, self.mail.ask(CoreId(core), question.clone()))).collect();
+        let until = Instant::now() + PATIENCE;
+        let mut answers = Vec::new();
+        for (core, answer) in waiting {
+            match answer.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Answer::Elsewhere) => {}
+                Ok(Answer::Overloaded) => return Err("too many questions are under way; ask again in a moment".into()),
+                Ok(answer) => answers.push(answer),
+                Err(_) => {
+                    return Err(format!(
+                        "core {core} does not answer: it is overloaded, waits for its disk, or ends; see /healthz and the log"
+                    ));
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The answer of the one core that knows.
+    fn ask_home(&self, question: Question) -> Result<Answer, Refused> {
+        self.ask(&question)?.pop().ok_or_else(|| "no core is this user's home; this is a mistake of deferd's".into())
+    }
+
+    fn status(&self) -> Value {
+        json!({
+            "phase": self.health.phase().word(),
+            "cores": self.cores,
+            "drained": self.drained.load(Ordering::Relaxed),
+            "version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    fn queue(&self, request: &Value) -> Result<Value, Refused> {
+        let owner = owner(request)?;
+        let from = Stamp(number(request, "from")?.unwrap_or(0));
+        let limit = number(request, "limit")?.unwrap_or(LISTED_MAX as u64);
+        let limit = usize::try_from(limit).unwrap_or(LISTED_MAX);
+        match self.ask_home(Question::Queue { owner: owner.clone(), from, limit })? {
+            Answer::Queue(listing) => Ok(json!({
+                "user": text(&owner),
+                "messages": listing.messages,
+                "octets": listing.octets,
+                "entries": listing.entries.iter().map(entry).collect::<Vec<_>>(),
+                "next": listing.next.map(|stamp| stamp.0),
+            })),
+            other => Err(said(&other)),
+        }
+    }
+
+    fn users(&self, request: &Value) -> Result<Value, Refused> {
+        let limit = usize::try_from(number(request, "top")?.unwrap_or(20)).unwrap_or(usize::MAX);
+        let by_octets = match request.get("by").and_then(Value::as_str) {
+            None | Some("messages") => false,
+            Some("octets") => true,
+            Some(other) => return Err(format!("cannot order by '{other}': messages or octets")),
+        };
+        let mut all: Vec<Standing> = Vec::new();
+        for answer in self.ask(&Question::Top { limit, by_octets })? {
+            if let Answer::Top(standing) = answer {
+                all.extend(standing);
+            }
+        }
+        let much = |user: &Standing| if by_octets { user.octets } else { u64::from(user.messages) };
+        all.sort_by(|a, b| much(b).cmp(&much(a)).then_with(|| a.owner.cmp(&b.owner)));
+        all.truncate(limit);
+        let user =
+            |user: &Standing| json!({ "user": text(&user.owner), "messages": user.messages, "octets": user.octets });
+        Ok(json!({ "users": all.iter().map(user).collect::<Vec<_>>() }))
+    }
+
+    /// Whose message this is: as the request says, else whoever has it.
+    fn owner_of(&self, request: &Value, id: MessageId) -> Result<Address, Refused> {
+        if request.get("user").is_some_and(|user| !user.is_null()) {
+            return owner(request);
+        }
+        for answer in self.ask(&Question::Find { id })? {
+            if let Answer::Found(Some(owner)) = answer {
+                return Ok(owner);
+            }
+        }
+        Err(UNKNOWN.into())
+    }
+
+    fn show(&self, request: &Value) -> Result<Value, Refused> {
+        let id = id(request)?;
+        let owner = self.owner_of(request, id)?;
+        let all = request.get("all").and_then(Value::as_bool).unwrap_or(false);
+        match self.ask_home(Question::Show { owner: owner.clone(), id })? {
+            Answer::Show(message) => Ok(shown(&owner, &message, all)),
+            other => Err(said(&other)),
+        }
+    }
+
+    fn why(&self, request: &Value) -> Result<Value, Refused> {
+        let mut about = Map::new();
+        let owner = match request.get("id").and_then(Value::as_str) {
+            Some(_) => {
+                let id = id(request)?;
+                let owner = self.owner_of(request, id)?;
+                match self.ask_home(Question::Show { owner: owner.clone(), id })? {
+                    Answer::Show(message) => {
+                        about.insert("message".into(), listed(&message.locator, message.standing));
+                        about.insert("id".into(), id.to_string().into());
+                    }
+                    other => return Err(said(&other)),
+                }
+                owner
+            }
+            None => owner(request)?,
+        };
+        match self.ask_home(Question::Why { owner: owner.clone() })? {
+            Answer::Why(reasons) => {
+                about.insert("user".into(), text(&owner).into());
+                reasons_into(&mut about, &reasons);
+                Ok(Value::Object(about))
+            }
+            other => Err(said(&other)),
+        }
+    }
+
+    fn push(&self, request: &Value) -> Result<Value, Refused> {
+        let owner = owner(request)?;
+        match self.ask_home(Question::Push { owner })? {
+            Answer::Done => Ok(json!({ "pushing": true })),
+            Answer::Unknown => Err("nothing waits to be pushed for this user".into()),
+            Answer::Busy => Err("a push to this user is under way already; see 'why'".into()),
+            Answer::Absent => {
+                Err("nobody is there to be pushed to: no live publication, or deliveries are switched off; see 'why'"
+                    .into())
+            }
+            other => Err(said(&other)),
+        }
+    }
+
+    fn delete(&self, request: &Value) -> Result<Value, Refused> {
+        let id = id(request)?;
+        let owner = self.owner_of(request, id)?;
+        match self.ask_home(Question::Delete { owner: owner.clone(), id })? {
+            Answer::Done => Ok(json!({ "deleted": id.to_string(), "user": text(&owner) })),
+            Answer::Busy => {
+                Err("the message is with the user's client right now; try again when the push is over".into())
+            }
+            other => Err(said(&other)),
+        }
+    }
+
+    fn drain(&self, request: &Value) -> Result<Value, Refused> {
+        let on = request.get("on").and_then(Value::as_bool).unwrap_or(true);
+        self.ask(&Question::Drain(on))?;
+        self.drained.store(on, Ordering::Relaxed);
+        self.health.drained(on);
+        Ok(json!({ "drained": on }))
+    }
+
+    /// Reads the configuration again. What `[policy]` says holds from now on; anything else needs a restart, and is named.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file; nothing has changed then.
+    pub fn reload(&self) -> Result<Value, Refused> {
+        let path = self.path.display();
+        let read = std::fs::read_to_string(&self.path).map_err(|error| format!("cannot read {path}: {error}"))?;
+        let new = Config::parse(&read).map_err(|problems| {
+            let lines = problems.iter().map(|problem| format!("{path}:{}: {}", problem.line, problem.what));
+            lines.collect::<Vec<_>>().join("\n")
+        })?;
+        let mut now = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut restart = now.differs(&new);
+        let mut policy = new.policy.clone();
+        // Ids, reports and Contacts carry the name: it cannot change under messages that are on their way.
+        if policy.hostname != now.policy.hostname {
+            restart.push("server.hostname");
+            policy.hostname.clone_from(&now.policy.hostname);
+        }
+        let changed = policy != now.policy;
+        if changed {
+            self.ask(&Question::Policy(Arc::new(policy.clone())))?;
+            now.policy = policy;
+        }
+        Ok(json!({ "policy_changed": changed, "needs_restart": restart }))
+    }
+}
+
+const UNKNOWN: &str = "no such message waits here: delivered, deleted, expired, or never taken in; 'deferctl log explain ID' looks at the log";
+
+fn said(answer: &Answer) -> Refused {
+    match answer {
+        Answer::Unknown => UNKNOWN.into(),
+        Answer::Damaged(damage) => format!("the record does not pass its checks ({damage:?}); run 'deferctl verify'"),
+        other => format!("an answer that was not expected: {other:?}; this is a mistake of deferd's"),
+    }
+}
+
+fn owner(request: &Value) -> Result<Address, Refused> {
+    let user = request.get("user").and_then(Value::as_str).ok_or("the request has no member 'user'")?;
+    let uri = if user.contains(':') { user.to_owned() } else { format!("sip:{user}") };
+    Address::of_uri(uri.as_bytes()).ok_or_else(|| format!("'{user}' names no user: sip:user@domain or tel:+number"))
+}
+
+fn id(request: &Value) -> Result<MessageId, Refused> {
+    let id = request.get("id").and_then(Value::as_str).ok_or("the request has no member 'id'")?;
+    // As it stands in a list or a Refer-To: with scheme and host.
+    let bare = id.trim_start_matches('<').trim_end_matches('>');
+    let bare = bare.strip_prefix("sip:").or_else(|| bare.strip_prefix("sips:")).unwrap_or(bare);
+    let bare = bare.split('@').next().unwrap_or(bare);
+    MessageId::parse(bare.as_bytes()).ok_or_else(|| format!("'{id}' is no message id: 26 digits and small letters"))
+}
+
+fn number(request: &Value, name: &str) -> Result<Option<u64>, Refused> {
+    match request.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| format!("'{name}' is no number")),
+    }
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+/// RFC 3339, UTC.
+fn time(unix_seconds: u64) -> String {
+    let mut out = Vec::new();
+    date::write_rfc3339(&mut out, unix_seconds);
+    text(&out)
+}
+
+fn word(waiting: Waiting) -> &'static str {
+    match waiting {
+        Waiting::New => "new",
+        Waiting::InFlight => "in flight",
+        Waiting::Leaving => "leaving",
+        Waiting::Retained => "retained",
+        Waiting::Refused => "refused",
+    }
+}
+
+fn listed(locator: &Locator, standing: Waiting) -> Value {
+    let flags = [
+        (Flags::URGENT, "urgent"),
+        (Flags::REPORT, "report wanted"),
+        (Flags::LARGE, "large"),
+        (Flags::PRIVATE, "private"),
+    ];
+    let flags: Vec<&str> = flags.iter().filter(|(flag, _)| locator.flags().has(*flag)).map(|(_, name)| *name).collect();
+    json!({
+        "standing": word(standing),
+        "accepted": time(locator.stamp().seconds()),
+        "expires": time(u64::from(locator.expiry_s())),
+        "octets": locator.octets(),
+        "flags": flags,
+        "segment": locator.place().segment.0,
+        "at": locator.place().octets(),
+        "stamp": locator.stamp().0,
+    })
+}
+
+fn entry(entry: &Entry) -> Value {
+    let mut listed = listed(&entry.locator, entry.standing);
+    if let Value::Object(members) = &mut listed {
+        match &entry.id {
+            Ok(id) => members.insert("id".into(), id.to_string().into()),
+            Err(damage) => members.insert("damage".into(), format!("{damage:?}").into()),
+        };
+    }
+    listed
+}
+
+fn shown(owner: &Address, message: &Shown, all: bool) -> Value {
+    let mut answer = listed(&message.locator, message.standing);
+    if let Value::Object(members) = &mut answer {
+        let body = text(&message.body);
+        let cut = body.char_indices().nth(SHOWN).map(|(at, _)| at).filter(|_| !all);
+        members.insert("id".into(), message.id.to_string().into());
+        members.insert("user".into(), text(owner).into());
+        members.insert("content_type".into(), text(&message.body_type).into());
+        members.insert("body_octets".into(), message.body.len().into());
+        members.insert("cut".into(), cut.is_some().into());
+        members.insert("body".into(), cut.and_then(|at| body.get(..at)).unwrap_or(&body).into());
+    }
+    answer
+}
+
+fn reasons_into(about: &mut Map<String, Value>, reasons: &Reasons) {
+    about.insert("messages".into(), reasons.messages.into());
+    about.insert("octets".into(), reasons.octets.into());
+    about.insert("to_be_pushed".into(), reasons.has_new.into());
+    about.insert("first_expires".into(), reasons.expires_s.map(|at| time(u64::from(at))).into());
+    about.insert("pushing".into(), reasons.pushing.into());
+    about.insert("presence".into(), reasons.presence.as_ref().map_or(Value::Null, seen));
+    about.insert("because".into(), because(reasons).into());
+}
+
+fn seen(seen: &Seen) -> Value {
+    json!({
+        "online": seen.online,
+        "wants_deliveries": seen.wants,
+        "failures": seen.failures,
+        "last_attempt": seen.last_attempt.map(|at| time(at.seconds())),
+        "last_outcome": seen.last_outcome,
+        "next_attempt": seen.next_attempt.map(|at| time(at.seconds())),
+        "waits_for_publish": seen.waits_for_trigger,
+    })
+}
+
+/// The reason in one sentence.
+fn because(reasons: &Reasons) -> &'static str {
+    let Some(presence) = &reasons.presence else {
+        return match reasons.messages {
+            0 => "nothing waits, and nothing was published",
+            _ => "the user has published nothing: offline",
+        };
+    };
+    if reasons.pushing.is_some() {
+        "a push is under way"
+    } else if !reasons.has_new {
+        "nothing waits to be pushed"
+    } else if !presence.online {
+        "no live publication says that a client is there"
+    } else if !presence.wants {
+        "the user's settings switch deliveries off"
+    } else if presence.waits_for_trigger {
+        "the last attempts failed: the next PUBLISH is waited for"
+    } else if presence.next_attempt.is_some() {
+        "the last attempt failed or was moments ago: the next has its time"
+    } else {
+        "a push begins at once"
+    }
+}

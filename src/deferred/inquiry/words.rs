@@ -1,0 +1,213 @@
+//! The words between an operator and a core: questions and answers, plain values.
+
+use crate::base::clock::Wall;
+use crate::deferred::identity::Address;
+use crate::deferred::policy::Policy;
+use crate::store::loader::Damage;
+use crate::store::record::{Locator, MessageId, Stamp};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Most messages of one answer: their records are read together, 128 of 1 KiB in a handful of reads.
+pub const LISTED_MAX: usize = 128;
+
+/// Most users of one answer.
+pub const TOP_MAX: usize = 1_000;
+
+/// A question.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// What waits for a user, from a stamp on.
+    Queue {
+        /// Whose.
+        owner: Address,
+        /// From here on.
+        from: Stamp,
+        /// At most so many, and at most [`LISTED_MAX`].
+        limit: usize,
+    },
+    /// One message whole.
+    Show {
+        /// Whose.
+        owner: Address,
+        /// Which.
+        id: MessageId,
+    },
+    /// Which user a message waits for.
+    Find {
+        /// Which.
+        id: MessageId,
+    },
+    /// Who has most.
+    Top {
+        /// So many, and at most [`TOP_MAX`].
+        limit: usize,
+        /// Ordered by octets instead of messages.
+        by_octets: bool,
+    },
+    /// What is known about a user's next push, and what became of the last.
+    Why {
+        /// Whose.
+        owner: Address,
+    },
+    /// Push now, whatever holds it back. Changes something.
+    Push {
+        /// To whom.
+        owner: Address,
+    },
+    /// Delete a message as its owner could. Changes something.
+    Delete {
+        /// Whose.
+        owner: Address,
+        /// Which.
+        id: MessageId,
+    },
+    /// Take no more deposits, or take them again.
+    Drain(bool),
+    /// From now on the operator's choices are these.
+    Policy(Arc<Policy>),
+}
+
+impl Question {
+    /// Whom it is about.
+    pub(super) fn owner(&self) -> Option<&Address> {
+        match self {
+            Question::Queue { owner, .. }
+            | Question::Show { owner, .. }
+            | Question::Why { owner }
+            | Question::Push { owner }
+            | Question::Delete { owner, .. } => Some(owner),
+            Question::Find { .. } | Question::Top { .. } | Question::Drain(_) | Question::Policy(_) => None,
+        }
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To [`Question::Queue`].
+    Queue(Listing),
+    /// To [`Question::Show`].
+    Show(Box<Shown>),
+    /// To [`Question::Find`]: whose it is, where this core is home of it.
+    Found(Option<Address>),
+    /// To [`Question::Top`]: this core's users, the first first.
+    Top(Vec<Standing>),
+    /// To [`Question::Why`].
+    Why(Box<Reasons>),
+    /// The user's home is another core.
+    Elsewhere,
+    /// What was asked for is done, or begun.
+    Done,
+    /// There is no such user or message here; foreign ids look like unknown ones.
+    Unknown,
+    /// Somebody is being pushed to already, or a message is with a client right now.
+    Busy,
+    /// Nobody is there: the user has not published, or does not want deliveries.
+    Absent,
+    /// The record does not pass its checks.
+    Damaged(Damage),
+    /// Too many questions: ask again.
+    Overloaded,
+}
+
+/// Part of a user's queue.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Messages in all.
+    pub messages: u32,
+    /// Their octets on disk.
+    pub octets: u64,
+    /// These.
+    pub entries: Vec<Entry>,
+    /// Ask on from here; `None`: that was all.
+    pub next: Option<Stamp>,
+}
+
+/// A message in a listing.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Where it lies and when it came.
+    pub locator: Locator,
+    /// Its name; why not, where the record does not pass its checks.
+    pub id: Result<MessageId, Damage>,
+    /// What is with it.
+    pub standing: Waiting,
+}
+
+/// What is with a waiting message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Waiting {
+    /// It waits for the next push.
+    New,
+    /// It is with a client right now.
+    InFlight,
+    /// Delivered, deleted or expired; the tombstone is not durable yet.
+    Leaving,
+    /// The user has had it; it stays for retrieval.
+    Retained,
+    /// Clients refused it, or it is damaged: it is not pushed any more.
+    Refused,
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Where it lies and when it came.
+    pub locator: Locator,
+    /// Its name.
+    pub id: MessageId,
+    /// What is with it.
+    pub standing: Waiting,
+    /// `Content-Type` of the body.
+    pub body_type: Bytes,
+    /// Push-ready body.
+    pub body: Bytes,
+}
+
+/// One user of [`Answer::Top`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Who.
+    pub owner: Address,
+    /// Messages.
+    pub messages: u32,
+    /// Octets on disk.
+    pub octets: u64,
+}
+
+/// Why a user's messages wait.
+#[derive(Clone, Default, Debug)]
+pub struct Reasons {
+    /// Messages that wait.
+    pub messages: u32,
+    /// Their octets on disk.
+    pub octets: u64,
+    /// Something of them is to be pushed.
+    pub has_new: bool,
+    /// When the first of them expires, in seconds since 1970.
+    pub expires_s: Option<u32>,
+    /// What is known of the user's client; `None`: nothing was published.
+    pub presence: Option<Seen>,
+    /// The stage of the push under way.
+    pub pushing: Option<&'static str>,
+}
+
+/// What is known of a user who published.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Seen {
+    /// A publication says that the client can take messages.
+    pub online: bool,
+    /// The user wants deliveries.
+    pub wants: bool,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When the last attempt began.
+    pub last_attempt: Option<Wall>,
+    /// What became of it, in a few words.
+    pub last_outcome: Option<&'static str>,
+    /// When the next may begin; `None`: at the next trigger.
+    pub next_attempt: Option<Wall>,
+    /// Only a new PUBLISH leads to another attempt.
+    pub waits_for_trigger: bool,
+}

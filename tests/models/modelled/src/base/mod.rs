@@ -1,0 +1,19 @@
+//! The room `base`, as far as it is modelled.
+
+#[path = "../../../../../src/base/inbox.rs"]
+pub mod inbox;
+#[path = "../../../../../src/base/mailbox.rs"]
+pub mod mailbox;
+#[path = "../../../../../src/base/net.rs"]
+pub mod net;
+
+/// In the place of the daemon's `base::sync`.
+pub mod sync {
+    pub use crate::atomics::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+    pub use loom::sync::Mutex;
+
+    /// Two of everything: a model follows every one of them.
+    pub const fn scaled(many: usize) -> usize {
+        if many < 2 { many } else { 2 }
+    }
+}

@@ -1,0 +1,146 @@
+//! Answers as text for people.
+
+use super::Command;
+use serde_json::Value;
+
+fn word<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or("-")
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value.get(name).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn yes(value: &Value, name: &str) -> bool {
+    value.get(name).and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// 1,234,567 octets as 1.2 MiB.
+pub(super) fn size(octets: u64) -> String {
+    let units = ["octets", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut rest = octets as f64;
+    while rest >= 1024.0 && unit + 1 < units.len() {
+        rest /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{octets} octets") } else { format!("{rest:.1} {}", units[unit]) }
+}
+
+pub(super) fn answer(command: &Command, answer: &Value) {
+    match command {
+        Command::Queue { .. } => queue(answer),
+        Command::Users { .. } => users(answer),
+        Command::Show { .. } => show(answer),
+        Command::Why { .. } => why(answer),
+        Command::Push { .. } => println!("a push begins"),
+        Command::Delete { .. } => println!("{} of {} is deleted", word(answer, "deleted"), word(answer, "user")),
+        Command::Drain { .. } if yes(answer, "drained") => {
+            println!("deposits are answered 503, pushes go on; 'deferctl drain --off' ends it");
+        }
+        Command::Drain { .. } => println!("deposits are taken again"),
+        Command::Reload => reload(answer),
+        _ => println!(
+            "deferd {}: {}, {} cores{}",
+            word(answer, "version"),
+            word(answer, "phase"),
+            number(answer, "cores"),
+            if yes(answer, "drained") { ", drained" } else { "" }
+        ),
+    }
+}
+
+fn queue(answer: &Value) {
+    println!("{}: {} messages, {}", word(answer, "user"), number(answer, "messages"), size(number(answer, "octets")));
+    let entries = list(answer, "entries");
+    if entries.is_empty() {
+        return;
+    }
+    println!("{:<26}  {:<20}  {:<20}  {:>10}  standing", "id", "accepted", "expires", "octets");
+    for entry in entries {
+        let id = entry.get("id").and_then(Value::as_str).unwrap_or("(damaged)");
+        let flags: Vec<&str> = list(entry, "flags").iter().filter_map(Value::as_str).collect();
+        println!(
+            "{id:<26}  {:<20}  {:<20}  {:>10}  {}{}{}",
+            word(entry, "accepted"),
+            word(entry, "expires"),
+            number(entry, "octets"),
+            word(entry, "standing"),
+            if flags.is_empty() { "" } else { ", " },
+            flags.join(", ")
+        );
+    }
+}
+
+fn users(answer: &Value) {
+    println!("{:>10}  {:>12}  user", "messages", "on disk");
+    for user in list(answer, "users") {
+        println!("{:>10}  {:>12}  {}", number(user, "messages"), size(number(user, "octets")), word(user, "user"));
+    }
+}
+
+fn show(answer: &Value) {
+    println!("id            {}", word(answer, "id"));
+    println!("user          {}", word(answer, "user"));
+    println!("standing      {}", word(answer, "standing"));
+    println!("accepted      {}", word(answer, "accepted"));
+    println!("expires       {}", word(answer, "expires"));
+    println!(
+        "on disk       {} octets at {}:{}",
+        number(answer, "octets"),
+        number(answer, "segment"),
+        number(answer, "at")
+    );
+    println!("content type  {}", word(answer, "content_type"));
+    println!("body          {} octets", number(answer, "body_octets"));
+    println!("\n{}", word(answer, "body"));
+    if yes(answer, "cut") {
+        println!("... (--all shows the rest)");
+    }
+}
+
+fn why(answer: &Value) {
+    if let Some(message) = answer.get("message") {
+        println!("message         {}, {}", word(answer, "id"), word(message, "standing"));
+        println!("accepted        {}, expires {}", word(message, "accepted"), word(message, "expires"));
+    }
+    println!("user            {}", word(answer, "user"));
+    println!("waiting         {} messages, {}", number(answer, "messages"), size(number(answer, "octets")));
+    if let Some(at) = answer.get("first_expires").and_then(Value::as_str) {
+        println!("first expires   {at}");
+    }
+    if let Some(stage) = answer.get("pushing").and_then(Value::as_str) {
+        println!("push            {stage}");
+    }
+    match answer.get("presence").filter(|presence| !presence.is_null()) {
+        None => println!("presence        nothing published"),
+        Some(presence) => {
+            let online = if yes(presence, "online") { "online" } else { "offline" };
+            let wants = if yes(presence, "wants_deliveries") { "wants deliveries" } else { "deliveries switched off" };
+            println!("presence        {online}, {wants}");
+            if let Some(at) = presence.get("last_attempt").and_then(Value::as_str) {
+                println!("last attempt    {at}: {}", word(presence, "last_outcome"));
+                println!("failures        {} in a row", number(presence, "failures"));
+            }
+            if let Some(at) = presence.get("next_attempt").and_then(Value::as_str) {
+                println!("next attempt    {at}");
+            }
+        }
+    }
+    println!("because         {}", word(answer, "because"));
+}
+
+fn reload(answer: &Value) {
+    println!(
+        "{}",
+        if yes(answer, "policy_changed") { "the new [policy] is in force" } else { "[policy] has not changed" }
+    );
+    let restart: Vec<&str> = list(answer, "needs_restart").iter().filter_map(Value::as_str).collect();
+    if !restart.is_empty() {
+        println!("changed too, and in force after a restart only: {}", restart.join(", "));
+    }
+}
