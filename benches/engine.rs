@@ -6,7 +6,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group};
 use deferd::base::clock::{Now, Tick, Wall};
 use deferd::base::limits::Limits;
@@ -208,6 +208,11 @@ impl Rig {
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
             }
             DiskOp::WriteHint { ticket, .. } => DiskDone::HintWritten { ticket, outcome: Ok(()) },
+            DiskOp::Lend { ticket, segment, at, len, .. } => {
+                let file = self.files.as_ref().and_then(|files| files.get(&segment)).unwrap();
+                let end = file.len().min(at as usize + len as usize);
+                DiskDone::Lent { ticket, page: Bytes::copy_from_slice(&file[at as usize..end]), outcome: Ok(()) }
+            }
         }
     }
 

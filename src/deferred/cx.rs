@@ -270,6 +270,8 @@ pub struct Counts {
     pub pushes_failed: u64,
     /// Messages delivered: acknowledged by their user's client.
     pub delivered: u64,
+    /// Octets of stored messages copied by us on their way to a socket: short bodies, marks of expiry.
+    pub push_octets_copied: u64,
     /// Messages that expired undelivered.
     pub expired: u64,
     /// Messages that made room for later ones of their user (`policy.quota.policy = "drop_oldest"`).

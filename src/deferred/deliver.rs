@@ -310,16 +310,14 @@ impl Pushes {
             for event in events.drain(..) {
                 match event {
                     SessionEvent::Delivered { token } => {
-                        let place = Place::from_u64(token);
                         //= RFC 4975 7.1.2: a 200 to the last octet of a message says that the next hop, here the client, has it
-                        if let Some(locator) = push.in_flight.remove(&place) {
+                        if let Some(locator) = push.in_flight.end(token) {
                             push.delivered.push(locator);
                             cx.counts.delivered += 1;
                         }
                     }
                     SessionEvent::Refused { token, status } => {
-                        let place = Place::from_u64(token);
-                        push.in_flight.remove(&place);
+                        let Some(place) = push.in_flight.end(token).map(|refused| refused.place()) else { continue };
                         // Not again in this session: what came after it is not held up, and the next client may take it.
                         push.skipped.insert(place);
                         if matches!(status, 400 | 423) {
@@ -348,18 +346,41 @@ impl Pushes {
         }
     }
 
-    /// Keeps the session supplied: asks the disk for the next messages while it can use them.
-    pub(super) fn feed(&mut self, cx: &mut Cx, users: &Users, key: Key) {
-        let Some(push) = self.live.get_mut(key) else { return };
-        let Some(session) = &push.session else { return };
-        if push.stage != Stage::Sending {
-            return;
-        }
-        if let Some(conn) = push.conn {
+    /// Has the push looked at when its connection can take octets.
+    pub(super) fn feed(&mut self, cx: &mut Cx, key: Key) {
+        if let Some(push) = self.live.get(key)
+            && push.stage == Stage::Sending
+            && let Some(conn) = push.conn
+        {
             cx.asks.push_back(Ask::Pump(conn));
         }
-        let wants = session.wants().min(LOAD_MESSAGES);
-        if push.loading || wants == 0 {
+    }
+
+    /// Keeps the sessions of a connection supplied before they are asked to fill it. `busy`: a send is under way.
+    pub fn supply(&mut self, cx: &mut Cx, users: &Users, conn: ConnId, busy: bool) {
+        let count = self.links.get(&conn).map_or(0, |link| link.sessions.len());
+        for at in 0..count {
+            let Some(&key) = self.links.get(&conn).and_then(|link| link.sessions.get(at)) else { break };
+            self.load_next(cx, users, key, busy);
+        }
+    }
+
+    /// Asks the disk for the next messages of a session while it can use them.
+    fn load_next(&mut self, cx: &mut Cx, users: &Users, key: Key, busy: bool) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        let Some(session) = &push.session else { return };
+        if push.stage != Stage::Sending || push.loading {
+            return;
+        }
+        // What the disk lends at once is taken when it can be sent: what lies about meanwhile leaves the processor's cache.
+        // What has to be waited for is asked for while the last is being sent.
+        let wants = match push.prompt {
+            true if busy => 0,
+            true => session.room(),
+            false => session.wants(),
+        };
+        let wants = wants.min(LOAD_MESSAGES);
+        if wants == 0 {
             return;
         }
         let mut octets = 0;
@@ -377,12 +398,16 @@ impl Pushes {
         let Some(last) = batch.last() else { return };
         push.cursor = last.stamp();
         push.reached = push.reached.max(last.stamp());
-        push.in_flight.extend(batch.iter().map(|locator| (locator.place(), *locator)));
+        push.loading_from = push.in_flight.next();
+        for locator in &batch {
+            push.in_flight.begin(*locator);
+        }
         push.loading = true;
         let mut ops = Vec::new();
-        let missing = cx.loader.load_owned(key.to_u64(), &push.call.owner, &batch, &mut ops);
+        let at_once = cx.loader.load_owned(key.to_u64(), &push.call.owner, &batch, &mut ops);
         cx.disk.extend(ops);
-        if let Some(done) = missing {
+        push.prompt = at_once.is_some();
+        if let Some(done) = at_once {
             self.loaded(cx, done.job, done.records);
         }
     }
@@ -392,13 +417,13 @@ impl Pushes {
         let key = Key::from_u64(job);
         let Some(push) = self.live.get_mut(key) else { return };
         push.loading = false;
-        for loaded in records {
+        for (token, loaded) in (push.loading_from..).zip(records) {
             let place = loaded.locator.place();
             let record = match loaded.outcome {
                 Ok(record) if record.owner.of(&record.page) == &push.call.owner[..] => record,
                 other => {
                     let damage = other.err();
-                    push.in_flight.remove(&place);
+                    push.in_flight.end(token);
                     push.skipped.insert(place);
                     if let Some(Damage::Unreadable(errno)) = damage {
                         // The disk may give it next time: not in this session, and nothing is held against the message.
@@ -412,20 +437,22 @@ impl Pushes {
                     continue;
                 }
             };
-            let content_type = record.page.slice(record.body_type.range());
             let over = u64::from(loaded.locator.expiry_s()) <= cx.now.wall.seconds();
-            let (page, body) = match cx.policy.expired {
+            let (page, content_type, body) = match cx.policy.expired {
                 //= 12.2.2.4: if the expired message is delivered, the IM Server MAY indicate that it has expired
                 Expired::DeliverMarked if over => {
-                    let marked = encapsulate::expired(record.body.of(&record.page));
-                    let body = Span::new(0, marked.len());
-                    (Bytes::from(marked), body)
+                    let mut page = encapsulate::expired(record.body.of(&record.page));
+                    let body = Span::new(0, page.len());
+                    page.extend_from_slice(record.body_type.of(&record.page));
+                    let content_type = Span::between(body.end(), page.len());
+                    cx.counts.push_octets_copied += page.len() as u64;
+                    (Bytes::from(page), content_type, body)
                 }
-                _ => (record.page, record.body),
+                _ => (record.page, record.body_type, record.body),
             };
             if let Some(session) = &mut push.session {
                 session.offer(Outgoing {
-                    token: place.to_u64(),
+                    token,
                     message_id: *record.id.as_bytes(),
                     content_type,
                     body,
@@ -467,11 +494,13 @@ impl Pushes {
     }
 
     /// Frames what the sessions of `conn` have to send, up to `budget` octets: each gets its turn.
-    pub fn fill(&mut self, now: Now, conn: ConnId, gather: &mut Gather, budget: usize) {
-        let Some(link) = self.links.get_mut(&conn) else { return };
+    /// How many of their octets were copied.
+    pub fn fill(&mut self, now: Now, conn: ConnId, gather: &mut Gather, budget: usize) -> u64 {
+        let mut copied = 0;
+        let Some(link) = self.links.get_mut(&conn) else { return 0 };
         let count = link.sessions.len();
         if count == 0 || !link.open {
-            return;
+            return 0;
         }
         // Different sessions alternate at chunk borders: a share each, and the first place goes round.
         let share = (budget / count).max(2 * 2048);
@@ -482,17 +511,20 @@ impl Pushes {
                 continue;
             }
             if let Some(session) = &mut push.session {
+                let before = session.counters().copied;
                 // What was framed is answered later: the push looks at its timers and supplies when the turn comes round.
                 if session.fill(now.tick, gather, share) > 0 && !push.touched {
                     push.touched = true;
                     self.touched.push(key);
                 }
+                copied += session.counters().copied - before;
             }
             if gather.len() >= budget {
                 break;
             }
         }
         link.turn = (link.turn + 1) % count;
+        copied
     }
 
     /// True when a session uses this connection.

@@ -13,6 +13,7 @@ pub mod cx;
 pub mod deliver;
 pub mod deposit;
 pub mod encapsulate;
+mod flight;
 pub mod forward;
 mod goodbye;
 pub mod identity;

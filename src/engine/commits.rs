@@ -14,12 +14,18 @@ const GRAIN: Duration = Duration::from_millis(1);
 impl Core {
     pub(super) fn disk(&mut self, done: DiskDone) {
         if log::is_loader_ticket(done.ticket()) {
-            match self.cx.loader.done(done) {
-                Some(loaded) if loaded.raw => self.forward.loaded(&mut self.cx, &mut self.users, loaded),
-                Some(loaded) if self.inquiries.owns(loaded.job) => self.inquired(loaded.job, loaded.records),
-                Some(loaded) => self.pushes.loaded(&mut self.cx, loaded.job, loaded.records),
-                None => {}
+            let mut ended = self.cx.loader.done(done);
+            while let Some(loaded) = ended {
+                if loaded.raw {
+                    self.forward.loaded(&mut self.cx, &mut self.users, loaded);
+                } else if self.inquiries.owns(loaded.job) {
+                    self.inquired(loaded.job, loaded.records);
+                } else {
+                    self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
+                }
+                ended = self.cx.loader.ended();
             }
+            self.cx.loader.ask(&mut self.cx.disk);
             return;
         }
         if reclaim::is_reclaim_ticket(done.ticket()) {

@@ -267,6 +267,7 @@ impl Log {
             }
             DiskDone::Lost
             | DiskDone::Read { .. }
+            | DiskDone::Lent { .. }
             | DiskDone::HintWritten { .. }
             | DiskDone::Removed { .. }
             | DiskDone::Recycled { .. } => None,

@@ -13,6 +13,7 @@ pub mod directory;
 pub mod disk;
 pub mod domains;
 pub mod hint;
+mod extents;
 pub mod inspect;
 pub(crate) mod layout;
 pub mod loader;

@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code)]
 
+use super::mapping::{Mappings, SharedMapping};
 use crate::base::net::CoreId;
 use crate::store::disk::SegmentNo;
 use crate::store::layout::SEGMENT_OCTETS_MAX;
@@ -84,6 +85,7 @@ pub struct DataDir {
     lock_file: Option<File>,
     /// What the manifest says, once it has been written in this life.
     manifest: Mutex<Option<Manifest>>,
+    mappings: Mappings,
 }
 
 impl DataDir {
@@ -117,7 +119,7 @@ impl DataDir {
         }
         // For people only; the lock is what counts.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(DataDir { path: path.to_path_buf(), lock_file: Some(lock), manifest: Mutex::default() })
+        Ok(DataDir { path: path.to_path_buf(), lock_file: Some(lock), manifest: Mutex::default(), mappings: Mappings::default() })
     }
 
     /// False when the directory was removed, moved away or replaced: the file we hold locked is not the one of that name.
@@ -133,7 +135,7 @@ impl DataDir {
     /// It is not there.
     pub fn look(path: &Path) -> io::Result<DataDir> {
         fs::read_dir(path)?;
-        Ok(DataDir { path: path.to_path_buf(), lock_file: None, manifest: Mutex::default() })
+        Ok(DataDir { path: path.to_path_buf(), lock_file: None, manifest: Mutex::default(), mappings: Mappings::default() })
     }
 
     /// Where it is.
@@ -302,6 +304,19 @@ impl DataDir {
         File::open(self.segment_path(log, segment))
     }
 
+    /// A segment's octets in memory. Whoever writes a segment's file anew does so by [`Mappings::unless_mapped`].
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn map_segment(&self, log: CoreId, segment: SegmentNo) -> io::Result<SharedMapping> {
+        self.mappings.map(log, segment, &self.segment_path(log, segment))
+    }
+
+    /// Who has mapped what.
+    pub fn mappings(&self) -> &Mappings {
+        &self.mappings
+    }
+
     /// Reads from a segment into `buffer` until it is full or the file ends; how many octets.
     ///
     /// # Errors
@@ -382,7 +397,15 @@ impl DataDir {
         }
         self.amend_manifest(|manifest| manifest.leave(old))?;
         let _ = fs::remove_file(self.log_path(log).join(Self::hint_name(old)));
-        fs::rename(self.segment_path(log, old), &path)?;
+        let before = self.segment_path(log, old);
+        // A message on its way to somebody may lie in a segment that is mapped: such a file is not written anew, it goes, and another
+        // is made. Under the old name nobody maps it any more, the new one nobody knows yet.
+        let Some(renamed) = self.mappings.unless_mapped(log, old, || fs::rename(&before, &path)) else {
+            let octets = fs::metadata(&before)?.len();
+            self.remove_segment(log, old)?;
+            return self.prepare_segment(log, new, octets, header);
+        };
+        renamed?;
         // The name first: a new header under the old name would be a segment that nobody knows.
         sync_directory(&self.log_path(log))?;
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
@@ -405,8 +428,12 @@ impl DataDir {
         self.amend_manifest(|manifest| manifest.leave(segment))?;
         let _ = fs::remove_file(self.log_path(log).join(Self::hint_name(segment)));
         let path = self.segment_path(log, segment);
-        let emptied = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0));
-        match emptied.and_then(|()| fs::remove_file(path)) {
+        // Cut, where nobody has it mapped: cores may have it open still, and its octets are wanted back now. Behind the end of a
+        // file that was cut a mapping has no pages.
+        let empty = || OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(0));
+        let emptied = self.mappings.unless_mapped(log, segment, empty).unwrap_or(Ok(()));
+        self.mappings.forget(log, segment);
+        match emptied.and_then(|()| fs::remove_file(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => sync_directory(&self.log_path(log))?,
         }

@@ -260,8 +260,9 @@ impl Cores {
                 let delay = if g.chance(g.plan.stall) { 300_000 } else { g.between(low, high) };
                 g.say(format_args!("core {} asks the disk: {}", core.0, in_words(&op)));
                 if eio {
-                    g.oracle.disk_hurt |= !matches!(op, DiskOp::Read { .. } | DiskOp::WriteHint { .. });
-                    g.oracle.unreadable |= matches!(op, DiskOp::Read { .. });
+                    let reads = matches!(op, DiskOp::Read { .. } | DiskOp::Lend { .. });
+                    g.oracle.disk_hurt |= !reads && !matches!(op, DiskOp::WriteHint { .. });
+                    g.oracle.unreadable |= reads;
                 }
                 let number = disk.begin(core, op, eio);
                 g.later(delay, Event::Disk { life: g.life, number });
@@ -429,6 +430,7 @@ fn in_words(op: &DiskOp) -> String {
         DiskOp::WriteHint { segment, octets, .. } => {
             format!("write the hint of {}, {} octets", segment.0, octets.len())
         }
+        DiskOp::Lend { segment, at, len, .. } => format!("lend {len} octets of {} at {at}", segment.0),
         DiskOp::Remove { segment, .. } => format!("remove {}", segment.0),
         DiskOp::Recycle { old, new, .. } => format!("recycle {} as {}", old.0, new.0),
     }

@@ -92,9 +92,13 @@ impl Disk {
                     None => panic!("a commit into {segment:?} of {log:?}, which was not prepared"),
                 }
             }
-            DiskOp::Read { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {}
+            DiskOp::Read { .. }
+            | DiskOp::Lend { .. }
+            | DiskOp::WriteHint { .. }
+            | DiskOp::Remove { .. }
+            | DiskOp::Recycle { .. } => {}
         }
-        if fault.is_some() && !matches!(op, DiskOp::Read { .. } | DiskOp::WriteHint { .. }) {
+        if fault.is_some() && !matches!(op, DiskOp::Read { .. } | DiskOp::Lend { .. } | DiskOp::WriteHint { .. }) {
             self.hurt = true;
         }
         self.next += 1;
@@ -152,6 +156,20 @@ impl Disk {
                     file.hint = Some(octets);
                 }
                 DiskDone::HintWritten { ticket, outcome }
+            }
+            DiskOp::Lend { ticket, log, segment, at, len } => {
+                let lent = match (outcome, self.files.get(&(log, segment))) {
+                    (Err(fault), _) => Err(fault),
+                    (Ok(()), None) => Err(DiskFault::Missing),
+                    (Ok(()), Some(file)) => {
+                        let from = (at as usize).min(file.live.len());
+                        let to = (from + len as usize).min(file.live.len());
+                        // What is written later does not show in it: the loader has to live with that.
+                        Ok(Bytes::copy_from_slice(&file.live[from..to]))
+                    }
+                };
+                let outcome = lent.as_ref().map(|_| ()).map_err(|fault| *fault);
+                DiskDone::Lent { ticket, page: lent.unwrap_or_default(), outcome }
             }
             DiskOp::Remove { ticket, log, segment } => {
                 if outcome.is_ok() {
@@ -247,7 +265,7 @@ impl Disk {
                         self.files.insert((log, new), file);
                     }
                 }
-                DiskOp::Read { .. } => {}
+                DiskOp::Read { .. } | DiskOp::Lend { .. } => {}
             }
         }
         self.files.retain(|_, file| match file.durable.take() {
