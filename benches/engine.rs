@@ -6,7 +6,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group};
 use deferd::base::clock::{Now, Tick, Wall};
 use deferd::base::limits::Limits;
@@ -208,6 +208,11 @@ impl Rig {
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
             }
             DiskOp::WriteHint { ticket, .. } => DiskDone::HintWritten { ticket, outcome: Ok(()) },
+            DiskOp::Lend { ticket, segment, at, len, .. } => {
+                let file = self.files.as_ref().and_then(|files| files.get(&segment)).unwrap();
+                let end = file.len().min(at as usize + len as usize);
+                DiskDone::Lent { ticket, page: Bytes::copy_from_slice(&file[at as usize..end]), outcome: Ok(()) }
+            }
         }
     }
 
@@ -363,6 +368,14 @@ fn expire(c: &mut Criterion) {
     group.finish();
 }
 
+/// The disk of memory forgets what was pushed: the log gives its space back later than a bench can wait.
+fn forget(rig: &mut Rig) {
+    let newest = rig.files.as_ref().and_then(|files| files.keys().map(|segment| segment.0).max());
+    if let Some(files) = &mut rig.files {
+        files.retain(|segment, _| Some(segment.0 + 3) > newest);
+    }
+}
+
 /// From PUBLISH to BYE: 1,000 messages of 1 KiB, each answered 200 by the client.
 fn push(c: &mut Criterion) {
     let mut group = c.benchmark_group("turn");
@@ -400,14 +413,6 @@ fn one_backlog(rig: &mut Rig, number: &mut u64) -> String {
     rig.sent(SIGNALLING);
     rig.pass(Duration::from_secs(10));
     user
-}
-
-/// The disk of memory forgets what was pushed: the log gives its space back later than a bench can wait.
-fn forget(rig: &mut Rig) {
-    let newest = rig.files.as_ref().and_then(|files| files.keys().map(|segment| segment.0).max());
-    if let Some(files) = &mut rig.files {
-        files.retain(|segment, _| Some(segment.0 + 3) > newest);
-    }
 }
 
 fn one_push(rig: &mut Rig, number: u64, user: &str, media: ConnId) {
@@ -487,7 +492,6 @@ fn count(work: &str) -> Option<u64> {
                 let user = one_backlog(&mut rig, &mut number);
                 rig.counts = round >= WARM;
                 one_push(&mut rig, number, &user, ConnId(SIGNALLING.0 + 2 * (round + 1)));
-                forget(&mut rig);
             }
             Some(8 * BACKLOG)
         }

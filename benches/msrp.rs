@@ -37,11 +37,13 @@ fn setup() -> SessionSetup {
     }
 }
 
-fn outgoing(page: &Bytes, content_type: &Bytes, token: u64) -> Outgoing {
+const TYPE: &[u8] = b"multipart/mixed;boundary=\"dmf-7Qx2mV9bR4\"";
+
+fn outgoing(page: &Bytes, token: u64) -> Outgoing {
     Outgoing {
         token,
         message_id: *b"01jq8z4m7v5c2t9x3h6k0d1b2w",
-        content_type: content_type.clone(),
+        content_type: Span::new(BODY * BATCH as usize, TYPE.len()),
         page: page.clone(),
         body: Span::new(token as usize % BATCH as usize * BODY, BODY),
         has_dash7: false,
@@ -91,7 +93,6 @@ fn framing_counted(template: &HeadTemplate, page: &Bytes, gather: &mut Gather) {
 struct Pair {
     session: Session,
     page: Bytes,
-    content_type: Bytes,
     gather: Gather,
     events: Vec<SessionEvent>,
     prefix: [u8; 16],
@@ -106,9 +107,8 @@ impl Pair {
         session.fill(Tick(0), &mut gather, 1 << 20);
         let prefix = session.tid_prefix();
         session.response(Tick(0), &Tid::new(prefix, 0).0, 200, &mut events);
-        let page = Bytes::from(vec![b'x'; BODY * BATCH as usize]);
-        let content_type = Bytes::from_static(b"multipart/mixed;boundary=\"dmf-7Qx2mV9bR4\"");
-        let mut pair = Pair { session, page, content_type, gather, events, prefix, number: 1 };
+        let page = Bytes::from([&vec![b'x'; BODY * BATCH as usize][..], TYPE].concat());
+        let mut pair = Pair { session, page, gather, events, prefix, number: 1 };
         // The window grows to what is measured.
         [4, 8, 16, 32, 64].into_iter().for_each(|count| pair.round(count));
         pair
@@ -116,7 +116,7 @@ impl Pair {
 
     fn round(&mut self, count: u64) {
         for token in 0..count {
-            self.session.offer(outgoing(&self.page, &self.content_type, token));
+            self.session.offer(outgoing(&self.page, token));
         }
         self.gather.clear();
         self.session.fill(Tick(0), &mut self.gather, 1 << 20);

@@ -21,6 +21,7 @@ fn serve(op: DiskOp) -> DiskDone {
         DiskOp::Prepare { ticket, .. } => DiskDone::Prepared { ticket, outcome: Ok(()) },
         DiskOp::Commit { ticket, gather, .. } => DiskDone::Committed { ticket, gather, outcome: Ok(()) },
         DiskOp::Read { ticket, buffer, .. } => DiskDone::Read { ticket, buffer, outcome: Ok(()) },
+        DiskOp::Lend { ticket, .. } => DiskDone::Lent { ticket, page: Bytes::new(), outcome: Ok(()) },
         DiskOp::Remove { ticket, .. } => DiskDone::Removed { ticket, outcome: Ok(()) },
         DiskOp::Recycle { ticket, .. } => DiskDone::Recycled { ticket, outcome: Ok(()) },
         DiskOp::WriteHint { ticket, .. } => DiskDone::HintWritten { ticket, outcome: Ok(()) },

@@ -189,7 +189,9 @@ pub fn table(lines: &[Line], paint: crate::table::Paint) -> String {
             Verdict::Same => paint.dim("same"),
             Verdict::Differs => "differs".into(),
         };
-        let (before, after) = (report::number(line.before), report::number(line.after));
+        let unit = figure.map_or("", |figure| figure.unit);
+        let show = |value: f64| report::with_unit(value, if unit.starts_with('%') { "%" } else { unit });
+        let (before, after) = (show(line.before), show(line.after));
         let _ = writeln!(out, "{title:34} {before:>12} {after:>12} {ratio:>8} {noise:>8}  {verdict}");
     }
     out

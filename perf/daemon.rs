@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// A start is a recovery: 10 million records take seconds, a hundred million a minute.
 const READY: Duration = Duration::from_secs(120);
+/// Descriptors that are asked for: what the kernel allows a process unless it was told otherwise (fs.nr_open).
+const FILES: u64 = 1 << 20;
 /// After SIGTERM; beyond it the process is killed. `stop_timeout` is 5 s.
 const STOP: Duration = Duration::from_secs(8);
 
@@ -122,8 +124,6 @@ pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, Failure> {
 pub struct Daemon {
     /// SIP, both transports.
     pub sip: SocketAddr,
-    /// MSRP of core 0; core k is at the port + k.
-    pub msrp: SocketAddr,
     /// `/metrics`.
     pub http: SocketAddr,
     /// From its start until it accepted.
@@ -151,11 +151,11 @@ impl Daemon {
             .map_err(|error| Failure(format!("{}: {error}; make room, or use --data-dir", scratch.path().display())))?;
         let executable = request.daemon.clone();
         let (child, ready_after) = spawn(&executable, &scratch, cpus, sip)?;
-        Ok(Daemon { sip, msrp, http, ready_after, child, executable, cpus: cpus.to_vec(), scratch })
+        Ok(Daemon { sip, http, ready_after, child, executable, cpus: cpus.to_vec(), scratch })
     }
 
-    /// SIGKILL, and a start with what lies on the disk: nothing that the process knew is left.
-    pub fn restart(&mut self) -> Result<(), Failure> {
+    /// SIGKILL, until nothing of the process is left.
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         // The kernel takes a killed process's ring apart after the process is gone, and its sockets live until then: whoever connects
@@ -164,6 +164,11 @@ impl Daemon {
         while TcpStream::connect_timeout(&self.sip, Duration::from_millis(200)).is_ok() && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// SIGKILL, and a start with what lies on the disk: nothing that the process knew is left.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        self.kill();
         let (child, ready_after) = spawn(&self.executable, &self.scratch, &self.cpus, self.sip)?;
         (self.child, self.ready_after) = (child, ready_after);
         Ok(())
@@ -351,8 +356,12 @@ pub fn raise_descriptors() {
     // SAFETY: the structure is ours and outlives both calls.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+            // Root may have more than it was given.
+            let most = libc::rlimit { rlim_cur: FILES.max(limit.rlim_max), rlim_max: FILES.max(limit.rlim_max) };
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &most) != 0 {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows datagrams and timer E. A user's messages may arrive in another order than they were sent.
 
-use crate::deposit::{Pace, Plan, Share, Shared, Turn, WINDOW, said};
+use crate::deposit::{Pace, Plan, Share, Shared, Turn, said, window};
 use crate::outcome::Failure;
 use crate::sip::{Answers, Template, message};
 use std::io::ErrorKind;
@@ -28,7 +28,7 @@ struct Connection {
     turn: Turn,
     sent: u32,
     total: u32,
-    /// Unordered, at most [`WINDOW`].
+    /// Unordered, at most the window.
     flights: Vec<Flight>,
 }
 
@@ -36,6 +36,7 @@ struct Connection {
 pub(crate) fn run(plan: &Plan, shared: &Shared, number: usize, threads: usize) -> Result<Share, Failure> {
     let fail = |error: std::io::Error| Failure(format!("SIP over UDP to {}: {error}; is the daemon up?", plan.to));
     let template = message("UDP", plan.size);
+    let window = window(plan, template.len());
     let mut connections = Vec::new();
     for connection in (number..plan.connections).step_by(threads) {
         let turn = Turn::new(plan, connection);
@@ -64,7 +65,7 @@ pub(crate) fn run(plan: &Plan, shared: &Shared, number: usize, threads: usize) -
                 connection.total = connection.sent;
             }
             let due = (now_ns as f64 / 1e9 * per_second).min(f64::from(connection.total)) as u32;
-            while connection.sent < due && connection.flights.len() < WINDOW {
+            while connection.sent < due && connection.flights.len() < window {
                 let index = connection.sent;
                 let due_ns = match plan.pace {
                     Pace::Peak => now_ns,

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// MESSAGEs unanswered on one connection of a closed loop: 64 connections hold 8,192, eight groups of a log that commits 1,024 at once.
 pub const WINDOW: usize = 128;
 
+/// Octets unanswered on all connections of a closed loop: half of what a core takes while its log commits (`limits.commit_octets`).
+const WINDOW_OCTETS: usize = 16 << 20;
+
 /// Without one answer for so long, a run is stuck.
 pub const STALL: Duration = Duration::from_secs(20);
 
@@ -256,6 +259,8 @@ struct Worker<'a> {
     /// Messages laid out once, whose digits change.
     batch: Vec<u8>,
     buffer: Vec<u8>,
+    /// Messages unanswered on one connection of a closed loop.
+    window: usize,
     share: Share,
     /// Messages of a given rate sent so far, and this thread's part of the rate.
     paced: u64,
@@ -296,6 +301,7 @@ impl<'a> Worker<'a> {
             });
         }
         let template = message("TCP", plan.size);
+        let window = window(plan, template.len());
         let mut batch = Vec::new();
         (0..WINDOW).for_each(|_| template.write(&mut batch, 0, 0, 0));
         let per_second = match plan.pace {
@@ -304,7 +310,20 @@ impl<'a> Worker<'a> {
         };
         let (buffer, share) = (vec![0; READ], Share::new(shared.began));
         let answers = Answers::default();
-        Ok(Worker { plan, shared, template, poll, connections, answers, batch, buffer, share, paced: 0, per_second })
+        Ok(Worker {
+            plan,
+            shared,
+            template,
+            poll,
+            connections,
+            answers,
+            batch,
+            buffer,
+            window,
+            share,
+            paced: 0,
+            per_second,
+        })
     }
 
     fn now_ns(&self) -> u64 {
@@ -364,8 +383,8 @@ impl<'a> Worker<'a> {
         let connection = &self.connections[at];
         let open = (connection.sent - connection.answered) as usize;
         let left = (connection.total - connection.sent) as usize;
-        let room = (WINDOW - open).min(left);
-        if !connection.unsent.is_empty() || room == 0 || open > WINDOW / 2 {
+        let room = (self.window - open).min(left);
+        if !connection.unsent.is_empty() || room == 0 || open > self.window / 2 {
             return Ok(());
         }
         let now = self.now_ns();
@@ -490,6 +509,11 @@ impl<'a> Worker<'a> {
         self.shared.answered.fetch_add(u64::from(answered), Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// MESSAGEs of `octets` that may be unanswered on one of the plan's connections.
+pub fn window(plan: &Plan, octets: usize) -> usize {
+    (WINDOW_OCTETS / plan.connections.max(1) / octets.max(1)).clamp(1, WINDOW)
 }
 
 fn lost(error: std::io::Error) -> Failure {

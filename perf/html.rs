@@ -138,7 +138,7 @@ fn latencies(out: &mut String, report: &Report) {
     let lines: Vec<Line> = latencies
         .iter()
         .map(|latency| Line {
-            name: latency.name.to_owned(),
+            name: report::spoken(latency.name),
             points: latency
                 .histogram_us
                 .iter_quantiles(5)
@@ -154,7 +154,7 @@ fn latencies(out: &mut String, report: &Report) {
     for latency in latencies {
         let histogram = &latency.histogram_us;
         let count = report::grouped(histogram.len() as f64);
-        let _ = write!(table, "<tr><td>{}</td><td class=\"n\">{count}</td>", escaped(latency.name));
+        let _ = write!(table, "<tr><td>{}</td><td class=\"n\">{count}</td>", escaped(&report::spoken(latency.name)));
         for value in report::percentiles(histogram).map(|(_, value)| value).chain([histogram.max()]) {
             let _ = write!(table, "<td class=\"n\">{}</td>", microseconds(value as f64));
         }
@@ -258,12 +258,7 @@ fn conditions(out: &mut String, report: &Report) {
 }
 
 fn with_unit(value: f64, unit: &str) -> String {
-    match unit {
-        "" => number(value),
-        "us" => microseconds(value),
-        "/s" => format!("{}/s", number(value)),
-        unit => format!("{} {}", number(value), escaped(unit)),
-    }
+    escaped(&report::with_unit(value, unit))
 }
 
 /// Text that is no markup.

@@ -122,7 +122,7 @@ fn measure(request: &Request, progress: &dyn Progress, places: &Places, daemon: 
     let mut notes = vec![format!(
         "{} SIP connections, {} MESSAGEs in flight on each at most, {} users in turn; {}",
         plan.connections,
-        deposit::WINDOW,
+        deposit::window(&plan, message.len()),
         users,
         places.told()
     )];

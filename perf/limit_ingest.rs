@@ -5,25 +5,21 @@
 //! synced, and starts when that ends.
 
 use crate::daemon::Scratch;
+use crate::limit_disk::{Disk, Group};
 use crate::outcome::Failure;
 use crate::pin;
 use crate::poll::{Interest, Poll};
 use crate::sip::{BRANCH, DIGITS, Template, number};
 use memchr::memmem;
-use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Octets of the prefilled file, used again from its beginning: written zeros commit up to twice as fast as a growing file.
-const FILE: u64 = 256 << 20;
 /// Octets of a group; more are left in the sockets until it is synced.
 const GROUP: usize = 32 << 20;
 /// Octets read at once.
@@ -64,15 +60,25 @@ impl Sink {
         for number in 0..threads.max(1) {
             let listener = listen(addr).map_err(fail)?;
             addr = listener.local_addr().map_err(fail)?;
-            let file = prefilled(&scratch.path().join(format!("sink-{number}"))).map_err(fail)?;
-            let one = One::new(listener, file, request, answer.clone(), groups.clone()).map_err(fail)?;
-            let (stop, cpus) = (stop.clone(), cpus.get(number % cpus.len().max(1)).copied());
+            let file = scratch.path().join(format!("sink-{number}"));
+            let (request, answer, groups) = (request.clone(), answer.clone(), groups.clone());
+            let (stop, cpu) = (stop.clone(), cpus.get(number % cpus.len().max(1)).copied());
+            let (made, is_made) = mpsc::channel();
             sink.threads.push(thread::spawn(move || {
-                if let Some(cpu) = cpus {
+                if let Some(cpu) = cpu {
                     pin::pin(&[cpu]);
                 }
+                // Here, so that the disk's thread is where this one is.
+                let one = One::new(listener, &file, &request, answer, groups).map_err(fail)?;
+                let _ = made.send(());
                 one.run(&stop)
             }));
+            if is_made.recv().is_err() {
+                return Err(sink
+                    .end()
+                    .err()
+                    .unwrap_or_else(|| Failure("the limit's sink ended; please report it".into())));
+            }
         }
         sink.addr = addr;
         Ok(sink)
@@ -104,31 +110,13 @@ impl Drop for Sink {
 }
 
 /// Several threads listen at one address, as the daemon's cores do.
-fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.set_reuse_port(true)?;
     socket.bind(&addr.into())?;
-    socket.listen(1024)?;
+    socket.listen(4096)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
-}
-
-fn prefilled(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(path)?;
-    let zeros = vec![0; 1 << 20];
-    for at in (0..FILE).step_by(zeros.len()) {
-        file.write_all_at(&zeros, at)?;
-    }
-    file.sync_all()?;
-    Ok(file)
-}
-
-/// Octets that came, and who is owed an answer for which of them.
-#[derive(Default)]
-struct Group {
-    octets: Vec<u8>,
-    /// Connection, and how many whole messages of it follow.
-    owed: Vec<(usize, usize)>,
 }
 
 struct Peer {
@@ -146,18 +134,16 @@ struct One {
     len: usize,
     branch_at: usize,
     answer: Template,
-    filling: Group,
-    to_disk: Sender<Group>,
-    from_disk: Receiver<io::Result<Group>>,
-    synced: UnixStream,
-    syncing: bool,
+    /// For each run of one connection's messages: whose they are, and how many.
+    filling: Group<(usize, usize)>,
+    disk: Disk<(usize, usize)>,
     groups: Arc<AtomicU64>,
 }
 
 impl One {
     fn new(
         listener: TcpListener,
-        file: File,
+        file: &Path,
         request: &Template,
         answer: Template,
         groups: Arc<AtomicU64>,
@@ -167,13 +153,7 @@ impl One {
         let branch_at = memmem::find(&sample, BRANCH).map_or(0, |at| at + BRANCH.len());
         let poll = Poll::new()?;
         poll.add(&listener, LISTENER, Interest::Read)?;
-        let (synced, ring) = UnixStream::pair()?;
-        synced.set_nonblocking(true)?;
-        poll.add(&synced, SYNCED, Interest::Read)?;
-        let (to_disk, groups_in) = mpsc::channel();
-        let (groups_out, from_disk) = mpsc::channel();
-        // It ends when `to_disk` is dropped, on the processor of the thread that drops it or not: it has nothing to do then.
-        thread::spawn(move || disk(&file, &groups_in, &groups_out, ring));
+        let disk = Disk::open(file, &poll, SYNCED)?;
         Ok(One {
             listener,
             poll,
@@ -182,10 +162,7 @@ impl One {
             branch_at,
             answer,
             filling: Group::default(),
-            to_disk,
-            from_disk,
-            synced,
-            syncing: false,
+            disk,
             groups,
         })
     }
@@ -210,9 +187,7 @@ impl One {
                     }
                 }
             }
-            if !self.syncing && !self.filling.owed.is_empty() {
-                self.syncing = self.to_disk.send(std::mem::take(&mut self.filling)).is_ok();
-            }
+            self.disk.begin(&mut self.filling);
         }
         Ok(())
     }
@@ -270,15 +245,8 @@ impl One {
 
     /// A group is durable: 202s, one write for each connection in it.
     fn answer(&mut self) -> io::Result<()> {
-        let mut rings = [0; 8];
-        match self.synced.read(&mut rings) {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-            _ => {}
-        }
-        while let Ok(group) = self.from_disk.try_recv() {
-            let mut group = group?;
+        while let Some(mut group) = self.disk.ended()? {
             self.groups.fetch_add(1, Ordering::Relaxed);
-            self.syncing = false;
             let mut messages = group.octets.chunks_exact(self.len);
             for (at, count) in group.owed.drain(..) {
                 let Some(peer) = self.peers.get_mut(at).and_then(Option::as_mut) else {
@@ -295,8 +263,9 @@ impl One {
             group.octets.clear();
             if self.filling.owed.is_empty() {
                 self.filling = group;
-            } else if !self.syncing {
-                self.syncing = self.to_disk.send(std::mem::replace(&mut self.filling, group)).is_ok();
+            } else {
+                self.disk.begin(&mut self.filling);
+                self.filling = group;
             }
         }
         Ok(())
@@ -315,20 +284,5 @@ impl One {
         }
         let interest = if peer.unsent.is_empty() { Interest::Read } else { Interest::ReadWrite };
         self.poll.change(&peer.stream, at as u64, interest)
-    }
-}
-
-/// Write, sync, ring; again. At the end of the file it begins at the front.
-fn disk(file: &File, groups: &Receiver<Group>, done: &Sender<io::Result<Group>>, mut ring: UnixStream) {
-    let mut at = 0;
-    while let Ok(group) = groups.recv() {
-        if at + group.octets.len() as u64 > FILE {
-            at = 0;
-        }
-        let durable = file.write_all_at(&group.octets, at).and_then(|()| file.sync_data());
-        at += group.octets.len() as u64;
-        if done.send(durable.map(|()| group)).is_err() || ring.write_all(&[1]).is_err() {
-            return;
-        }
     }
 }

@@ -6,6 +6,7 @@
 use crate::capture::{MARKED, replace};
 use crate::clients::{Crowd, Kept, Pushed, Way, run_with};
 use crate::deposit::STALL;
+use crate::limit_ingest::listen;
 use crate::msrp::{self, Kind};
 use crate::outcome::{Failure, Progress};
 use crate::pin;
@@ -92,7 +93,9 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<(Pushed, f64), Failure> {
     let fail = |error: io::Error| Failure(format!("the limit's sender: {error}; free ports, then try again"));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(fail)?;
+    // With room for all of them to knock at once.
+    let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).map_err(fail)?;
+    listener.set_nonblocking(false).map_err(fail)?;
     let addr = listener.local_addr().map_err(fail)?;
     let cycle = batch.messages() as u32;
     let way = Way::Direct { addr, their_path: kept.their_path.clone(), our_path: kept.our_path.clone(), cycle };

@@ -17,8 +17,9 @@
 //! | the command line, what it asks for, what comes back | [`cli`], [`outcome`], [`scenarios`] |
 //! | the daemon under test, and the processors | [`daemon`], [`pin`] |
 //! | load | [`deposit`], [`datagrams`], [`sip`], [`poll`], [`capture`] |
-//! | clients | [`clients`], [`population`], [`dialog`], [`msrp`] |
-//! | scenarios and their limits | [`push`], [`limit_push`], [`ingest`], [`limit_ingest`] |
+//! | clients | [`clients`], [`population`], [`line`](mod@line), [`dialog`], [`msrp`] |
+//! | scenarios and their limits | [`push`], [`limit_push`], [`storm`], [`limit_storm`], [`ingest`], [`limit_ingest`], [`limit_disk`] |
+//! | scenarios of much that is stored | [`recovery`], [`memory`], [`scale`], [`idle`], [`stock`] |
 //! | several runs made into one, the goals, the place and the day | [`runs`], [`figures`], [`machine`], [`report`] |
 //! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`record`], [`compare`] |
 //! | where time and instructions go | [`profile`], [`gate`] |
@@ -36,11 +37,16 @@ mod dialog;
 mod figures;
 mod gate;
 mod html;
+mod idle;
 mod ingest;
 mod json;
+mod limit_disk;
 mod limit_ingest;
 mod limit_push;
+mod limit_storm;
+mod line;
 mod machine;
+mod memory;
 mod msrp;
 mod outcome;
 mod pin;
@@ -51,10 +57,14 @@ mod profile;
 mod progress;
 mod push;
 mod record;
+mod recovery;
 mod report;
 mod runs;
+mod scale;
 mod scenarios;
 mod sip;
+mod stock;
+mod storm;
 mod table;
 
 use clap::Parser;
@@ -73,12 +83,6 @@ fn main() -> ExitCode {
     }
     match command {
         Command::Compare { before, after } => compared(&before, &after),
-        Command::List => {
-            for scenario in scenarios::SCENARIOS {
-                println!("{:10} {}", scenario.name, scenario.measures);
-            }
-            ExitCode::SUCCESS
-        }
         Command::Profile { scenario } => {
             let (name, options) = scenario.scenario();
             let located = daemon::locate(options.options.daemon.as_deref());
@@ -89,8 +93,10 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::FAILURE,
             Err(failure) => ended(Err(failure)),
         },
-        // Taken above.
-        _ => ExitCode::SUCCESS,
+        _ => {
+            scenarios::SCENARIOS.iter().for_each(|scenario| println!("{:10} {}", scenario.name, scenario.measures));
+            ExitCode::SUCCESS
+        }
     }
 }
 

@@ -81,6 +81,8 @@ pub fn percentiles(lines: &[Line]) -> Option<String> {
         })
         .collect();
     let (_, right, low, top) = extent(&lines)?;
+    // A tick for each nine.
+    let right = right.ceil().max(2.0);
     let mut svg = String::new();
     let drawn = (|| {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -89,7 +91,7 @@ pub fn percentiles(lines: &[Line]) -> Option<String> {
             .margin_right(28)
             .x_label_area_size(34)
             .y_label_area_size(78)
-            .build_cartesian_2d(0.0..right.max(2.0), (decade_below(low)..decade_above(top)).log_scale())?;
+            .build_cartesian_2d(0.0..right, (decade_below(low)..decade_above(top)).log_scale())?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -98,7 +100,7 @@ pub fn percentiles(lines: &[Line]) -> Option<String> {
             .label_style(("sans-serif", 13, &INK))
             .axis_desc_style(("sans-serif", 13, &INK))
             .x_desc("percentile")
-            .x_labels(7)
+            .x_labels(right as usize + 1)
             .x_label_formatter(&|nines| percentile(*nines))
             .y_label_formatter(&|value| crate::report::microseconds(*value))
             .draw()?;
@@ -132,7 +134,7 @@ pub fn over_decades(lines: &[Line], along: &str, unit: &str) -> Option<String> {
             .x_desc(along)
             .y_desc(unit)
             .y_labels(6)
-            .x_label_formatter(&|value| short(*value))
+            .x_label_formatter(&|value| round(*value))
             .y_label_formatter(&|value| short(*value))
             .draw()?;
         for (line, colour) in lines.iter().zip(LINES.iter().cycle()) {
@@ -183,6 +185,13 @@ fn percentile(nines: f64) -> String {
     format!("{percent:.digits$} %")
 }
 
+/// A number that begins with 1, 2 or 5; those between would stand upon one another on a logarithmic axis.
+fn round(value: f64) -> String {
+    let first = value / 10f64.powf((value.max(f64::MIN_POSITIVE).log10() + 1e-9).floor());
+    let is_round = [1.0, 2.0, 5.0].iter().any(|digit| (first - digit).abs() < 1e-6);
+    if is_round { short(value) } else { String::new() }
+}
+
 /// 1,200,000 as 1.2 M.
 fn short(value: f64) -> String {
     let trimmed = |value: f64| {
@@ -210,6 +219,7 @@ mod tests {
     fn axes_are_labelled_as_people_write_numbers() {
         assert_eq!(short(0.0), "0");
         assert_eq!(short(1_200_000.0), "1.2 M");
+        assert_eq!([10_000.0, 20_000.0, 30_000.0, 1e6].map(round), ["10 k", "20 k", "", "1 M"]);
         assert_eq!(short(250_000.0), "250 k");
         assert_eq!(percentile(0.0), "0 %");
         assert_eq!(percentile(1.0), "90 %");

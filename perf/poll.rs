@@ -50,6 +50,11 @@ impl Poll {
         self.control(libc::EPOLL_CTL_MOD, of, token, interest)
     }
 
+    /// Watches it no longer.
+    pub fn remove(&self, of: &impl AsRawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, of, 0, Interest::Read)
+    }
+
     fn control(&self, what: i32, of: &impl AsRawFd, token: u64, interest: Interest) -> io::Result<()> {
         let mut event = libc::epoll_event { events: interest.bits(), u64: token };
         // SAFETY: the event outlives the call, which copies it.

@@ -9,12 +9,13 @@
 use crate::clients::{Crowd, Share, Shared, Way};
 use crate::deposit::{Pace, STALL, said};
 use crate::dialog::{self, Heard};
+use crate::line::{Line, fetch, flush, lost, start, thread_cpu};
 use crate::msrp::{self, Frame, Kind};
 use crate::outcome::{Failure, Setup};
 use crate::poll::{Interest, Poll, sharpen_timers};
 use crate::sip::{self, CALL_ID, Template, number};
 use memchr::memmem;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -26,6 +27,8 @@ const READ: usize = 256 * 1024;
 const AHEAD: usize = 64 * 1024;
 /// Addresses that passive clients listen at: more of them share one, and its connection.
 const DOORS: u32 = 512;
+/// The port in the path of a client that connects itself.
+const ACTIVE_PORT: u16 = 10_009;
 /// A slow client reads so much, so often.
 const SIP_OF_WATER: usize = 4096;
 const SIPS_APART: Duration = Duration::from_millis(50);
@@ -57,21 +60,6 @@ struct User {
     /// What its 200s have between the transaction ids.
     middle: Box<[u8]>,
     connect_to: Option<SocketAddr>,
-}
-
-/// A connection, SIP or MSRP.
-struct Line {
-    stream: TcpStream,
-    unread: Vec<u8>,
-    unsent: Vec<u8>,
-    watched_for_room: bool,
-    slow: bool,
-}
-
-impl Line {
-    fn new(stream: TcpStream) -> Line {
-        Line { stream, unread: Vec::new(), unsent: Vec::new(), watched_for_room: false, slow: false }
-    }
 }
 
 pub(crate) struct Population<'a> {
@@ -285,8 +273,8 @@ impl<'a> Population<'a> {
         user.their_path = their.into();
         user.middle = msrp::answer_middle(their, &user.our_path);
         user.stage = Stage::Receiving;
-        let port =
-            dialog::path(&[b"\na=path:".as_slice(), &user.our_path, b"\r"].concat()).map_or(9, |(_, addr)| addr.port());
+        let port = dialog::path(&[b"\na=path:".as_slice(), &user.our_path, b"\r"].concat())
+            .map_or(ACTIVE_PORT, |(_, addr)| addr.port());
         let answer = dialog::sdp(&user.our_path, port, user.active);
         let contact = [
             b"Contact: <sip:u".as_slice(),
@@ -328,12 +316,24 @@ impl<'a> Population<'a> {
     }
 
     fn connect(&mut self) -> Result<(), Failure> {
-        for nth in std::mem::take(&mut self.connecting) {
+        let mut waiting = std::mem::take(&mut self.connecting).into_iter();
+        while let Some(nth) = waiting.next() {
             let user = &mut self.users[nth as usize];
             let Some(addr) = user.connect_to.take() else { continue };
             let direct = if let Way::Direct { .. } = self.crowd.way { Stage::Receiving } else { user.stage };
             user.stage = direct;
-            let mut line = Line::new(start(addr).map_err(|error| lost("MSRP", &error))?);
+            let stream = match start(addr) {
+                Ok(stream) => stream,
+                // All descriptors are in use: when somebody has left, there is one.
+                Err(error) if error.raw_os_error() == Some(libc::EMFILE) && self.done > 0 => {
+                    user.connect_to = Some(addr);
+                    self.connecting.push(nth);
+                    self.connecting.extend(waiting);
+                    return Ok(());
+                }
+                Err(error) => return Err(lost("MSRP", &error)),
+            };
+            let mut line = Line::new(stream);
             line.slow = user.slow;
             let tid = [b"b".as_slice(), &sip::hex(nth)].concat();
             line.unsent = msrp::bind(&user.their_path, &user.our_path, &tid);
@@ -486,6 +486,9 @@ impl<'a> Population<'a> {
         }
         user.got += 1;
         if direct.is_some() {
+            if user.got == 1 {
+                self.share.began_ns = now;
+            }
             self.share.ended_ns = now;
             // The crowd is done when all that was sent to it has come.
             let all = u64::from(self.users.len() as u32) * u64::from(self.crowd.each);
@@ -537,7 +540,8 @@ fn user(crowd: &Crowd, nth: u32, doors: &[TcpListener]) -> io::Result<User> {
     };
     let port = match doors.get(nth as usize % doors.len().max(1)) {
         Some(door) if !active => door.local_addr()?.port(),
-        _ => 9,
+        // It connects: nobody will. Five digits like any other.
+        _ => ACTIVE_PORT,
     };
     let (our_path, their_path) = match &crowd.way {
         Way::Sip => (format!("msrp://127.0.0.1:{port}/c{number:08x};tcp").into_bytes(), Vec::new()),
@@ -559,58 +563,4 @@ fn user(crowd: &Crowd, nth: u32, doors: &[TcpListener]) -> io::Result<User> {
         their_path: their_path.into(),
         connect_to: None,
     })
-}
-
-/// A connection that may still be under way.
-fn start(to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM.nonblocking(), None)?;
-    socket.set_tcp_nodelay(true)?;
-    match socket.connect(&to.into()) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-        _ => Ok(socket.into()),
-    }
-}
-
-/// What was kept and what comes now, at the front of `buffer`; `None`: the peer has closed.
-fn fetch(line: &mut Line, buffer: &mut [u8], most: usize) -> io::Result<Option<usize>> {
-    let kept = line.unread.len();
-    buffer[..kept].copy_from_slice(&line.unread);
-    line.unread.clear();
-    let end = buffer.len().min(kept + most);
-    match line.stream.read(&mut buffer[kept..end]) {
-        Ok(0) => Ok(None),
-        Ok(read) => Ok(Some(kept + read)),
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Some(kept)),
-        Err(error) => Err(error),
-    }
-}
-
-fn flush(poll: &Poll, line: &mut Line, token: u64) -> io::Result<()> {
-    if !line.unsent.is_empty() {
-        match line.stream.write(&line.unsent) {
-            Ok(written) => drop(line.unsent.drain(..written)),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let wanted = !line.unsent.is_empty();
-    if wanted != line.watched_for_room {
-        line.watched_for_room = wanted;
-        if !line.slow {
-            poll.change(&line.stream, token, if wanted { Interest::ReadWrite } else { Interest::Read })?;
-        }
-    }
-    Ok(())
-}
-
-fn lost(what: &str, error: &io::Error) -> Failure {
-    Failure(format!("{what} of the clients: {error}; has the daemon ended, or is `ulimit -n` too low?"))
-}
-
-/// Time this thread has run.
-fn thread_cpu() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure is ours and outlives the call.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -25,6 +25,9 @@ const MEASURED: [&str; 3] = ["push", "storm", "peak"];
 /// Octets of stack that a sample carries: the daemon's turn is some thirty frames deep, a few KiB.
 const STACK: u32 = 8192;
 
+/// How long `perf` may take until it samples.
+const BEGIN: Duration = Duration::from_secs(3);
+
 /// How long `perf` may take to write down what it has.
 const END: Duration = Duration::from_secs(30);
 
@@ -166,9 +169,9 @@ fn record(pid: u32, frequency: u32, out: &Path) -> Result<Child, Failure> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| Failure(format!("perf: {error}; run it by hand to see why")))?;
-    // Its file appears when its events are open.
+    // The head of its file is written when its events are open. What cannot be opened is told when it is stopped.
     let since = Instant::now();
-    while !out.exists() && since.elapsed() < Duration::from_secs(2) {
+    while fs::metadata(out).map_or(0, |file| file.len()) == 0 && since.elapsed() < BEGIN {
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(child)

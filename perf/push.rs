@@ -21,7 +21,7 @@ const EACH: u64 = 1_000;
 /// Users without --users.
 const USERS: u64 = 500;
 /// Connections that carry everybody's SIP.
-const SIP_CONNECTIONS: usize = 4;
+pub const SIP_CONNECTIONS: usize = 4;
 
 /// Runs it once.
 pub fn run(request: &Request, progress: &dyn Progress) -> Result<Outcome, Failure> {

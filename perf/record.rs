@@ -2,7 +2,7 @@
 
 use crate::figures;
 use crate::outcome::Failure;
-use crate::report::{Report, microseconds, number};
+use crate::report::{Report, number, with_unit};
 use serde_json::Value;
 use std::fmt::Write;
 use std::fs::OpenOptions;
@@ -46,23 +46,34 @@ fn write_below(folder: &Path, report: &Report, object: &Value, arguments: &[Stri
     Err(Failure(format!("{MOST_A_DAY} results of {name} are enough; delete some from {FOLDER}")))
 }
 
+/// The arguments without those that name files of this machine or say what becomes of the figures.
+fn repeatable(arguments: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--json" | "--record" => {}
+            "--html" | "--daemon" | "--data-dir" => _ = arguments.next(),
+            other if ["--html=", "--daemon=", "--data-dir="].iter().any(|name| other.starts_with(name)) => {}
+            other if other.contains(char::is_whitespace) => kept.push(format!("'{other}'")),
+            other => kept.push(other.to_owned()),
+        }
+    }
+    kept
+}
+
 /// The page: what was measured on what, the figures with their spread and goals, how to do it again.
 fn markdown(report: &Report, arguments: &[String]) -> String {
     let outcome = &report.runs.outcome;
     let mut out = format!("# {} of {} octets, {}\n\n", outcome.scenario, outcome.size, report.date.0);
     let _ = writeln!(out, "Machine: {}, load before {}.", report.machine.line(), number(report.machine.load_before));
     let _ = writeln!(out, "Revision {}, {} UTC. Again:\n", report.revision, report.date.1);
-    let _ = writeln!(out, "```sh\ncargo run --release --bin deferd-perf -- {}\n```\n", arguments.join(" "));
+    let _ = writeln!(out, "```sh\ncargo run --release --bin deferd-perf -- {}\n```\n", repeatable(arguments).join(" "));
     let goals = figures::goals(outcome.scenario, outcome.size, outcome.messages);
     let _ = writeln!(out, "| figure | median | lowest | highest | goal | |\n|---|---|---|---|---|---|");
     for (key, values) in &report.runs.figures {
         let unit = figures::named(key).map_or("", |figure| figure.unit);
-        let show = |value: f64| match unit {
-            "us" => microseconds(value),
-            "" => number(value),
-            "/s" => format!("{}/s", number(value)),
-            unit => format!("{} {unit}", number(value)),
-        };
+        let show = |value: f64| with_unit(value, unit);
         let sorted = crate::runs::sorted(values);
         let (Some(median), Some(low), Some(high)) = (report.runs.median(key), sorted.first(), sorted.last()) else {
             continue;
@@ -110,6 +121,13 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         assert!(page.contains("deferd-perf -- push --runs 3") && page.contains("| ≥ 0.900 | missed |"), "{page}");
         assert_eq!(crate::compare::parse(&json).unwrap(), object);
+    }
+
+    #[test]
+    fn a_command_that_can_be_repeated_names_no_file_of_this_machine() {
+        let arguments = ["push", "--data-dir", "/mnt/fast", "--html=/tmp/x.html", "--record", "--config", "msrp.x = 1"];
+        let kept = repeatable(&arguments.map(str::to_owned));
+        assert_eq!(kept.join(" "), "push --config 'msrp.x = 1'");
     }
 
     #[test]

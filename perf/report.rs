@@ -113,6 +113,29 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// A figure with its unit: microseconds and octets in the size that fits.
+pub fn with_unit(value: f64, unit: &str) -> String {
+    match unit {
+        "" => number(value),
+        "us" => microseconds(value),
+        "/s" => format!("{}/s", number(value)),
+        "B" | "B/s" if value.abs() >= 1e4 => {
+            let (size, prefix) = match value.abs() {
+                1e9.. => (1e9, "G"),
+                1e6.. => (1e6, "M"),
+                _ => (1e3, "k"),
+            };
+            format!("{} {prefix}{unit}", number(value / size))
+        }
+        unit => format!("{} {unit}", number(value)),
+    }
+}
+
+/// The name of a distribution as a person says it: `publish_to_bye_us` is `publish to bye`.
+pub fn spoken(name: &str) -> String {
+    name.trim_end_matches("_us").replace('_', " ")
+}
+
 /// A whole number with its thousands apart.
 pub fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
@@ -156,6 +179,17 @@ mod tests {
         for (value, text) in table {
             assert_eq!(number(value), text);
         }
+    }
+
+    #[test]
+    fn figures_have_the_unit_that_fits() {
+        assert_eq!(with_unit(0.0123, ""), "0.0123");
+        assert_eq!(with_unit(612_345.0, "/s"), "612,345/s");
+        assert_eq!(with_unit(454.0, "B"), "454 B");
+        assert_eq!(with_unit(502_088_580.0, "B/s"), "502 MB/s");
+        assert_eq!(with_unit(18_400_000_000.0, "B"), "18.4 GB");
+        assert_eq!(with_unit(0.0139, "% of a core"), "0.0139 % of a core");
+        assert_eq!(spoken("publish_to_bye_us"), "publish to bye");
     }
 
     #[test]

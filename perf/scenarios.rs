@@ -24,7 +24,12 @@ pub const SCENARIOS: &[Scenario] = &[
 pub fn run(request: &Request, progress: &dyn Progress) -> Result<Outcome, Failure> {
     match request.scenario {
         "push" => crate::push::run(request, progress),
+        "storm" => crate::storm::run(request, progress),
         "ingest" => crate::ingest::run(request, progress),
+        "recovery" => crate::recovery::run(request, progress),
+        "memory" => crate::memory::run(request, progress),
+        "scale" => crate::scale::run(request, progress),
+        "idle" => crate::idle::run(request, progress),
         other => Err(Failure(format!("no scenario is named {other}; `deferd-perf list` names them"))),
     }
 }

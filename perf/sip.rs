@@ -57,6 +57,13 @@ impl Template {
         Template { octets, places }
     }
 
+    /// The same with `new` where `old` of the same length stands.
+    pub fn with(&self, old: &[u8], new: &[u8]) -> Template {
+        let mut octets = self.octets.clone();
+        crate::capture::replace(&mut octets, old, new);
+        Template { octets, places: self.places.clone() }
+    }
+
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.octets.len()

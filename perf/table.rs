@@ -2,7 +2,7 @@
 
 use crate::figures::{self, Bound, FIGURES};
 use crate::outcome::Latency;
-use crate::report::{self, Report, microseconds, number};
+use crate::report::{self, Report, microseconds, number, with_unit};
 use std::fmt::Write;
 use std::io::IsTerminal;
 
@@ -14,6 +14,8 @@ const BAR: usize = 40;
 pub struct Paint(bool);
 
 impl Paint {
+    /// For tests.
+    #[cfg(test)]
     pub const PLAIN: Paint = Paint(false);
 
     /// Colours if `stream` is a terminal and its owner did not ask for none (`NO_COLOR`).
@@ -105,14 +107,10 @@ fn figures(out: &mut String, report: &Report, paint: Paint) {
     let others = report.runs.figures.iter().filter(|(key, _)| figures::named(key).is_none());
     for (key, title, unit) in known.chain(others.map(|(key, _)| (key.as_str(), key.as_str(), ""))) {
         let Some(median) = report.runs.median(key) else { continue };
-        let value = if unit == "us" { microseconds(median) } else { join(&number(median), unit) };
-        let mut line = format!("  {title:32} {value:>16}");
+        let mut line = format!("  {title:32} {:>16}", with_unit(median, unit));
         let values = crate::runs::sorted(report.runs.values(key));
         let spread = match values.as_slice() {
-            [low, .., high] if low != high && unit == "us" => {
-                format!("{} to {}", microseconds(*low), microseconds(*high))
-            }
-            [low, .., high] if low != high => format!("{} to {}", number(*low), number(*high)),
+            [low, .., high] if low != high => format!("{} to {}", bare(*low, unit), bare(*high, unit)),
             _ => String::new(),
         };
         let goal = goals.iter().find(|goal| goal.key == key);
@@ -127,18 +125,15 @@ fn figures(out: &mut String, report: &Report, paint: Paint) {
 }
 
 fn judged(bound: Bound, value: f64, unit: &str, paint: Paint) -> String {
-    let goal = if unit == "us" { microseconds(bound.value()) } else { join(&number(bound.value()), unit) };
+    let goal = bare(bound.value(), unit);
     let goal = format!("goal {} {goal}", bound.sign());
     let verdict = if bound.is_met_by(value) { paint.good("✓ met") } else { paint.bad("✗ missed") };
     format!("{goal:18} {verdict}")
 }
 
-fn join(number: &str, unit: &str) -> String {
-    match unit {
-        "" => number.to_owned(),
-        "/s" => format!("{number}/s"),
-        unit => format!("{number} {unit}"),
-    }
+/// Without a unit that stands beside it already; microseconds and octets change theirs with their size.
+fn bare(value: f64, unit: &str) -> String {
+    if matches!(unit, "us" | "B" | "B/s") { with_unit(value, unit) } else { number(value) }
 }
 
 /// A list of objects as a scenario like `scale` gives it: a row each.
@@ -146,12 +141,15 @@ fn points(out: &mut String, report: &Report, paint: Paint) {
     let found = report.runs.outcome.keys.iter().find(|(key, _)| *key == "points");
     let Some(rows) = found.and_then(|(_, value)| value.as_array()) else { return };
     let Some(first) = rows.first().and_then(|row| row.as_object()) else { return };
-    let heads: String = first.keys().map(|key| format!("{key:>24}")).collect();
+    // What it is over stands first.
+    let mut keys: Vec<&String> = first.keys().collect();
+    keys.sort_by_key(|key| key.as_str() != "messages");
+    let heads: String = keys.iter().map(|key| format!("{key:>24}")).collect();
     let _ = writeln!(out, "\n  {}", paint.dim(&heads));
     for row in rows.iter().filter_map(|row| row.as_object()) {
-        let cells: String = first
-            .keys()
-            .map(|key| format!("{:>24}", row.get(key).and_then(|value| value.as_f64()).map_or("-".into(), number)))
+        let cells: String = keys
+            .iter()
+            .map(|key| format!("{:>24}", row.get(*key).and_then(|value| value.as_f64()).map_or("-".into(), number)))
             .collect();
         let _ = writeln!(out, "  {cells}");
     }
@@ -164,7 +162,7 @@ fn latencies(out: &mut String, latencies: &[Latency], paint: Paint) {
     }
     let _ = writeln!(out, "\n  {}", paint.dim(&heads));
     for latency in latencies {
-        let mut line = format!("  {:30}", latency.name);
+        let mut line = format!("  {:30}", report::spoken(latency.name));
         for value in
             report::percentiles(&latency.histogram_us).map(|(_, value)| value).chain([latency.histogram_us.max()])
         {

@@ -33,9 +33,12 @@ impl Dice {
     /// `N` lower-case hex digits: 4 random bits each.
     pub fn hex<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0u8; N];
-        self.0.fill_bytes(&mut out);
-        for octet in &mut out {
-            *octet = HEX[usize::from(*octet & 15)];
+        for digits in out.chunks_mut(16) {
+            let mut bits = self.bits();
+            for digit in digits {
+                *digit = HEX[(bits & 15) as usize];
+                bits >>= 4;
+            }
         }
         out
     }

@@ -54,6 +54,11 @@ impl Gather {
         self.len == 0
     }
 
+    /// Octets of memory it has for what is made in it and for its lists, used or not.
+    pub fn room(&self) -> usize {
+        self.arena.capacity() + self.pieces.capacity() * size_of::<Piece>() + self.held.capacity() * size_of::<Bytes>()
+    }
+
     /// Entries the kernel will see.
     pub fn pieces(&self) -> usize {
         self.pieces.len()

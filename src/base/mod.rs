@@ -11,6 +11,7 @@ pub mod inbox;
 pub mod limits;
 pub mod mailbox;
 pub mod net;
+pub mod prefetch;
 pub mod span;
 pub mod spread;
 pub(crate) mod sync;

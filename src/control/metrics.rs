@@ -138,6 +138,8 @@ measures! {
         "Pushes that ended otherwise: declined, unanswered, broken. Their messages stay stored and are pushed again. When most fail, look at the way to the clients: sip.outbound_proxy, msrp.advertise, msrp.connect_allow.";
     Pushes Gauge pushes_running "deferd_pushes_running" "under way"
         "Pushes under way. At limits.sessions per core further users wait.";
+    Pushes Counter push_octets_copied "deferd_push_octets_copied" "octets copied"
+        "Octets of stored messages copied between the log and the socket, by reads and by us. Per message of deferd_messages_delivered_total: none for bodies of 768 octets and more, one body for shorter ones. More: users come back alone, and the disk is read for each of them.";
     Store Counter log_groups "deferd_log_groups" "groups synced"
         "Groups of records handed to the disk, one write and one sync each. Messages per group grow with the load; many small groups are normal when there is little to do.";
     Store Gauge commits_waiting "deferd_commits_waiting" "commits waiting"

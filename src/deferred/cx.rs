@@ -46,8 +46,8 @@ pub enum Timer {
     Push(Key),
     /// A user's publications, or the next attempt to push.
     Presence(Address),
-    /// A user's earliest message expires.
-    Expiry(UserId),
+    /// Messages expire.
+    Expiry,
     /// Tombstones that the log refused are tried again.
     WriteOff,
     /// What is alive in wanted segments is looked for, or looked for again.
@@ -141,7 +141,7 @@ pub struct Dial {
 #[derive(Debug)]
 pub enum Commit {
     /// A message: show it to its user, answer 202.
-    Deposit(Box<Deposited>),
+    Deposit(Deposited),
     /// A publication: answer 200, and see whether it triggers a push.
     Publish(Box<Published>),
     /// Messages that were delivered, deleted or have expired: take them off the queue, or mark them as had.
@@ -158,24 +158,11 @@ pub enum Commit {
     Note,
 }
 
-/// Who waits for a deposit to be durable.
-#[derive(Debug)]
-pub struct Waiting {
-    /// Whose transaction.
-    pub reply: Reply,
-    /// The 202.
-    pub accepted: Bytes,
-    /// The request: a 503 is written from it if the disk fails.
-    pub request: Bytes,
-    /// Where it came from.
-    pub peer: SocketAddr,
-}
-
 /// A message on its way to being durable.
 #[derive(Debug)]
 pub struct Deposited {
-    /// Who is answered.
-    pub waiting: Waiting,
+    /// Who is answered: a transaction of this core, with which the 202 lies ready.
+    pub txn: ServerKey,
     /// Whose message.
     pub user: UserId,
     /// Where it lies.
@@ -332,6 +319,8 @@ pub struct Counts {
     pub pushes_failed: u64,
     /// Messages delivered: acknowledged by their user's client.
     pub delivered: u64,
+    /// Octets of stored messages copied by us on their way to a socket: short bodies, marks of expiry.
+    pub push_octets_copied: u64,
     /// Messages that expired undelivered.
     pub expired: u64,
     /// Messages that made room for later ones of their user (`policy.quota.policy = "drop_oldest"`).

@@ -1,9 +1,9 @@
 //! The MSRP side of a push: one SEND per deferred message, answered, written off (12.2.2.5).
 
-use super::cx::{Ask, Cx, Reader};
+use super::cx::{Ask, Cx};
 use super::encapsulate;
 use super::policy::{Afterwards, Expired};
-use super::push::{End, Link, Pushes, Stage, Way};
+use super::push::{End, Link, Pushes, Stage};
 use super::refusals::Refusal;
 use super::users::{Users, WrittenOff};
 use crate::base::arena::Key;
@@ -20,12 +20,6 @@ use crate::wire::msrp::head::{Method, RequestHead};
 use crate::wire::msrp::uri::MsrpUri;
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
-
-/// Octets asked of the disk at one time for one push. Two of these keep a socket of 256 KiB busy while the next is read.
-const LOAD_OCTETS: u64 = 256 * 1024;
-
-/// Messages asked of the disk at one time for one push: what one gather can hold (1,024 pieces, two for each message).
-const LOAD_MESSAGES: usize = 256;
 
 /// From 1900, where NTP counts from, to 1970 (RFC 8866 5.2 suggests NTP time for the o-line).
 const NTP_OFFSET_S: u64 = 2_208_988_800;
@@ -316,16 +310,14 @@ impl Pushes {
             for event in events.drain(..) {
                 match event {
                     SessionEvent::Delivered { token } => {
-                        let place = Place::from_u64(token);
                         //= RFC 4975 7.1.2: a 200 to the last octet of a message says that the next hop, here the client, has it
-                        if let Some(locator) = push.in_flight.remove(&place) {
+                        if let Some(locator) = push.in_flight.end(token) {
                             push.delivered.push(locator);
                             cx.counts.delivered += 1;
                         }
                     }
                     SessionEvent::Refused { token, status } => {
-                        let place = Place::from_u64(token);
-                        push.in_flight.remove(&place);
+                        let Some(place) = push.in_flight.end(token).map(|refused| refused.place()) else { continue };
                         // Not again in this session: what came after it is not held up, and the next client may take it.
                         push.skipped.insert(place);
                         if matches!(status, 400 | 423) {
@@ -354,104 +346,21 @@ impl Pushes {
         }
     }
 
-    /// Keeps the session supplied: asks the disk for the next messages while it can use them.
-    pub(super) fn feed(&mut self, cx: &mut Cx, users: &Users, key: Key) {
-        let Some(push) = self.live.get_mut(key) else { return };
-        let Some(session) = &push.session else { return };
-        if push.stage != Stage::Sending {
-            return;
-        }
-        if let Some(conn) = push.conn {
-            cx.asks.push_back(Ask::Pump(conn));
-        }
-        let wants = session.wants().min(LOAD_MESSAGES);
-        if push.loading || wants == 0 {
-            return;
-        }
-        let (batch, elsewhere) = self.next_batch(users, key, wants);
-        let Some(push) = self.live.get_mut(key) else { return };
-        if let Way::Retrieval { wanted, .. } = &mut push.way {
-            wanted.drain(..batch.len() + elsewhere.len());
-        }
-        for locator in batch.iter().chain(&elsewhere) {
-            push.reached = push.reached.max(locator.stamp());
-        }
-        push.skipped.extend(elsewhere.iter().map(Locator::place));
-        if batch.is_empty() {
-            // What is with another session may have been all.
-            if !elsewhere.is_empty() {
-                self.touch(key);
-            }
-            return;
-        }
-        push.cursor = batch.last().map_or(push.cursor, Locator::stamp);
-        push.in_flight.extend(batch.iter().map(|locator| (locator.place(), *locator)));
-        push.loading = true;
-        let mut ops = Vec::new();
-        let missing = cx.loader.load_owned(Reader::Push(key).to_u64(), &push.call.owner, &batch, &mut ops);
-        cx.disk.extend(ops);
-        if let Some(done) = missing {
-            self.loaded(cx, key, done.records);
-        }
-    }
-
-    /// The next messages of a session to be read, and those among them that another session of the same user has, or that are
-    /// gone: they are passed over.
-    fn next_batch(&self, users: &Users, key: Key, wants: usize) -> (Vec<Locator>, Vec<Locator>) {
-        let (mut batch, mut elsewhere) = (Vec::with_capacity(wants), Vec::new());
-        let Some(push) = self.live.get(key) else { return (batch, elsewhere) };
-        let others: Vec<Key> = match self.retrievals.is_empty() {
-            true => Vec::new(),
-            false => self.sessions(push.user).filter(|&other| other != key).collect(),
-        };
-        let is_elsewhere = |locator: &Locator| {
-            let mut others = others.iter().filter_map(|&other| self.live.get(other));
-            others.any(|other| other.has_in_hand(locator.place()))
-        };
-        let mut octets = 0;
-        let mut take = |locator: Locator, is_there: bool| {
-            if !is_there || !others.is_empty() && is_elsewhere(&locator) {
-                elsewhere.push(locator);
-                return true;
-            }
-            octets += locator.octets();
-            if batch.len() == wants || !batch.is_empty() && octets > LOAD_OCTETS {
-                return false;
-            }
-            batch.push(locator);
-            true
-        };
-        match &push.way {
-            Way::Push => {
-                let mut new = users.new_from(push.user, push.cursor).filter(|locator| !push.has_taken(locator));
-                new.all(|locator| take(locator, true));
-            }
-            Way::Retrieval { wanted, .. } => {
-                // They may have been copied forward since they were chosen.
-                wanted.iter().all(|locator| match users.now(push.user, locator) {
-                    Some(now) => take(now, true),
-                    None => take(*locator, false),
-                });
-            }
-        }
-        (batch, elsewhere)
-    }
-
     /// The disk gave what was asked for.
     pub fn loaded(&mut self, cx: &mut Cx, key: Key, records: Vec<Loaded>) {
         let Some(push) = self.live.get_mut(key) else { return };
         push.loading = false;
-        for loaded in records {
+        for (token, loaded) in (push.loading_from..).zip(records) {
             let place = loaded.locator.place();
             // Withdrawn meanwhile.
-            if !push.in_flight.contains_key(&place) {
+            if !push.in_flight.has(token) {
                 continue;
             }
             let record = match loaded.outcome {
                 Ok(record) if record.owner.of(&record.page) == &push.call.owner[..] => record,
                 other => {
                     let damage = other.err();
-                    push.in_flight.remove(&place);
+                    push.in_flight.end(token);
                     push.skipped.insert(place);
                     if let Some(Damage::Unreadable(errno)) = damage {
                         // The disk may give it next time: not in this session, and nothing is held against the message.
@@ -465,20 +374,22 @@ impl Pushes {
                     continue;
                 }
             };
-            let content_type = record.page.slice(record.body_type.range());
             let over = u64::from(loaded.locator.expiry_s()) <= cx.now.wall.seconds();
-            let (page, body) = match cx.policy.expired {
+            let (page, content_type, body) = match cx.policy.expired {
                 //= 12.2.2.4: if the expired message is delivered, the IM Server MAY indicate that it has expired
                 Expired::DeliverMarked if over => {
-                    let marked = encapsulate::expired(record.body.of(&record.page));
-                    let body = Span::new(0, marked.len());
-                    (Bytes::from(marked), body)
+                    let mut page = encapsulate::expired(record.body.of(&record.page));
+                    let body = Span::new(0, page.len());
+                    page.extend_from_slice(record.body_type.of(&record.page));
+                    let content_type = Span::between(body.end(), page.len());
+                    cx.counts.push_octets_copied += page.len() as u64;
+                    (Bytes::from(page), content_type, body)
                 }
-                _ => (record.page, record.body),
+                _ => (record.page, record.body_type, record.body),
             };
             if let Some(session) = &mut push.session {
                 session.offer(Outgoing {
-                    token: place.to_u64(),
+                    token,
                     message_id: *record.id.as_bytes(),
                     content_type,
                     body,
@@ -518,10 +429,10 @@ impl Pushes {
         for key in keys {
             let Some(push) = self.live.get_mut(key) else { continue };
             for place in gone.iter().map(Locator::place) {
-                if push.in_flight.remove(&place).is_some()
+                if let Some(token) = push.in_flight.withdraw(place)
                     && let Some(session) = &mut push.session
                 {
-                    session.withdraw(place.to_u64());
+                    session.withdraw(token);
                 }
             }
             self.touch(key);
@@ -542,11 +453,13 @@ impl Pushes {
     }
 
     /// Frames what the sessions of `conn` have to send, up to `budget` octets: each gets its turn.
-    pub fn fill(&mut self, now: Now, conn: ConnId, gather: &mut Gather, budget: usize) {
-        let Some(link) = self.links.get_mut(&conn) else { return };
+    /// How many of their octets were copied.
+    pub fn fill(&mut self, now: Now, conn: ConnId, gather: &mut Gather, budget: usize) -> u64 {
+        let mut copied = 0;
+        let Some(link) = self.links.get_mut(&conn) else { return 0 };
         let count = link.sessions.len();
         if count == 0 || !link.open {
-            return;
+            return 0;
         }
         // Different sessions alternate at chunk borders: a share each, and the first place goes round.
         let share = (budget / count).max(2 * 2048);
@@ -557,17 +470,20 @@ impl Pushes {
                 continue;
             }
             if let Some(session) = &mut push.session {
+                let before = session.counters().copied;
                 // What was framed is answered later: the push looks at its timers and supplies when the turn comes round.
                 if session.fill(now.tick, gather, share) > 0 && !push.touched {
                     push.touched = true;
                     self.touched.push(key);
                 }
+                copied += session.counters().copied - before;
             }
             if gather.len() >= budget {
                 break;
             }
         }
         link.turn = (link.turn + 1) % count;
+        copied
     }
 
     /// True when a session uses this connection.

@@ -3,16 +3,16 @@
 //! Knows policy and order of checks; does not know where the octets came from nor when they reach the disk. The 202 leaves
 //! in [`Deposits::durable`], which is called after the commit, never before.
 
-use super::cx::{Commit, Cx, Deposited, Reply, Waiting};
-use super::encapsulate;
+use super::cx::{Commit, Cx, Deposited, Reply};
+use super::encapsulate::{self, Memory};
 use super::identity::Address;
 use super::owed::Owed;
 use super::policy::OverQuota;
 use super::respond::{self, Refusal};
-use crate::base::limits::Limits;
-use crate::base::net::Flow;
+use super::users::Users;
 use crate::base::spread::SpreadMap;
-use crate::store::directory::{Arrival, Refusal as NoRoom};
+use crate::proto::sip::endpoint::ServerKey;
+use crate::store::directory::{Arrival, Refusal as NoRoom, UserId};
 use crate::store::log::Refused;
 use crate::store::record::{Draft, Flags};
 use crate::store::seen::Seen;
@@ -31,54 +31,64 @@ const RECENT: Duration = Duration::from_secs(32);
 /// Asked of a sender whose addressee's store is full: messages leave it by delivery or expiry, neither of which hurries.
 const QUOTA_RETRY_AFTER_S: u32 = 600;
 
+/// A MESSAGE, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Whom to answer.
+    pub reply: Reply,
+    /// What was received.
+    pub message: &'a Message,
+    /// Where from.
+    pub peer: SocketAddr,
+    /// Whom it is for.
+    pub owner: &'a Address,
+    /// Who sent it.
+    pub sender: &'a Address,
+}
+
 /// The deposits of one core.
 #[derive(Debug)]
 pub struct Deposits {
     /// Not durable yet, by fingerprint: those who asked again wait with the first.
-    pending: SpreadMap<u64, Vec<Waiting>>,
-    /// Fingerprints of what was answered 202 lately.
+    pending: SpreadMap<u64, Vec<ServerKey>>,
+    /// Fingerprints of what was answered 202 lately and has its home elsewhere: what is at home here is known there.
     accepted: Seen,
+    /// What is hashed.
+    scratch: Vec<u8>,
+    /// The last envelope, for its memory.
+    envelope: Vec<u8>,
 }
 
 impl Deposits {
     /// Remembers at most `entries_max` fingerprints.
     pub fn new(entries_max: usize) -> Deposits {
-        Deposits { pending: SpreadMap::default(), accepted: Seen::with_horizon(entries_max, RECENT) }
+        Deposits {
+            pending: SpreadMap::default(),
+            accepted: Seen::with_horizon(entries_max, RECENT),
+            scratch: Vec::new(),
+            envelope: Vec::new(),
+        }
     }
 
-    /// Takes a MESSAGE in for `owner`, sent by `sender`, or answers why not.
-    pub fn receive(
-        &mut self,
-        cx: &mut Cx,
-        reply: Reply,
-        message: &Message,
-        flow: &Flow,
-        owner: &Address,
-        sender: &Address,
-    ) {
-        match self.take_in(cx, reply, message, flow.peer(), owner, sender) {
+    /// Takes a MESSAGE in, or answers why not. `users`: those at home here, and what they have had.
+    pub fn receive(&mut self, cx: &mut Cx, users: &Users, asked: Asked<'_>) {
+        let Asked { reply, message, peer, .. } = asked;
+        match self.take_in(cx, users, asked) {
             Ok(Taken::Waits) => {}
             Ok(Taken::Answered(status)) => {
-                let octets = respond::plain(cx, message, status, flow.peer());
+                let octets = respond::plain(cx, message, status, peer);
                 cx.respond(reply, status, octets);
             }
             Err(refusal) => {
                 cx.counts.refused += 1;
-                let octets = refusal.response(cx, message, flow.peer());
+                let octets = refusal.response(cx, message, peer);
                 cx.respond(reply, refusal.status, octets);
             }
         }
     }
 
-    fn take_in(
-        &mut self,
-        cx: &mut Cx,
-        reply: Reply,
-        message: &Message,
-        peer: SocketAddr,
-        owner: &Address,
-        sender: &Address,
-    ) -> Result<Taken, Refusal> {
+    fn take_in(&mut self, cx: &mut Cx, users: &Users, asked: Asked<'_>) -> Result<Taken, Refusal> {
+        let Asked { reply, message, peer, owner, sender } = asked;
         //= RFC 3261 8.2.2.3: if the UAS does not understand an option-tag listed in Require it must answer 420
         let unknown = respond::unsupported(message, &[]);
         if !unknown.is_empty() {
@@ -105,14 +115,15 @@ impl Deposits {
 
         let now_s = cx.now.wall.seconds();
         let expiry_s = expiry(cx, message)?;
-        let fingerprint = fingerprint(cx, message, owner, sender, is_cpim);
-        if self.accepted.check(fingerprint) {
+        let fingerprint = self.fingerprint(cx, message, owner, sender, is_cpim);
+        if self.accepted.check(fingerprint) || users.has_seen(fingerprint) {
             cx.counts.duplicates += 1;
             return Ok(Taken::Answered(202));
         }
         if let Some(others) = self.pending.get_mut(&fingerprint) {
             cx.counts.duplicates += 1;
-            others.push(waiting(cx, reply, message, peer));
+            others.push(reply.txn);
+            prepare(cx, reply, message, peer);
             return Ok(Taken::Waits);
         }
 
@@ -121,7 +132,8 @@ impl Deposits {
         cx.dice.fill(&mut chance);
         let id = MessageId::new(stamp, chance);
         let private = fields::privacy_has_id(message);
-        let kept = encapsulate::pager(message, id.as_bytes(), now_s, private);
+        let memory = Memory { body: cx.log.gather(), envelope: std::mem::take(&mut self.envelope) };
+        let kept = encapsulate::pager(message, id.as_bytes(), now_s, private, memory);
         let mut flags = Flags::default();
         let urgent = message.header(Name::Priority).is_some_and(|priority| {
             priority.eq_ignore_ascii_case(b"urgent") || priority.eq_ignore_ascii_case(b"emergency")
@@ -180,6 +192,7 @@ impl Deposits {
             cx.directory.domains().add(cx.core, domain, 1, octets);
         }
         let appended = cx.log.append_message(draft);
+        self.envelope = kept.envelope;
         let (locator, seq) = match appended {
             Ok(appended) => appended,
             Err(refused) => {
@@ -197,54 +210,84 @@ impl Deposits {
             }
         };
         self.pending.insert(fingerprint, Vec::new());
-        let waiting = waiting(cx, reply, message, peer);
+        prepare(cx, reply, message, peer);
         //= RFC 5438 8.1: the intermediary MAY send a "stored" notification, only if "processing" was asked for
         let tells = is_cpim && cx.policy.processing_imdn;
         let stored = tells.then(|| Owed::of_message(cx, owner, message, Some(sender), Disposition::Stored));
         let stored = stored.flatten().map(Box::new);
-        let deposited = Deposited { waiting, user, locator, fingerprint, octets, stored };
-        cx.commit(seq, Commit::Deposit(Box::new(deposited)));
+        let deposited = Deposited { txn: reply.txn, user, locator, fingerprint, octets, stored };
+        cx.commit(seq, Commit::Deposit(deposited));
         Ok(Taken::Waits)
     }
 
-    /// The record is on disk: its user may see it, its sender is told.
+    /// The record is on disk: its user may see it, its sender is told. What is given back has its home here and is the caller's to
+    /// take in, before anything else is received.
     ///
     //= 12.2.2.3-4: shall store the deferred message in the served IM user's account
     //= RFC 3428 7: 202 Accepted: the message has been accepted but not necessarily delivered
-    pub fn durable(&mut self, cx: &mut Cx, done: Deposited) {
+    pub fn durable(&mut self, cx: &mut Cx, done: Deposited) -> Option<(UserId, Arrival)> {
         cx.counts.accepted += 1;
         let arrival = Arrival { locator: done.locator, fingerprint: done.fingerprint };
-        if let Some(home) = cx.directory.publish(done.user, arrival, &mut cx.nodes)
-            && home != cx.core
-        {
-            cx.asks.push_back(super::cx::Ask::Ring(home));
+        let is_home = cx.directory.home_of_user(done.user) == cx.core;
+        if !is_home {
+            if let Some(home) = cx.directory.publish(done.user, arrival, &mut cx.nodes) {
+                cx.asks.push_back(super::cx::Ask::Ring(home));
+            }
+            self.accepted.insert(done.fingerprint, cx.now.tick);
         }
-        self.accepted.insert(done.fingerprint, cx.now.tick);
         let others = self.pending.remove(&done.fingerprint).unwrap_or_default();
-        for waiting in std::iter::once(done.waiting).chain(others) {
-            cx.respond(waiting.reply, 202, waiting.accepted);
+        for txn in std::iter::once(done.txn).chain(others) {
+            if let Some(accepted) = cx.sip.ready(txn) {
+                cx.sip.respond(cx.now.tick, txn, 202, accepted);
+            }
         }
+        is_home.then_some((done.user, arrival))
     }
 
     /// The disk failed: no 202, and nobody sees the message. It may survive all the same.
-    pub fn failed(&mut self, cx: &mut Cx, lost: Deposited) {
+    pub fn failed(&mut self, cx: &mut Cx, lost: &Deposited) {
         cx.counts.refused += 1;
         cx.give_up(lost.user, lost.octets);
         let others = self.pending.remove(&lost.fingerprint).unwrap_or_default();
-        for waiting in std::iter::once(lost.waiting).chain(others) {
-            // Read once before, so it can be read again.
-            if let Ok(message) = Message::parse_datagram(waiting.request, &Limits::unbounded()) {
-                let refused = respond::storage_failed(cx, &message, waiting.peer);
-                cx.respond(waiting.reply, 503, refused);
+        for txn in std::iter::once(lost.txn).chain(others) {
+            if let Some(accepted) = cx.sip.ready(txn) {
+                cx.sip.respond(cx.now.tick, txn, 503, respond::storage_failed_after_all(&accepted));
             }
         }
     }
+
+    /// What makes two MESSAGEs the same deposit: the CPIM Message-ID where there is one, else Call-ID, CSeq and From tag
+    /// (`manual::decisions`, D24); always for this owner.
+    fn fingerprint(&mut self, cx: &Cx, message: &Message, owner: &Address, sender: &Address, is_cpim: bool) -> u64 {
+        let key = &mut self.scratch;
+        key.clear();
+        let mut part = |octets: &[u8]| {
+            key.extend_from_slice(&(octets.len() as u32).to_le_bytes());
+            key.extend_from_slice(octets);
+        };
+        part(owner);
+        part(sender);
+        match is_cpim.then(|| cpim::message_id(message.body())).flatten() {
+            Some(id) => {
+                part(b"imdn");
+                part(id);
+            }
+            None => {
+                part(message.call_id());
+                part(&message.cseq().0.to_le_bytes());
+                part(message.from_tag().unwrap_or_default());
+            }
+        }
+        cx.directory.hash(key)
+    }
 }
 
-/// Who waits for a commit. The 202 is written now, while the request is at hand; a 503 only when it is needed, from the
-/// request's octets: almost no commit fails.
-fn waiting(cx: &mut Cx, reply: Reply, message: &Message, peer: SocketAddr) -> Waiting {
-    Waiting { reply, accepted: respond::plain(cx, message, 202, peer), request: message.octets().clone(), peer }
+/// Somebody waits for a commit. The 202 is written now, while the request is at hand, and lies ready in the transaction until the
+/// commit has ended. So nobody holds on to the receive buffer meanwhile, and the next read goes into the same memory.
+fn prepare(cx: &mut Cx, reply: Reply, message: &Message, peer: SocketAddr) {
+    debug_assert!(reply.core == cx.core, "the receiving core decides deposits");
+    let accepted = respond::plain(cx, message, 202, peer);
+    cx.sip.prepare(reply.txn, accepted);
 }
 
 enum Taken {
@@ -275,28 +318,4 @@ fn expiry(cx: &Cx, message: &Message) -> Result<u32, Refusal> {
         return Err(Refusal::of(480));
     }
     Ok(u32::try_from(at).unwrap_or(u32::MAX))
-}
-
-/// What makes two MESSAGEs the same deposit: the CPIM Message-ID where there is one, else Call-ID, CSeq and From tag
-/// (`manual::decisions`, D24); always for this owner.
-fn fingerprint(cx: &Cx, message: &Message, owner: &Address, sender: &Address, is_cpim: bool) -> u64 {
-    let mut key = Vec::with_capacity(160);
-    let mut part = |octets: &[u8]| {
-        key.extend_from_slice(&(octets.len() as u32).to_le_bytes());
-        key.extend_from_slice(octets);
-    };
-    part(owner);
-    part(sender);
-    match is_cpim.then(|| cpim::message_id(message.body())).flatten() {
-        Some(id) => {
-            part(b"imdn");
-            part(id);
-        }
-        None => {
-            part(message.call_id());
-            part(&message.cseq().0.to_le_bytes());
-            part(message.from_tag().unwrap_or_default());
-        }
-    }
-    cx.directory.hash(&key)
 }

@@ -145,7 +145,14 @@ impl Dismissals {
 
     /// Asks for the next batch of those whose sender is to hear of it, or ends when all is written.
     fn go_on(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
-        let Some(dismissal) = self.live.get_mut(key).filter(|dismissal| !dismissal.reading) else { return };
+        while let Some(LoadDone { records, .. }) = self.step(cx, users, key) {
+            self.take(cx, users, key, records);
+        }
+    }
+
+    /// The batch, where the disk gave it at once.
+    fn step(&mut self, cx: &mut Cx, users: &mut Users, key: Key) -> Option<LoadDone> {
+        let dismissal = self.live.get_mut(key).filter(|dismissal| !dismissal.reading)?;
         if dismissal.failed {
             let gone: Vec<Locator> = dismissal.to_read.drain(..).collect();
             users.spare(dismissal.user, &gone);
@@ -155,25 +162,29 @@ impl Dismissals {
             dismissal.reading = true;
             let mut ops = Vec::new();
             let job = Reader::Dismissal(key).to_u64();
-            let missing = cx.loader.load_owned(job, &dismissal.owner, &batch, &mut ops);
+            let at_once = cx.loader.load_owned(job, &dismissal.owner, &batch, &mut ops);
             cx.disk.extend(ops);
-            if let Some(LoadDone { records, .. }) = missing {
-                self.loaded(cx, users, key, records);
-            }
-            return;
+            return at_once;
         }
         if dismissal.writing > 0 {
-            return;
+            return None;
         }
         if let Some(over) = self.live.remove(key) {
             cx.directory.leave(over.user);
             users.close_if_empty(cx, over.user);
             self.done.push(Dismissed { because: over.because, durable: !over.failed, owed: over.owed });
         }
+        None
     }
 
-    /// The disk gave a batch: its reports are made, and it is written off. A message that cannot be read goes without.
+    /// The disk gave a batch.
     pub fn loaded(&mut self, cx: &mut Cx, users: &mut Users, key: Key, records: Vec<Loaded>) {
+        self.take(cx, users, key, records);
+        self.go_on(cx, users, key);
+    }
+
+    /// The reports of a batch are made, and it is written off. A message that cannot be read goes without.
+    fn take(&mut self, cx: &mut Cx, users: &mut Users, key: Key, records: Vec<Loaded>) {
         let Some(dismissal) = self.live.get_mut(key) else { return };
         dismissal.reading = false;
         let owner = dismissal.owner.clone();
@@ -197,7 +208,6 @@ impl Dismissals {
             owed.extend(report);
         }
         self.write(cx, users, key, gone, owed);
-        self.go_on(cx, users, key);
     }
 
     /// A record of a dismissal is durable, with the reports that it owes; `None`: it never will be.

@@ -21,13 +21,28 @@ static BOUNDARY_BEGIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(
 /// What every MSRP end-line begins with. Preparing a search costs more than most searches: it is done once.
 static DASH7: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"-------"));
 
+/// The Content-Type of every payload; the boundary's place is filled with dots.
+const BODY_TYPE: &[u8; BODY_TYPE_OCTETS] = b"multipart/mixed;boundary=\"....................\"";
+
+/// Its octets.
+pub const BODY_TYPE_OCTETS: usize = 26 + BOUNDARY_OCTETS + 1;
+
+/// Memory that was used for this before; what it holds is of no interest.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// For the body.
+    pub body: Gather,
+    /// For the envelope.
+    pub envelope: Vec<u8>,
+}
+
 /// A MESSAGE in the form in which it is kept.
 #[derive(Debug)]
 pub struct Encapsulated {
     /// The `multipart/mixed` body, ready for a SEND.
     pub body: Gather,
     /// Its Content-Type, boundary and all.
-    pub body_type: Vec<u8>,
+    pub body_type: [u8; BODY_TYPE_OCTETS],
     /// What the payload leaves out.
     pub envelope: Vec<u8>,
     /// The body contains `-------`: an end-line must be chosen with care.
@@ -39,15 +54,16 @@ pub struct Encapsulated {
 //= 12.2.2.5: each generated MSRP SEND shall be multipart/mixed and carry the deferred message as payload
 //= 12.2.2.5: shall encapsulate SIP MESSAGE with the Content-Type of either message/sip or message/sipfrag
 //= 12.2.2.5: the original headers, i.e. Call-IDs, shall not be altered
-pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool) -> Encapsulated {
+pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool, memory: Memory) -> Encapsulated {
+    let Memory { mut body, envelope } = memory;
     let octets = message.octets();
     let boundary = boundary(id, octets);
-    let body_type = [b"multipart/mixed;boundary=\"".as_slice(), &boundary, b"\""].concat();
+    let mut body_type = *BODY_TYPE;
+    body_type[BODY_TYPE_OCTETS - 1 - BOUNDARY_OCTETS..BODY_TYPE_OCTETS - 1].copy_from_slice(&boundary);
 
     let dated = message.header(Name::Date).is_some();
-    let mut envelope = Envelope::default();
+    let mut envelope = Envelope::within(envelope);
     let mut has_dash7 = false;
-    let mut body = Gather::with_capacity(octets.len() - message.body().len() + 256);
     body.make(|head| {
         head.extend_from_slice(b"--");
         head.extend_from_slice(&boundary);
@@ -183,16 +199,13 @@ struct Envelope {
     octets: Vec<u8>,
 }
 
-impl Default for Envelope {
-    fn default() -> Envelope {
-        // Two Via lines and a Route, typically.
-        let mut octets = Vec::with_capacity(384);
+impl Envelope {
+    fn within(mut octets: Vec<u8>) -> Envelope {
+        octets.clear();
         octets.push(1);
         Envelope { octets }
     }
-}
 
-impl Envelope {
     fn leave_out(&mut self, index: usize, line: &[u8]) {
         // Both fit: limits hold heads below 64 KiB and 256 lines.
         self.octets.extend_from_slice(&(index as u16).to_le_bytes());

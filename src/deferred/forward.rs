@@ -133,6 +133,10 @@ impl Forward {
     /// The timer fired: a little more is looked at. `held`: a client knows the message by its place.
     pub fn step(&mut self, cx: &mut Cx, users: &mut Users, bin: &mut Bin, held: impl Fn(UserId, Place) -> bool) {
         self.armed = false;
+        // The daemon ends: nothing new begins.
+        if cx.stopping {
+            return;
+        }
         let ready = std::mem::take(&mut self.ready);
         self.moved(cx, users, bin, ready, &held);
         if self.look == Look::Resting {

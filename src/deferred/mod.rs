@@ -5,7 +5,7 @@
 //! | [`deposit`], [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
 //! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE, what its answers mean, how a push ends |
-//! | [`deliver`], [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
+//! | [`deliver`], `supply`, [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
 //! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
 //! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
 //! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
@@ -20,6 +20,7 @@ pub mod deposit;
 pub mod dismiss;
 pub mod encapsulate;
 mod find;
+mod flight;
 pub mod forward;
 mod goodbye;
 pub mod identity;
@@ -37,5 +38,6 @@ pub mod respond;
 pub mod retrieve;
 pub mod signal;
 pub mod states;
+mod supply;
 pub mod users;
 mod write_off;

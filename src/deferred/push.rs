@@ -4,6 +4,7 @@
 //! [`super::signal`], its MSRP side in [`super::deliver`], its end in `goodbye`.
 
 use super::cx::{Cx, Timer};
+use super::flight::Flight;
 use super::identity::Address;
 use super::invite::Call;
 use super::policy::{Afterwards, Media};
@@ -171,13 +172,17 @@ pub(super) struct Push {
     pub(super) cursor: Stamp,
     /// The highest stamp taken so far: above it nothing needs looking up.
     pub(super) reached: Stamp,
-    /// Loaded, queued or sent, and not answered, by place.
-    pub(super) in_flight: SpreadMap<Place, Locator>,
+    /// Loaded, queued or sent, and not answered.
+    pub(super) in_flight: Flight,
     /// Not for this session: refused, too large, damaged.
     pub(super) skipped: SpreadSet<Place>,
     /// Of those, the ones to be counted against the message.
     pub(super) refused: Vec<(Place, Refusal)>,
     pub(super) loading: bool,
+    /// Number in flight of the first message that is loading.
+    pub(super) loading_from: u64,
+    /// The last load was answered at once.
+    pub(super) prompt: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Locator>,
     /// What becomes of them.
@@ -393,7 +398,7 @@ impl Pushes {
                 push.touched = false;
             }
             self.write_off(cx, users, key);
-            self.feed(cx, users, key);
+            self.feed(cx, key);
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
@@ -487,10 +492,12 @@ impl Push {
             bound_early: false,
             cursor: Stamp(0),
             reached: Stamp(0),
-            in_flight: SpreadMap::default(),
+            in_flight: Flight::default(),
             skipped: SpreadSet::default(),
             refused: Vec::new(),
             loading: false,
+            loading_from: 0,
+            prompt: false,
             delivered: Vec::new(),
             afterwards,
             retiring: SpreadSet::default(),
@@ -513,14 +520,14 @@ impl Push {
             return false;
         }
         let place = locator.place();
-        self.in_flight.contains_key(&place)
+        self.in_flight.contains(place)
             || self.skipped.contains(&place)
             || self.delivered.iter().any(|had| had.place() == place)
     }
 
     /// True when a message is on its way through this session.
     pub(super) fn has_in_hand(&self, place: Place) -> bool {
-        self.in_flight.contains_key(&place) || self.delivered.iter().any(|had| had.place() == place)
+        self.in_flight.contains(place) || self.delivered.iter().any(|had| had.place() == place)
     }
 
     /// What it waits for now.

@@ -4,7 +4,7 @@ use super::cx::Cx;
 use crate::wire::sip::fields;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
-use crate::wire::sip::write::Response;
+use crate::wire::sip::write::{self, Response};
 use bytes::Bytes;
 use std::net::SocketAddr;
 
@@ -88,6 +88,11 @@ pub fn plain(cx: &mut Cx, request: &Message, status: u16, peer: SocketAddr) -> B
 /// 503: what was to be kept could not be.
 pub fn storage_failed(cx: &mut Cx, request: &Message, peer: SocketAddr) -> Bytes {
     Refusal::of(503).retry_after(STORAGE_RETRY_AFTER_S).response(cx, request, peer)
+}
+
+/// The same 503 made of an answer that was ready: almost no commit fails, so nobody keeps a request for it.
+pub fn storage_failed_after_all(ready: &[u8]) -> Bytes {
+    write::restated(ready, 503, Name::RetryAfter, STORAGE_RETRY_AFTER_S.to_string().as_bytes())
 }
 
 /// The option tags of Require that are not in `known`, as the value of Unsupported; empty when there is none.

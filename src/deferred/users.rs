@@ -18,22 +18,40 @@ use crate::store::record::{Extent, Flags, Locator, Place};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A user's list, and the one timer for its earliest expiry.
+/// A user's list. A million of them are no rarity: what few users have stands in tables beside it.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     pub(super) queue: Queue,
-    pub(super) expiry: Option<(TimerKey, u32)>,
     /// Nothing stamped below is to be pushed: what is retained is not looked over again and again.
     new_from: Cell<Stamp>,
-    /// Messages and octets of those written off whose tombstones are not durable yet.
-    pub(super) doomed: (u32, u64),
+    /// When its earliest message expires, as `Users::expiries` has it; 0: it is not watched.
+    pub(super) expiry_s: u32,
 }
+
+const _: () = assert!(
+    size_of::<Waiting>() <= 48,
+    "limits.users of these, and their table's share, are to stay below 200 octets each"
+);
+
+/// A twin that comes later than this is a message of its own.
+const TWINS_FOR: Duration = Duration::from_secs(24 * 3_600);
+
+/// Users whose messages expire at one time are looked after this many a turn, so that a turn stays short: a hundred thousand a second
+/// are four hundred turns.
+const EXPIRIES_A_TURN: usize = 256;
 
 /// The lists of all users at home on this core.
 pub struct Users {
     pub(super) waiting: SpreadMap<UserId, Waiting>,
+    /// Messages and octets of those written off whose tombstones are not durable yet, of the users who have such.
+    pub(super) doomed: SpreadMap<UserId, (u32, u64)>,
+    /// Whose earliest message expires when. A timer each would cost more than all else that is known of a user.
+    expiries: BTreeSet<(u32, UserId)>,
+    /// The one timer for the earliest of all, and its second.
+    alarm: Option<(TimerKey, u32)>,
     seen: Seen,
     /// Written off, and the tombstone not durable yet: in the list still, and for nobody any more.
     pub(super) retiring: SpreadSet<Place>,
@@ -53,6 +71,8 @@ pub struct Users {
     drained: Vec<Arrival>,
     /// Taken in before their turn, and nobody was told yet.
     early: Vec<(UserId, Stamp)>,
+    /// Of what has landed in this turn and nobody was told of: the oldest stamp, the earliest expiry.
+    landed: SpreadMap<UserId, (Stamp, u32)>,
 }
 
 impl Users {
@@ -60,7 +80,10 @@ impl Users {
     pub fn new(dedupe_entries: usize) -> Users {
         Users {
             waiting: SpreadMap::default(),
-            seen: Seen::new(dedupe_entries),
+            doomed: SpreadMap::default(),
+            expiries: BTreeSet::new(),
+            alarm: None,
+            seen: Seen::with_horizon(dedupe_entries, TWINS_FOR),
             retiring: SpreadSet::default(),
             refusals: Refusals::default(),
             moving: SpreadMap::default(),
@@ -71,6 +94,7 @@ impl Users {
             ready: Vec::new(),
             drained: Vec::new(),
             early: Vec::new(),
+            landed: SpreadMap::default(),
         }
     }
 
@@ -122,7 +146,55 @@ impl Users {
             }
         }
         self.ready = ready;
+        let mut landed = std::mem::take(&mut self.landed);
+        for (user, (oldest, earliest)) in landed.drain() {
+            self.watch(cx, user, earliest);
+            arrived.push((user, oldest));
+        }
+        self.landed = landed;
         arrived
+    }
+
+    /// Takes in what this core itself has made durable: nobody else has a hand in it, so it needs no inbox.
+    pub fn land(&mut self, cx: &mut Cx, user: UserId, arrival: Arrival) {
+        if !self.insert(cx, user, arrival) {
+            self.drop_twins(cx, user, &[arrival.locator]);
+        }
+    }
+
+    /// True for the fingerprint of a message that was taken in, as far as is remembered.
+    pub fn has_seen(&self, fingerprint: u64) -> bool {
+        self.seen.check(fingerprint)
+    }
+
+    /// Into the list; false for a twin.
+    fn insert(&mut self, cx: &mut Cx, user: UserId, Arrival { locator, fingerprint }: Arrival) -> bool {
+        // A twin was answered 202 by a core that could not know of the first: it is dropped here.
+        if !self.seen.insert(fingerprint, cx.now.tick) {
+            cx.counts.duplicates += 1;
+            return false;
+        }
+        let waiting = self.waiting.entry(user).or_default();
+        waiting.queue.insert(locator);
+        let (stamp, expiry_s) = (locator.stamp(), locator.expiry_s());
+        waiting.new_from.set(waiting.new_from.get().min(stamp));
+        let (oldest, earliest) = self.landed.entry(user).or_insert((stamp, expiry_s));
+        (*oldest, *earliest) = ((*oldest).min(stamp), (*earliest).min(expiry_s));
+        true
+    }
+
+    /// A twin that cannot be written off now is dropped all the same: after a restart the home sees both and drops it again.
+    fn drop_twins(&mut self, cx: &mut Cx, user: UserId, twins: &[Locator]) {
+        cx.buried.extend(twins.iter().map(Locator::extent));
+        let octets = twins.iter().map(|twin| twin.octets()).sum();
+        cx.release(user, twins.len() as u32, octets);
+    }
+
+    /// The oldest stamp of what has landed for a user and nobody was told of.
+    fn notice(&mut self, cx: &mut Cx, user: UserId) -> Option<Stamp> {
+        let (oldest, earliest) = self.landed.remove(&user)?;
+        self.watch(cx, user, earliest);
+        Some(oldest)
     }
 
     /// One user's inbox into their list, for somebody who wants to see all that was answered 202 until now. What is new is told
@@ -134,35 +206,21 @@ impl Users {
         self.queue(user)
     }
 
-    /// One user's inbox into their list; the oldest stamp of what is new.
+    /// One user's inbox into their list; the oldest stamp of what is new there.
     pub fn take_in(&mut self, cx: &mut Cx, user: UserId) -> Option<Stamp> {
         let mut drained = std::mem::take(&mut self.drained);
         cx.directory.drain(user, &mut drained);
         let mut twins = Vec::new();
-        let mut new: Option<(Stamp, u32)> = None;
-        for Arrival { locator, fingerprint } in drained.drain(..) {
-            // A twin was answered 202 by a core that could not know of the first: it is dropped here.
-            if !self.seen.insert(fingerprint, cx.now.tick) {
-                cx.counts.duplicates += 1;
-                twins.push(locator);
-                continue;
+        for arrival in drained.drain(..) {
+            if !self.insert(cx, user, arrival) {
+                twins.push(arrival.locator);
             }
-            let waiting = self.waiting.entry(user).or_default();
-            waiting.queue.insert(locator);
-            let (stamp, expiry_s) = (locator.stamp(), locator.expiry_s());
-            waiting.new_from.set(waiting.new_from.get().min(stamp));
-            let (oldest, earliest) = new.unwrap_or((stamp, expiry_s));
-            new = Some((oldest.min(stamp), earliest.min(expiry_s)));
         }
         self.drained = drained;
         if !twins.is_empty() {
-            cx.buried.extend(twins.iter().map(Locator::extent));
-            let octets = twins.iter().map(|twin| twin.octets()).sum();
-            cx.release(user, twins.len() as u32, octets);
+            self.drop_twins(cx, user, &twins);
         }
-        let (oldest, earliest) = new?;
-        self.watch(cx, user, earliest);
-        Some(oldest)
+        self.notice(cx, user)
     }
 
     /// True when the user has something to be pushed.
@@ -238,20 +296,29 @@ impl Users {
         if !there || !self.retiring.insert(locator.place()) {
             return false;
         }
-        waiting.doomed.0 += 1;
-        waiting.doomed.1 += locator.octets();
+        let doomed = self.doomed.entry(user).or_default();
+        (doomed.0, doomed.1) = (doomed.0 + 1, doomed.1 + locator.octets());
         true
     }
 
     /// They could not be written off: they are their user's again.
     pub fn spare(&mut self, user: UserId, gone: &[Locator]) {
-        let mut waiting = self.waiting.get_mut(&user);
-        for locator in gone.iter().filter(|locator| self.retiring.remove(&locator.place())) {
-            if let Some(waiting) = &mut waiting {
-                waiting.doomed.0 = waiting.doomed.0.saturating_sub(1);
-                waiting.doomed.1 = waiting.doomed.1.saturating_sub(locator.octets());
-                waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
+        for locator in gone {
+            if self.retiring.remove(&locator.place()) {
+                self.undoom(user, locator);
+                if let Some(waiting) = self.waiting.get(&user) {
+                    waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
+                }
             }
+        }
+    }
+
+    /// It is gone, or spared: nobody counts on it any more.
+    pub(super) fn undoom(&mut self, user: UserId, locator: &Locator) {
+        let Some(doomed) = self.doomed.get_mut(&user) else { return };
+        (doomed.0, doomed.1) = (doomed.0.saturating_sub(1), doomed.1.saturating_sub(locator.octets()));
+        if doomed.0 == 0 {
+            self.doomed.remove(&user);
         }
     }
 
@@ -268,12 +335,13 @@ impl Users {
             return Vec::new();
         }
         let Some(waiting) = self.waiting.get(&user) else { return Vec::new() };
-        let mut messages = (waiting.queue.len() as u32).saturating_sub(waiting.doomed.0);
-        let mut octets = waiting.queue.octets().saturating_sub(waiting.doomed.1);
+        let doomed = self.doomed.get(&user).copied().unwrap_or_default();
+        let mut messages = (waiting.queue.len() as u32).saturating_sub(doomed.0);
+        let mut octets = waiting.queue.octets().saturating_sub(doomed.1);
         // Of a domain that has too much, whoever gets more gives room: all but the message that came last.
         let domain = cx.directory.domains().of(&cx.directory.address(user));
         let (mut all, mut all_octets) = domain.map_or((0, 0), |domain| cx.directory.domains().usage(domain));
-        (all, all_octets) = (all.saturating_sub(waiting.doomed.0.into()), all_octets.saturating_sub(waiting.doomed.1));
+        (all, all_octets) = (all.saturating_sub(doomed.0.into()), all_octets.saturating_sub(doomed.1));
         let last = waiting.queue.last().map(Locator::stamp);
         let mut gone = Vec::new();
         for locator in waiting.queue.iter() {
@@ -302,21 +370,59 @@ impl Users {
         }
     }
 
-    /// One timer per user, for the earliest expiry. `earliest_s` is that of what is new in the list.
+    /// Watches a user's earliest expiry. `earliest_s` is that of what is new in the list.
     fn watch(&mut self, cx: &mut Cx, user: UserId, earliest_s: u32) {
         let Some(waiting) = self.waiting.get_mut(&user) else { return };
         if cx.policy.expired == Expired::DeliverMarked {
             return;
         }
-        match waiting.expiry {
+        // Zero means nobody; what expired in 1970 may as well have in the second after.
+        let earliest_s = earliest_s.max(1);
+        match waiting.expiry_s {
+            0 => {}
+            at if at <= earliest_s => return,
+            at => _ = self.expiries.remove(&(at, user)),
+        }
+        waiting.expiry_s = earliest_s;
+        self.expiries.insert((earliest_s, user));
+        self.wake(cx);
+    }
+
+    /// A user has nothing left that could expire.
+    pub(super) fn unwatch(&mut self, user: UserId, waiting: &Waiting) {
+        if waiting.expiry_s > 0 {
+            self.expiries.remove(&(waiting.expiry_s, user));
+        }
+    }
+
+    /// Sets the alarm for the earliest expiry of all, unless it is set for that or an earlier time.
+    fn wake(&mut self, cx: &mut Cx) {
+        let Some(&(earliest_s, _)) = self.expiries.first() else { return };
+        match self.alarm {
             Some((_, at)) if at <= earliest_s => return,
-            Some((timer, _)) => {
-                cx.timers.cancel(timer);
-            }
+            Some((timer, _)) => _ = cx.timers.cancel(timer),
             None => {}
         }
         let at = tick_of(cx, second(earliest_s));
-        waiting.expiry = Some((cx.timer_at(at, Timer::Expiry(user)), earliest_s));
+        self.alarm = Some((cx.timer_at(at, Timer::Expiry), earliest_s));
+    }
+
+    /// The alarm: users whose earliest expiry has come, for [`Users::expire`]. There may be more: the alarm then comes again at once.
+    pub fn due(&mut self, cx: &mut Cx) -> Vec<UserId> {
+        self.alarm = None;
+        let now_s = cx.now.wall.seconds();
+        let mut due = Vec::new();
+        while due.len() < EXPIRIES_A_TURN
+            && self.expiries.first().is_some_and(|(at, _)| u64::from(*at) <= now_s)
+            && let Some((_, user)) = self.expiries.pop_first()
+        {
+            if let Some(waiting) = self.waiting.get_mut(&user) {
+                waiting.expiry_s = 0;
+                due.push(user);
+            }
+        }
+        self.wake(cx);
+        due
     }
 
     /// The earliest expiry has come: what is over and not being sent right now is to be deleted, or not pushed any more.
@@ -324,8 +430,7 @@ impl Users {
     //= 12.2.2.4: the expired message is deleted undelivered to the destination User (local policy)
     #[must_use]
     pub fn expire(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) -> Vec<Locator> {
-        let Some(waiting) = self.waiting.get_mut(&user) else { return Vec::new() };
-        waiting.expiry = None;
+        let Some(waiting) = self.waiting.get(&user) else { return Vec::new() };
         let now_s = cx.now.wall.seconds();
         let keep = cx.policy.expired == Expired::Keep;
         let mut over = Vec::new();
@@ -343,8 +448,8 @@ impl Users {
         }
         if let Some(next) = next {
             // What is in flight is looked at again in a second.
-            let at = tick_of(cx, second(next)).max(cx.now.tick + Duration::from_secs(1));
-            waiting.expiry = Some((cx.timer_at(at, Timer::Expiry(user)), next));
+            let soonest_s = u32::try_from(now_s).unwrap_or(u32::MAX).saturating_add(1);
+            self.watch(cx, user, next.max(soonest_s));
         }
         if keep {
             // To be retrieved, like what was had; written down, so that a clock set back does not push it after all.

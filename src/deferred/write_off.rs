@@ -12,7 +12,7 @@ use super::bin::{Binned, Laid};
 use super::cx::{Commit, Cx, Timer};
 use super::owed::{Owed, Recorded};
 use super::policy::Afterwards;
-use super::users::{Users, Waiting};
+use super::users::Users;
 use crate::base::arena::Key;
 use crate::store::directory::UserId;
 use crate::store::log::{Refused, Seq};
@@ -118,18 +118,16 @@ impl Users {
             self.lose(cx, &off);
             return false;
         }
-        if let Some(waiting) = self.waiting.get_mut(&off.user) {
-            for locator in &mut off.gone {
-                // Whoever gave it may have read its place before it was copied forward.
-                let Some(now) = waiting.queue.at(locator.stamp()).copied() else { continue };
-                *locator = now;
-                if off.kept {
-                    // Had from now on: whoever retrieves or deletes it meanwhile sees it so, and so does a copy.
-                    waiting.queue.mark(now.stamp(), now.flags().with(Flags::RETAINED));
-                } else if self.retiring.insert(now.place()) {
-                    waiting.doomed.0 += 1;
-                    waiting.doomed.1 += now.octets();
-                }
+        for locator in &mut off.gone {
+            let Some(waiting) = self.waiting.get_mut(&off.user) else { break };
+            // Whoever gave it may have read its place before it was copied forward.
+            let Some(now) = waiting.queue.at(locator.stamp()).copied() else { continue };
+            *locator = now;
+            if off.kept {
+                // Had from now on: whoever retrieves or deletes it meanwhile sees it so, and so does a copy.
+                waiting.queue.mark(now.stamp(), now.flags().with(Flags::RETAINED));
+            } else {
+                self.doom(off.user, &now);
             }
         }
         self.due.push(off);
@@ -316,18 +314,15 @@ impl Users {
     /// that their octets are free, but for those in the bin.
     pub(super) fn retire(&mut self, cx: &mut Cx, off: &WrittenOff, durable: bool) -> (Vec<Locator>, Vec<Extent>) {
         let (mut left, mut parts) = (Vec::new(), Vec::new());
-        let mut waiting = self.waiting.get_mut(&off.user);
         for locator in &off.gone {
             self.refusals.forget(locator.place());
-            if off.kept {
-                continue;
+            if !off.kept && self.retiring.remove(&locator.place()) {
+                self.undoom(off.user, locator);
             }
-            let was_retiring = self.retiring.remove(&locator.place());
-            let Some(waiting) = &mut waiting else { continue };
-            if was_retiring {
-                waiting.doomed.0 = waiting.doomed.0.saturating_sub(1);
-                waiting.doomed.1 = waiting.doomed.1.saturating_sub(locator.octets());
-            }
+        }
+        let mut waiting = self.waiting.get_mut(&off.user);
+        for locator in off.gone.iter().filter(|_| !off.kept) {
+            let Some(waiting) = &mut waiting else { break };
             if let Some(locator) = waiting.queue.remove_stamp(locator.stamp()) {
                 left.push(locator);
                 parts.extend(self.parts.remove(&locator.place()).into_iter().flatten().map(|part| part.extent()));
@@ -341,8 +336,9 @@ impl Users {
         let Some(waiting) = waiting else { return (left, parts) };
         cx.release(off.user, left.len() as u32, left.iter().map(Locator::octets).sum());
         if waiting.queue.is_empty() {
-            if let Some((timer, _)) = self.waiting.remove(&off.user).and_then(|waiting: Waiting| waiting.expiry) {
-                cx.timers.cancel(timer);
+            self.doomed.remove(&off.user);
+            if let Some(waiting) = self.waiting.remove(&off.user) {
+                self.unwatch(off.user, &waiting);
             }
             self.close_if_empty(cx, off.user);
         }

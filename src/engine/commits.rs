@@ -15,12 +15,18 @@ const GRAIN: Duration = Duration::from_millis(1);
 impl Core {
     pub(super) fn disk(&mut self, done: DiskDone) {
         if log::is_loader_ticket(done.ticket()) {
-            match self.cx.loader.done(done) {
-                Some(loaded) if loaded.raw => self.forward.loaded(&mut self.cx, &mut self.users, loaded),
-                Some(loaded) if self.inquiries.owns(loaded.job) => self.inquired(loaded.job, loaded.records),
-                Some(loaded) => self.loaded(Reader::from_u64(loaded.job), loaded.records),
-                None => {}
+            let mut ended = self.cx.loader.done(done);
+            while let Some(loaded) = ended {
+                if loaded.raw {
+                    self.forward.loaded(&mut self.cx, &mut self.users, loaded);
+                } else if self.inquiries.owns(loaded.job) {
+                    self.inquired(loaded.job, loaded.records);
+                } else {
+                    self.loaded(Reader::from_u64(loaded.job), loaded.records);
+                }
+                ended = self.cx.loader.ended();
             }
+            self.cx.loader.ask(&mut self.cx.disk);
             return;
         }
         if reclaim::is_reclaim_ticket(done.ticket()) {
@@ -75,7 +81,9 @@ impl Core {
         match commit {
             Commit::Deposit(mut done) => {
                 let stored = done.stored.take();
-                self.deposits.durable(&mut self.cx, *done);
+                if let Some((user, arrival)) = self.deposits.durable(&mut self.cx, done) {
+                    self.users.land(&mut self.cx, user, arrival);
+                }
                 stored.into_iter().for_each(|owed| self.promise(*owed));
             }
             Commit::Publish(done) => {
@@ -125,7 +133,7 @@ impl Core {
 
     fn failed(&mut self, commit: Commit) {
         match commit {
-            Commit::Deposit(lost) => self.deposits.failed(&mut self.cx, *lost),
+            Commit::Deposit(lost) => self.deposits.failed(&mut self.cx, &lost),
             Commit::Publish(lost) => self.presences.failed(&mut self.cx, *lost),
             Commit::Retire(batch) => {
                 let lost = self.users.failed(&mut self.cx, *batch);

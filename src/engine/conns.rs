@@ -23,6 +23,8 @@ use std::time::Duration;
 const READ_FIRST: usize = 2 * 1024;
 /// Largest single read. 256 KiB are 200 MESSAGEs of a busy SIP core, or 2,000 MSRP responses.
 const READ_MOST: usize = 256 * 1024;
+/// Of an MSRP connection: 100 responses. They come on thousands of connections at once, a few to each.
+const READ_MOST_MSRP: usize = 16 * 1024;
 /// What reads of a core may grow to together, beyond the first size of each: 256 of the largest. Buffers that have grown stay lent to
 /// connections that fall silent, so without this everybody who may connect could hold 256 KiB a connection with keep-alives.
 const READ_GROWTH: usize = 64 << 20;
@@ -30,6 +32,12 @@ const READ_GROWTH: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After its last session an MSRP connection may be used again for this long.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Empty gathers kept for the next sends of the core, whichever connection's: a turn has not many more under way. With
+/// [`SPARE_ROOM`] 16 MiB at most.
+const SPARE_GATHERS: usize = 64;
+/// Octets of memory a gather may keep: what heads and end-lines of a send of 256 KiB take, bodies copied included.
+const SPARE_ROOM: usize = 256 * 1024;
 
 /// What cuts a connection's octets.
 pub(super) enum Cutter {
@@ -46,8 +54,9 @@ pub(super) struct Conn {
     read_size: usize,
     /// Waits for the next send: SIP messages, MSRP answers that belong to no session.
     pub(super) owed: Gather,
-    spare: Vec<Gather>,
     sending: bool,
+    /// In the list of those that sessions are to fill.
+    due: bool,
     open: bool,
     closing: bool,
     /// What is owed is still sent, then it is closed.
@@ -71,8 +80,8 @@ impl Conn {
             buffer: BytesMut::new(),
             read_size: READ_FIRST,
             owed: Gather::new(),
-            spare: Vec::new(),
             sending: false,
+            due: false,
             open: false,
             closing: false,
             finishing: false,
@@ -99,11 +108,15 @@ pub(super) struct Conns {
     limits: Limits,
     /// By how much all reads together are larger than at first.
     grown: usize,
+    /// Empty gathers with their memory: the one used last goes out next, so its memory is still in the processor's cache.
+    spare: Vec<Gather>,
+    /// MSRP connections that may have something to send, first come first served.
+    due: VecDeque<ConnId>,
 }
 
 impl Conns {
     pub(super) fn new(limits: &Limits) -> Conns {
-        Conns { table: SpreadMap::default(), limits: limits.clone(), grown: 0 }
+        Conns { table: SpreadMap::default(), limits: limits.clone(), grown: 0, spare: Vec::new(), due: VecDeque::new() }
     }
 
     /// Somebody connected; false when there is no room.
@@ -144,7 +157,8 @@ impl Conns {
         let Some(conn) = self.table.get_mut(&id) else { return };
         let others = self.grown - (conn.read_size - READ_FIRST);
         if octets >= conn.read_size {
-            let larger = (conn.read_size * 4).min(READ_MOST);
+            let most = if conn.is_msrp() { READ_MOST_MSRP } else { READ_MOST };
+            let larger = (conn.read_size * 4).min(most).max(conn.read_size);
             if others + (larger - READ_FIRST) <= READ_GROWTH {
                 conn.read_size = larger;
             }
@@ -164,43 +178,88 @@ impl Conns {
         if conn.owed.len() + octets.len() > self.limits.backlog_octets {
             return Written::Overflow;
         }
+        if conn.owed.is_empty()
+            && let Some(spare) = self.spare.pop()
+        {
+            conn.owed = spare;
+        }
         conn.owed.push(octets);
         Written::Queued
     }
 
-    /// Sends what there is to send, unless a send is under way.
-    pub(super) fn pump(&mut self, now: Now, id: ConnId, pushes: &mut Pushes, effects: &mut VecDeque<Effect>) {
-        let Some(conn) = self.table.get_mut(&id) else { return };
+    /// Puts a connection on the list of those that sessions are to fill, once; false when it carries no sessions.
+    pub(super) fn put_off(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.table.get_mut(&id).filter(|conn| conn.is_msrp()) else { return false };
+        if !std::mem::replace(&mut conn.due, true) {
+            self.due.push_back(id);
+        }
+        true
+    }
+
+    /// The next of that list.
+    pub(super) fn next_due(&mut self) -> Option<ConnId> {
+        while let Some(id) = self.due.pop_front() {
+            if let Some(conn) = self.table.get_mut(&id) {
+                conn.due = false;
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// True when a connection is on that list.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// True while a send of this connection is under way.
+    pub(super) fn is_sending(&self, id: ConnId) -> bool {
+        self.table.get(&id).is_some_and(|conn| conn.sending)
+    }
+
+    /// Sends what there is to send, unless a send is under way. How many octets that is, and how many of them were copied.
+    pub(super) fn pump(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        pushes: &mut Pushes,
+        effects: &mut VecDeque<Effect>,
+    ) -> (usize, u64) {
+        let Some(conn) = self.table.get_mut(&id) else { return (0, 0) };
         if conn.sending || conn.closing || !conn.open {
-            return;
+            return (0, 0);
         }
-        let mut gather = conn.spare.pop().unwrap_or_default();
+        let mut copied = 0;
         // Answers we owe go first.
-        std::mem::swap(&mut gather, &mut conn.owed);
+        let mut gather = match conn.owed.is_empty() {
+            true => self.spare.pop().unwrap_or_default(),
+            false => std::mem::take(&mut conn.owed),
+        };
         if conn.is_msrp() && !conn.finishing && gather.len() < self.limits.send_octets {
-            pushes.fill(now, id, &mut gather, self.limits.send_octets);
+            copied = pushes.fill(now, id, &mut gather, self.limits.send_octets);
         }
-        if gather.is_empty() {
-            conn.spare.push(gather);
+        let octets = gather.len();
+        if octets == 0 {
             if conn.finishing {
                 conn.closing = true;
                 effects.push_back(Effect::Close { conn: id, reset: false });
             }
-            return;
+            self.spare.push(gather);
+            return (0, 0);
         }
         conn.sending = true;
         effects.push_back(Effect::Send { conn: id, gather });
+        (octets, copied)
     }
 
     /// A send ended.
     pub(super) fn sent(&mut self, id: ConnId, mut gather: Gather) {
+        gather.clear();
+        if self.spare.len() < SPARE_GATHERS && gather.room() <= SPARE_ROOM {
+            self.spare.push(gather);
+        }
         if let Some(conn) = self.table.get_mut(&id) {
-            gather.clear();
             conn.sending = false;
-            // One to fill while the other is with the kernel.
-            if conn.spare.len() < 2 {
-                conn.spare.push(gather);
-            }
         }
     }
 

@@ -55,6 +55,8 @@ readings! {
     messages_accepted,
     /// Messages their user's client acknowledged.
     messages_delivered,
+    /// Octets of stored messages copied on their way to a socket, by us or by a read.
+    push_octets_copied,
     /// Messages that expired undelivered.
     messages_expired,
     /// Messages that made room for later ones of their user.
@@ -164,6 +166,8 @@ pub struct Gauges {
     pub commits: usize,
     /// Octets that wait for the disk.
     pub commit_octets: usize,
+    /// Octets that the disk copied for pushes: what was not lent.
+    pub octets_read: u64,
     /// Groups handed to the disk.
     pub groups: u64,
     /// The log takes nothing in any more.
@@ -186,6 +190,7 @@ impl Reading {
             pushes_completed,
             pushes_failed,
             delivered,
+            push_octets_copied,
             expired,
             dropped,
             retrievals,
@@ -221,6 +226,7 @@ impl Reading {
         Reading {
             messages_accepted: accepted,
             messages_delivered: delivered,
+            push_octets_copied: push_octets_copied.saturating_add(gauges.octets_read),
             messages_expired: expired,
             messages_dropped: dropped,
             retrievals,
@@ -333,6 +339,7 @@ impl Core {
             connections: self.connections(),
             commits: self.cx.commits.len(),
             commit_octets: log.waiting_octets(),
+            octets_read: self.cx.loader.octets_read(),
             groups: log.group(),
             is_poisoned: log.is_poisoned(),
             is_disk_full: log.is_disk_full(),
@@ -383,11 +390,13 @@ mod tests {
 
     #[test]
     fn every_count_of_the_rooms_reaches_the_reading() {
-        let counts = cx::Counts { accepted: 1, delivered: 2, sip_faults: 3, ..cx::Counts::default() };
+        let counts =
+            cx::Counts { accepted: 1, delivered: 2, sip_faults: 3, push_octets_copied: 8, ..cx::Counts::default() };
         let sip = endpoint::Counts { servers: 4, responses_stray: 5, cancels_stray: 6, ..endpoint::Counts::default() };
-        let gauges = Gauges { users: 7, is_poisoned: true, ..Gauges::default() };
+        let gauges = Gauges { users: 7, is_poisoned: true, octets_read: 9, ..Gauges::default() };
         let reading = Reading::of(&counts, &sip, &gauges);
         assert_eq!((reading.messages_accepted, reading.messages_delivered, reading.sip_faults), (1, 2, 3));
+        assert_eq!(reading.push_octets_copied, 17);
         assert_eq!((reading.sip_servers, reading.sip_strays), (4, 11));
         assert_eq!((reading.users_waiting, reading.log_poisoned, reading.disk_full), (7, 1, 0));
         let mut sum = reading;

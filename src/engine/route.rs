@@ -8,10 +8,11 @@ use super::effect::Effect;
 use super::letters::Letter;
 use crate::base::net::{CoreId, Flow};
 use crate::deferred::cx::Reply;
+use crate::deferred::deposit::Asked;
 use crate::deferred::identity::{self, Address, Resource};
 use crate::deferred::invite;
 use crate::deferred::respond::{self, Refusal};
-use crate::deferred::retrieve::{self, Asked, Legacy};
+use crate::deferred::retrieve::{self, Legacy};
 use crate::proto::sip::endpoint::Endpoint;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::{Method, Name};
@@ -118,7 +119,11 @@ impl Core {
 
     fn deposit(&mut self, reply: Reply, message: &Message, flow: &Flow, owner: &Address) {
         match identity::originator(message, flow.peer().ip(), &self.trusted) {
-            Some(sender) => self.deposits.receive(&mut self.cx, reply, message, flow, owner, &sender),
+            Some(sender) => {
+                let (cx, users) = (&mut self.cx, &self.users);
+                let asked = Asked { reply, message, peer: flow.peer(), owner, sender: &sender };
+                self.deposits.receive(cx, users, asked);
+            }
             //= RFC 3325 5: without an identity that a trusted peer asserts, a user is unknown: 403
             None => {
                 let warning = respond::warning(&self.cx, "no asserted identity from a trusted peer");
@@ -201,7 +206,7 @@ impl Core {
             return self.letter_request(home, reply, message, flow);
         }
         let (cx, users, pushes) = (&mut self.cx, &mut self.users, &mut self.pushes);
-        self.retrievals.invite(cx, users, pushes, Asked { reply, message, flow, owner, legacy });
+        self.retrievals.invite(cx, users, pushes, retrieve::Asked { reply, message, flow, owner, legacy });
     }
 
     fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {

@@ -1,5 +1,7 @@
 //! The log, the loader and recovery together over a disk of memory that crashes, tears and rots.
 
+mod image;
+mod lent;
 mod lives;
 mod rot;
 
@@ -80,6 +82,13 @@ impl Disk {
                 }
                 DiskDone::HintWritten { ticket, outcome: Ok(()) }
             }
+            DiskOp::Lend { ticket, log, segment, at, len } => {
+                let Some((live, _)) = self.files.get(&(log, segment)) else {
+                    return DiskDone::Lent { ticket, page: Bytes::new(), outcome: Err(DiskFault::Missing) };
+                };
+                let end = (at as usize + len as usize).min(live.len());
+                DiskDone::Lent { ticket, page: Bytes::copy_from_slice(&live[at as usize..end]), outcome: Ok(()) }
+            }
             DiskOp::Remove { ticket, log, segment } => {
                 self.files.remove(&(log, segment));
                 self.hints.remove(&(log, segment));
@@ -93,9 +102,9 @@ impl Disk {
                     self.files.insert((log, new), (image.clone(), image)).is_none(),
                     "a number is never used twice"
                 );
+                self.hints.remove(&(log, old));
                 self.manifest.forget(old);
                 self.manifest.list(log, new);
-                self.hints.remove(&(log, old));
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
             }
         }
@@ -201,8 +210,11 @@ fn read(segments: &Arc<Segments>, disk: &mut Disk, owner: &[u8], locators: &[Loc
     let mut loader = Loader::new(segments.clone());
     let mut ops = Vec::new();
     let mut done = loader.load_owned(1, owner, locators, &mut ops);
-    for op in ops {
-        done = loader.done(disk.serve(op)).or(done);
+    while !ops.is_empty() {
+        for op in std::mem::take(&mut ops) {
+            done = loader.done(disk.serve(op)).or(done);
+            loader.ask(&mut ops);
+        }
     }
     let records = done.expect("every read was answered").records;
     assert!(records.iter().map(|loaded| loaded.locator).eq(locators.iter().copied()), "in the order asked");

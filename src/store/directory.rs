@@ -170,11 +170,26 @@ pub struct Directory {
     ready: Box<[CachePadded<ReadyList>]>,
 }
 
-/// Entries that wait for their epoch to pass: each thread holds back at most a few bags of 64.
+/// Entries that may wait for their epoch to pass before anybody has to wait for that: closing and creating a thousand users takes
+/// longer than a processor's time slice.
 const SLACK: usize = sync::scaled(1_024);
 
 /// Locks of creation. Two users who are created at once meet in one of them once in 256 times.
 const STRIPES: usize = sync::scaled(256);
+
+/// Entries that a core's thread may hold back for ever: a bag of what is to be given back has 64 places, and goes round when it is full.
+const BAG: usize = sync::scaled(64);
+
+/// Times that somebody who finds all entries waiting lets others run. Who holds an epoch back does so for microseconds; only one
+/// that is preempted longer, and this is thousands of its turns. Beyond it the answer is that the directory is full.
+const EPOCH_TRIES: usize = 10_000;
+
+/// Why a user was not created.
+enum NotCreated {
+    Full,
+    /// Entries are free, but not given back yet.
+    Waits,
+}
 
 impl Directory {
     /// Room for `users` users of `cores` cores. `key` is the data directory's secret: nobody outside can choose what collides.
@@ -198,7 +213,7 @@ impl Directory {
             living: CachePadded::new(AtomicU64::new(0)),
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
             creating: (0..STRIPES).map(|_| CachePadded::default()).collect(),
-            entries: (0..users + SLACK).map(entry).collect(),
+            entries: (0..users + SLACK + BAG * usize::from(cores)).map(entry).collect(),
             fresh: AtomicU32::new(0),
             free: Arc::new(SegQueue::new()),
             shelves: Shelves::new(cores),
@@ -449,7 +464,8 @@ impl Directory {
         change: impl Fn(u64) -> Result<u64, E>,
     ) -> Result<UserId, E> {
         let hash = self.hash(address);
-        let guard = epoch::pin();
+        let mut guard = epoch::pin();
+        let mut tries = 0;
         loop {
             if let Some(found) = self.look_up(hash, address, &guard) {
                 if self.change(&found, &change)? {
@@ -467,7 +483,18 @@ impl Directory {
                 continue;
             }
             let word = change(0)?;
-            return Ok(self.create(hash, address, word)?);
+            let created = self.create(hash, address, word);
+            drop(lock);
+            match created {
+                Ok(user) => return Ok(user),
+                Err(NotCreated::Waits) if tries < EPOCH_TRIES => {
+                    tries += 1;
+                    guard.flush();
+                    // Our own guard would hold the epoch back as well.
+                    guard.repin_after(std::thread::yield_now);
+                }
+                Err(_) => return Err(DirectoryFull.into()),
+            }
         }
     }
 

@@ -64,6 +64,20 @@ pub enum DiskOp {
         /// Where to.
         buffer: BytesMut,
     },
+    /// Lend `len` octets from `at` on as they lie in the system's memory, without a copy. Short only at the file's end. The page
+    /// shows at least what was durable when this was asked, and those octets never change while it is held; others may.
+    Lend {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+        /// Where in the file.
+        at: u64,
+        /// How much.
+        len: u32,
+    },
     /// A log has left this segment and all of it is durable: write its hint beside it, as a whole (a new file, synced, renamed),
     /// and remember its last group for the manifest's next writing. Best effort: without it a start reads the segment.
     WriteHint {
@@ -132,6 +146,15 @@ pub enum DiskDone {
         /// How it ended.
         outcome: Result<(), DiskFault>,
     },
+    /// Lent, or not; a disk may refuse to lend what it would read.
+    Lent {
+        /// Of the request.
+        ticket: u64,
+        /// The octets; none after a fault.
+        page: Bytes,
+        /// How it ended.
+        outcome: Result<(), DiskFault>,
+    },
     /// The hint is there, or not.
     HintWritten {
         /// Of the request.
@@ -164,6 +187,7 @@ impl DiskDone {
             DiskDone::Prepared { ticket, .. }
             | DiskDone::Committed { ticket, .. }
             | DiskDone::Read { ticket, .. }
+            | DiskDone::Lent { ticket, .. }
             | DiskDone::HintWritten { ticket, .. }
             | DiskDone::Removed { ticket, .. }
             | DiskDone::Recycled { ticket, .. } => ticket,

@@ -5,7 +5,7 @@
 //!   append ──▶ open group ──full──▶ closed groups ──▶ one under way ──synced──▶ durable
 //!                  └── turn, nothing under way ─────────────▲        └─failed──▶ poisoned, for good
 //!
-//!   segments:  active ◀── next (asked for when active is half full)
+//!   segments:  active ◀── next (asked for when active is begun)
 //!                 │ ◀── reserve (only tombstones and states, when no next is to be had)
 //!                 └───▶ left ──all of it durable──▶ sealed: its hint is written
 //! ```
@@ -170,6 +170,8 @@ pub struct Log {
     retried: Tick,
     tickets: u64,
     gathers: Vec<Gather>,
+    /// Empty gathers of records that were copied into their group.
+    bodies: Vec<Gather>,
 }
 
 impl Log {
@@ -213,6 +215,7 @@ impl Log {
             retried: Tick(0),
             tickets: 0,
             gathers: Vec::new(),
+            bodies: Vec::new(),
         }
     }
 
@@ -222,10 +225,7 @@ impl Log {
             return;
         }
         self.prepare(out);
-        if !self.leaving.is_empty() {
-            self.seal();
-        }
-        self.write_hints(out);
+        self.seal(out);
         if self.flight.is_some() {
             return;
         }
@@ -267,10 +267,16 @@ impl Log {
             }
             DiskDone::Lost
             | DiskDone::Read { .. }
+            | DiskDone::Lent { .. }
             | DiskDone::HintWritten { .. }
             | DiskDone::Removed { .. }
             | DiskDone::Recycled { .. } => None,
         }
+    }
+
+    /// An empty gather for the body of a record, with the memory of one that was copied into its group.
+    pub fn gather(&mut self) -> Gather {
+        self.bodies.pop().unwrap_or_default()
     }
 
     /// The last append that is durable.
@@ -329,7 +335,7 @@ impl Log {
     }
 
     /// Seals the segments that were left and whose groups are all durable.
-    fn seal(&mut self) {
+    fn seal_left(&mut self) {
         let (open, closed, flight) = (&self.open, &self.closed, &self.flight);
         let segments = &self.segments;
         self.leaving.retain(|&left| {

@@ -12,6 +12,7 @@ mod crash_tests;
 pub mod directory;
 pub mod disk;
 pub mod domains;
+mod extents;
 pub mod hint;
 pub mod inspect;
 pub(crate) mod layout;

@@ -1,7 +1,7 @@
 //! One user's messages as the home core holds them: locators in the order of their stamps. No octets, no sharing.
 //!
 //! Blocks of at most 32: an insertion moves at most 768 octets, a full queue costs 25 octets a message, a user with one message
-//! costs one small allocation.
+//! costs no allocation.
 
 use super::record::{Flags, Locator, Place, Stamp};
 use std::collections::VecDeque;
@@ -12,6 +12,182 @@ const BLOCK: usize = 32;
 /// One user's messages in order.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
+    kept: Kept,
+}
+
+/// Most users have one message or none: those cost no allocation, and 32 octets.
+#[derive(Clone, Debug, Default)]
+enum Kept {
+    #[default]
+    Nothing,
+    One(Locator),
+    Many(Box<Blocks>),
+}
+
+impl Queue {
+    /// An empty one.
+    pub fn new() -> Queue {
+        Queue::default()
+    }
+
+    /// Of messages in the order of their stamps, no two of one.
+    pub fn of(sorted: &[Locator]) -> Queue {
+        let kept = match *sorted {
+            [] => Kept::Nothing,
+            [locator] => Kept::One(locator),
+            _ => Kept::Many(Box::new(Blocks::of(sorted))),
+        };
+        Queue { kept }
+    }
+
+    /// How many messages.
+    pub fn len(&self) -> usize {
+        match &self.kept {
+            Kept::Nothing => 0,
+            Kept::One(_) => 1,
+            Kept::Many(blocks) => blocks.len(),
+        }
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Their octets on disk.
+    pub fn octets(&self) -> u64 {
+        match &self.kept {
+            Kept::Nothing => 0,
+            Kept::One(locator) => locator.octets(),
+            Kept::Many(blocks) => blocks.octets(),
+        }
+    }
+
+    /// The oldest message.
+    pub fn first(&self) -> Option<&Locator> {
+        self.iter().next()
+    }
+
+    /// The youngest message.
+    pub fn last(&self) -> Option<&Locator> {
+        let (one, many) = self.parts();
+        many.map_or(one.last(), Blocks::last)
+    }
+
+    /// All, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Locator> {
+        let (one, many) = self.parts();
+        one.iter().chain(many.into_iter().flat_map(Blocks::iter))
+    }
+
+    /// All from the first whose stamp is not below `stamp`.
+    pub fn from(&self, stamp: Stamp) -> impl Iterator<Item = &Locator> {
+        let (one, many) = self.parts();
+        let one = one.iter().filter(move |locator| locator.stamp() >= stamp);
+        one.chain(many.into_iter().flat_map(move |blocks| blocks.from(stamp)))
+    }
+
+    /// Those whose stamp is of this millisecond: all that an id with this time part can mean.
+    pub fn range(&self, millis: u64) -> impl Iterator<Item = &Locator> {
+        let begin = Stamp(millis.saturating_mul(1_000).saturating_mul(1 << 12));
+        self.from(begin).take_while(move |locator| locator.stamp().millis() == millis)
+    }
+
+    /// Earliest expiry of all, in seconds since 1970-01-01 UTC. Looks at all of them when the earliest was removed since.
+    pub fn earliest_expiry(&mut self) -> Option<u32> {
+        match &mut self.kept {
+            Kept::Nothing => None,
+            Kept::One(locator) => Some(locator.expiry_s()),
+            Kept::Many(blocks) => blocks.earliest_expiry(),
+        }
+    }
+
+    /// Takes a message in, at the place of its stamp. False when one of that stamp is there: nothing is in twice.
+    pub fn insert(&mut self, locator: Locator) -> bool {
+        match &mut self.kept {
+            Kept::Nothing => {
+                self.kept = Kept::One(locator);
+                true
+            }
+            Kept::One(one) if one.stamp() == locator.stamp() => false,
+            Kept::One(one) => {
+                let mut both = [*one, locator];
+                both.sort_unstable_by_key(Locator::stamp);
+                self.kept = Kept::Many(Box::new(Blocks::of(&both)));
+                true
+            }
+            Kept::Many(blocks) => blocks.insert(locator),
+        }
+    }
+
+    /// Takes the message of this place out. Looks from the front: what leaves is mostly what is oldest. Where the stamp is
+    /// known, [`Queue::remove_stamp`] finds it at once.
+    pub fn remove(&mut self, place: Place) -> Option<Locator> {
+        let stamp = self.iter().find(|locator| locator.place() == place)?.stamp();
+        self.remove_stamp(stamp)
+    }
+
+    /// Takes the message of this stamp out.
+    pub fn remove_stamp(&mut self, stamp: Stamp) -> Option<Locator> {
+        match &mut self.kept {
+            Kept::Nothing => None,
+            Kept::One(one) => {
+                let one = Some(*one).filter(|one| one.stamp() == stamp)?;
+                self.kept = Kept::Nothing;
+                Some(one)
+            }
+            Kept::Many(blocks) => {
+                let gone = blocks.remove_stamp(stamp)?;
+                if blocks.len() == 1 {
+                    self.kept = blocks.last().map_or(Kept::Nothing, |one| Kept::One(*one));
+                }
+                Some(gone)
+            }
+        }
+    }
+
+    /// The message of this stamp.
+    pub fn at(&self, stamp: Stamp) -> Option<&Locator> {
+        match &self.kept {
+            Kept::Nothing => None,
+            Kept::One(one) => Some(one).filter(|one| one.stamp() == stamp),
+            Kept::Many(blocks) => blocks.at(stamp),
+        }
+    }
+
+    /// Gives the message of this stamp other flags; false when it is not there.
+    pub fn mark(&mut self, stamp: Stamp, flags: Flags) -> bool {
+        match &mut self.kept {
+            Kept::One(one) if one.stamp() == stamp => {
+                *one = one.with_flags(flags);
+                true
+            }
+            Kept::Nothing | Kept::One(_) => false,
+            Kept::Many(blocks) => blocks.mark(stamp, flags),
+        }
+    }
+
+    /// Puts a copy in the place of the message of the same stamp; what was there. Its flags stay as the list has them.
+    pub fn replace(&mut self, copy: Locator) -> Option<Locator> {
+        match &mut self.kept {
+            Kept::One(one) if one.stamp() == copy.stamp() => Some(std::mem::replace(one, copy.with_flags(one.flags()))),
+            Kept::Nothing | Kept::One(_) => None,
+            Kept::Many(blocks) => blocks.replace(copy),
+        }
+    }
+
+    fn parts(&self) -> (&[Locator], Option<&Blocks>) {
+        match &self.kept {
+            Kept::Nothing => (&[], None),
+            Kept::One(locator) => (std::slice::from_ref(locator), None),
+            Kept::Many(blocks) => (&[], Some(blocks)),
+        }
+    }
+}
+
+/// More than one message.
+#[derive(Clone, Debug, Default)]
+struct Blocks {
     /// Always the first block; alone for most users, so that they need no second list.
     first: Vec<Locator>,
     /// What follows; none of them empty.
@@ -23,69 +199,49 @@ pub struct Queue {
     stale: bool,
 }
 
-impl Queue {
-    /// An empty one.
-    pub fn new() -> Queue {
-        Queue::default()
-    }
-
+impl Blocks {
     /// Of messages in the order of their stamps, no two of one.
-    pub fn of(sorted: &[Locator]) -> Queue {
+    fn of(sorted: &[Locator]) -> Blocks {
         debug_assert!(sorted.is_sorted_by(|a, b| a.stamp() < b.stamp()), "in order, and nothing twice");
-        let mut blocks = sorted.chunks(BLOCK).map(<[Locator]>::to_vec);
-        let mut queue = Queue { first: blocks.next().unwrap_or_default(), rest: blocks.collect(), ..Queue::default() };
-        queue.len = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
-        queue.octets = sorted.iter().map(Locator::octets).sum();
-        queue.earliest_s = sorted.iter().map(Locator::expiry_s).min().unwrap_or_default();
-        queue
+        let mut pieces = sorted.chunks(BLOCK).map(<[Locator]>::to_vec);
+        let mut blocks =
+            Blocks { first: pieces.next().unwrap_or_default(), rest: pieces.collect(), ..Blocks::default() };
+        blocks.len = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
+        blocks.octets = sorted.iter().map(Locator::octets).sum();
+        blocks.earliest_s = sorted.iter().map(Locator::expiry_s).min().unwrap_or_default();
+        blocks
     }
 
     /// How many messages.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// True when there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Their octets on disk.
-    pub fn octets(&self) -> u64 {
+    fn octets(&self) -> u64 {
         self.octets
     }
 
-    /// The oldest message.
-    pub fn first(&self) -> Option<&Locator> {
-        self.first.first()
-    }
-
     /// The youngest message.
-    pub fn last(&self) -> Option<&Locator> {
+    fn last(&self) -> Option<&Locator> {
         self.rest.back().unwrap_or(&self.first).last()
     }
 
     /// All, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Locator> {
+    fn iter(&self) -> impl Iterator<Item = &Locator> {
         self.first.iter().chain(self.rest.iter().flatten())
     }
 
     /// All from the first whose stamp is not below `stamp`.
-    pub fn from(&self, stamp: Stamp) -> impl Iterator<Item = &Locator> {
+    fn from(&self, stamp: Stamp) -> impl Iterator<Item = &Locator> {
         let block = self.block_of(stamp);
         let at = self.block(block).partition_point(|locator| locator.stamp() < stamp);
         self.block(block)[at..].iter().chain(self.rest.range(block.min(self.rest.len())..).flatten())
     }
 
-    /// Those whose stamp is of this millisecond: all that an id with this time part can mean.
-    pub fn range(&self, millis: u64) -> impl Iterator<Item = &Locator> {
-        let begin = Stamp(millis.saturating_mul(1_000).saturating_mul(1 << 12));
-        self.from(begin).take_while(move |locator| locator.stamp().millis() == millis)
-    }
-
     /// Earliest expiry of all, in seconds since 1970-01-01 UTC. Looks at all of them when the earliest was removed since.
-    pub fn earliest_expiry(&mut self) -> Option<u32> {
-        if self.is_empty() {
+    fn earliest_expiry(&mut self) -> Option<u32> {
+        if self.len == 0 {
             return None;
         }
         if self.stale {
@@ -96,7 +252,7 @@ impl Queue {
     }
 
     /// Takes a message in, at the place of its stamp. False when one of that stamp is there: nothing is in twice.
-    pub fn insert(&mut self, locator: Locator) -> bool {
+    fn insert(&mut self, locator: Locator) -> bool {
         let at_end = self.last().is_none_or(|last| last.stamp() < locator.stamp());
         let block = if at_end { self.rest.len() } else { self.block_of(locator.stamp()) };
         let list = self.block_mut(block);
@@ -127,15 +283,8 @@ impl Queue {
         true
     }
 
-    /// Takes the message of this place out. Looks from the front: what leaves is mostly what is oldest. Where the stamp is
-    /// known, [`Queue::remove_stamp`] finds it at once.
-    pub fn remove(&mut self, place: Place) -> Option<Locator> {
-        let stamp = self.iter().find(|locator| locator.place() == place)?.stamp();
-        self.remove_stamp(stamp)
-    }
-
     /// Takes the message of this stamp out.
-    pub fn remove_stamp(&mut self, stamp: Stamp) -> Option<Locator> {
+    fn remove_stamp(&mut self, stamp: Stamp) -> Option<Locator> {
         let (block, at) = self.find(stamp)?;
         let list = self.block_mut(block);
         let locator = list.remove(at);
@@ -153,13 +302,13 @@ impl Queue {
     }
 
     /// The message of this stamp.
-    pub fn at(&self, stamp: Stamp) -> Option<&Locator> {
+    fn at(&self, stamp: Stamp) -> Option<&Locator> {
         let (block, at) = self.find(stamp)?;
         self.block(block).get(at)
     }
 
     /// Gives the message of this stamp other flags; false when it is not there.
-    pub fn mark(&mut self, stamp: Stamp, flags: Flags) -> bool {
+    fn mark(&mut self, stamp: Stamp, flags: Flags) -> bool {
         let Some((block, at)) = self.find(stamp) else { return false };
         let list = self.block_mut(block);
         list[at] = list[at].with_flags(flags);
@@ -167,7 +316,7 @@ impl Queue {
     }
 
     /// Puts a copy in the place of the message of the same stamp; what was there. Its flags stay as the list has them.
-    pub fn replace(&mut self, copy: Locator) -> Option<Locator> {
+    fn replace(&mut self, copy: Locator) -> Option<Locator> {
         let (block, at) = self.find(copy.stamp())?;
         let list = self.block_mut(block);
         let before = list[at];
@@ -220,7 +369,7 @@ mod tests {
         assert!(queue.range(77).all(|found| found.stamp().millis() == 77));
         assert_eq!(queue.range(200).count(), 0);
         assert_eq!(queue.from(Stamp((198 * 1_000) << 12)).count(), 6);
-        assert!(size_of::<Queue>() <= 80, "a user's share of memory");
+        assert!(size_of::<Queue>() <= 32, "a user's share of memory");
     }
 
     proptest! {
@@ -239,6 +388,7 @@ mod tests {
                 }
                 prop_assert_eq!(queue.earliest_expiry(), map.values().map(Locator::expiry_s).min());
                 prop_assert_eq!(queue.first(), map.values().next());
+                prop_assert_eq!(queue.last(), map.values().next_back());
             }
             prop_assert!(queue.iter().eq(map.values()));
             prop_assert_eq!((queue.len(), queue.octets()), (map.len(), map.len() as u64 * 64));

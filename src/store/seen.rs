@@ -1,90 +1,195 @@
-//! Fingerprints seen lately: how a message deposited twice is recognised. Bounded; the oldest fall out.
+//! Fingerprints seen lately: how a message deposited twice is recognised. Bounded in number and in time; the oldest are forgotten
+//! first, one by one.
 
 use crate::base::clock::Tick;
-use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A fingerprint is the output of a keyed hash already: it is its own hash.
-#[derive(Clone, Copy, Default, Debug)]
-struct Itself(u64);
+/// Times are kept for this share of the horizon together: an entry for each would double the memory.
+const GRAINS: u32 = 64;
 
-impl Hasher for Itself {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*octet);
-        }
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value;
-    }
-}
-
-type Set = HashSet<u64, BuildHasherDefault<Itself>>;
-
-/// A set of fingerprints in two generations. When the young one is full or old enough, it becomes the old one and the old one is
-/// forgotten: what is remembered is never more than `entries`, never less than the last half of them, and where those suffice,
-/// everything for at least `horizon`.
+/// The last `entries` fingerprints of the last `horizon`.
+///
+/// A ring in the order of insertion, and a table that finds a fingerprint's place in it: open addressing, at most three quarters full.
+/// 8 octets in the ring and between 5 and 11 in the table each.
 #[derive(Debug)]
 pub struct Seen {
-    young: Set,
-    old: Set,
-    half: usize,
+    /// Oldest first; zero for one that was removed.
+    ring: VecDeque<u64>,
+    /// Number of the ring's first; numbers rise by one and go round.
+    first: u32,
+    /// Number of a fingerprint in the ring, plus one; 0: free. As many as a power of two.
+    table: Vec<u32>,
+    /// How many are in the table.
+    count: usize,
+    /// When a stretch of the ring began, and how many it has.
+    times: VecDeque<(Tick, u32)>,
+    entries: usize,
     horizon: Duration,
-    /// When the young generation began.
-    since: Tick,
 }
 
 impl Seen {
-    /// Room for `entries` fingerprints, about 16 octets each; forgotten only for want of room.
+    /// Room for `entries` fingerprints; forgotten only for want of room.
     pub fn new(entries: usize) -> Seen {
         Seen::with_horizon(entries, Duration::MAX)
     }
 
-    /// Room for `entries` fingerprints, each remembered between one and two `horizon`s.
+    /// Room for `entries` fingerprints, each remembered for `horizon` and at most a 64th of it longer.
     pub fn with_horizon(entries: usize, horizon: Duration) -> Seen {
-        Seen { young: Set::default(), old: Set::default(), half: (entries / 2).max(1), horizon, since: Tick(0) }
+        // Half of what a number can tell apart.
+        let entries = entries.clamp(1, 1 << 30);
+        let (ring, table, times) = (VecDeque::new(), vec![0; 16], VecDeque::new());
+        Seen { ring, first: 0, table, count: 0, times, entries, horizon }
     }
 
     /// True when it was inserted and is still remembered. Zero is nobody's.
     pub fn check(&self, fingerprint: u64) -> bool {
-        fingerprint != 0 && (self.young.contains(&fingerprint) || self.old.contains(&fingerprint))
+        fingerprint != 0 && self.find(fingerprint).is_some()
     }
 
     /// Remembers it; false when it was remembered already.
     pub fn insert(&mut self, fingerprint: u64, now: Tick) -> bool {
-        self.turn(now);
-        if fingerprint == 0 || self.old.contains(&fingerprint) {
-            return fingerprint == 0;
+        self.forget(now);
+        if fingerprint == 0 {
+            return true;
         }
-        self.young.insert(fingerprint)
+        if self.find(fingerprint).is_some() {
+            return false;
+        }
+        if self.ring.len() >= self.entries {
+            self.pop(1);
+        }
+        if (self.count + 1) * 4 > self.table.len() * 3 {
+            self.grow();
+        }
+        let mut number = self.first.wrapping_add(self.ring.len() as u32);
+        if number == u32::MAX {
+            // Its number plus one would mean: free.
+            self.push(0, now);
+            number = 0;
+        }
+        self.push(fingerprint, now);
+        self.enter(fingerprint, number);
+        self.count += 1;
+        true
     }
 
     /// Forgets it: what it stood for was not stored after all.
     pub fn remove(&mut self, fingerprint: u64) {
-        self.young.remove(&fingerprint);
-        self.old.remove(&fingerprint);
+        let Some(slot) = self.find(fingerprint).filter(|_| fingerprint != 0) else { return };
+        let at = self.table[slot].wrapping_sub(1).wrapping_sub(self.first) as usize;
+        self.leave(slot);
+        if let Some(place) = self.ring.get_mut(at) {
+            *place = 0;
+        }
     }
 
     /// How many are remembered.
     pub fn len(&self) -> usize {
-        self.young.len() + self.old.len()
+        self.count
     }
 
     /// True when none is.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.count == 0
     }
 
-    fn turn(&mut self, now: Tick) {
-        if self.young.len() >= self.half || now - self.since >= self.horizon {
-            // The old set's memory serves the new young one.
-            std::mem::swap(&mut self.young, &mut self.old);
-            self.young.clear();
-            self.since = now;
+    /// Forgets what is older than the horizon.
+    fn forget(&mut self, now: Tick) {
+        let most = self.horizon.saturating_add(self.horizon / GRAINS);
+        while let Some(&(since, count)) = self.times.front()
+            && now - since >= most
+        {
+            self.pop(count);
+        }
+    }
+
+    fn push(&mut self, fingerprint: u64, now: Tick) {
+        let grain = self.horizon / GRAINS;
+        match self.times.back_mut().filter(|(since, count)| now - *since < grain && *count < u32::MAX) {
+            Some((_, count)) => *count += 1,
+            None => self.times.push_back((now, 1)),
+        }
+        self.ring.push_back(fingerprint);
+    }
+
+    /// Forgets the oldest; all of one stretch of time.
+    fn pop(&mut self, count: u32) {
+        for _ in 0..count {
+            let Some(fingerprint) = self.ring.front().copied() else { break };
+            if fingerprint != 0
+                && let Some(slot) = self.find(fingerprint)
+            {
+                self.leave(slot);
+            }
+            self.ring.pop_front();
+            self.first = self.first.wrapping_add(1);
+        }
+        if let Some((_, left)) = self.times.front_mut() {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                self.times.pop_front();
+            }
+        }
+    }
+
+    /// A fingerprint is the output of a keyed hash already: it is its own hash.
+    fn home(&self, fingerprint: u64) -> usize {
+        fingerprint as usize & (self.table.len() - 1)
+    }
+
+    fn at(&self, slot: usize) -> u64 {
+        let number = self.table[slot].wrapping_sub(1);
+        self.ring.get(number.wrapping_sub(self.first) as usize).copied().unwrap_or_default()
+    }
+
+    fn next(&self, slot: usize) -> usize {
+        (slot + 1) & (self.table.len() - 1)
+    }
+
+    fn find(&self, fingerprint: u64) -> Option<usize> {
+        let mut slot = self.home(fingerprint);
+        while self.table[slot] != 0 {
+            if self.at(slot) == fingerprint {
+                return Some(slot);
+            }
+            slot = self.next(slot);
+        }
+        None
+    }
+
+    fn enter(&mut self, fingerprint: u64, number: u32) {
+        let mut slot = self.home(fingerprint);
+        while self.table[slot] != 0 {
+            slot = self.next(slot);
+        }
+        self.table[slot] = number.wrapping_add(1);
+    }
+
+    /// Empties a slot, and moves up what stands behind it because it was taken.
+    fn leave(&mut self, mut free: usize) {
+        self.count -= 1;
+        let mut slot = self.next(free);
+        while self.table[slot] != 0 {
+            let home = self.home(self.at(slot));
+            // It may stand at the free place unless its home lies behind that, on the way round.
+            let mask = self.table.len() - 1;
+            if slot.wrapping_sub(home) & mask >= slot.wrapping_sub(free) & mask {
+                self.table[free] = self.table[slot];
+                free = slot;
+            }
+            slot = self.next(slot);
+        }
+        self.table[free] = 0;
+    }
+
+    fn grow(&mut self) {
+        self.table = vec![0; self.table.len() * 2];
+        for at in 0..self.ring.len() {
+            let fingerprint = self.ring[at];
+            if fingerprint != 0 {
+                self.enter(fingerprint, self.first.wrapping_add(at as u32));
+            }
         }
     }
 }
@@ -92,30 +197,74 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn old_fingerprints_fall_out_and_the_bound_holds() {
+    fn the_oldest_fall_out_one_by_one_and_the_bound_holds() {
         let mut seen = Seen::new(100);
         for n in 1..=1_000u64 {
             assert!(seen.insert(n, Tick(0)));
             assert!(!seen.insert(n, Tick(0)));
             assert!(seen.len() <= 100);
-            assert!((n.saturating_sub(49).max(1)..=n).all(|late| seen.check(late)));
+            assert!((n.saturating_sub(99).max(1)..=n).all(|late| seen.check(late)));
+            assert!(!seen.check(n.saturating_sub(100)));
         }
-        assert!(!seen.check(1));
         assert!(!seen.check(0) && seen.insert(0, Tick(0)) && !seen.check(0));
         seen.remove(1_000);
         assert!(!seen.check(1_000));
     }
 
     #[test]
-    fn the_horizon_is_kept_and_not_twice_exceeded() {
+    fn the_horizon_is_kept_and_hardly_exceeded() {
         let mut seen = Seen::with_horizon(100, Duration::from_secs(32));
         let at = |s: u64| Tick(s * 1_000_000);
         seen.insert(1, at(1));
-        seen.insert(2, at(33));
+        seen.insert(2, at(32));
+        seen.insert(3, at(33));
         assert!(seen.check(1));
-        seen.insert(3, at(66));
-        assert!(!seen.check(1) && seen.check(2) && seen.check(3));
+        seen.insert(4, at(34));
+        assert!(!seen.check(1) && seen.check(2));
+        seen.insert(5, at(66));
+        assert!(!seen.check(2) && !seen.check(3) && seen.check(4), "{seen:?}");
+    }
+
+    #[test]
+    fn numbers_go_round() {
+        let mut seen = Seen::new(10);
+        seen.first = u32::MAX - 25;
+        for n in 1..=100u64 {
+            assert!(seen.insert(n, Tick(n)) && !seen.insert(n, Tick(n)));
+            assert!((n.saturating_sub(8).max(1)..=n).all(|late| seen.check(late)), "{n}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_list(steps in proptest::collection::vec((0u64..60, 0u8..4, 0u64..9), 1..400)) {
+            let (mut seen, mut list, mut now) = (Seen::with_horizon(20, Duration::from_micros(640)), VecDeque::new(), 0u64);
+            for (n, what, later) in steps {
+                now += later;
+                // Many that meet in the table.
+                let fingerprint = (n << 40) | (n % 3);
+                if what == 0 {
+                    seen.remove(fingerprint);
+                    list.iter_mut().filter(|(other, _)| *other == fingerprint).for_each(|entry| entry.0 = 0);
+                } else if fingerprint != 0 {
+                    let known = list.iter().any(|(other, at)| *other == fingerprint && now - at < 640);
+                    let new = seen.insert(fingerprint, Tick(now));
+                    prop_assert!(!new || !known, "remembered for the horizon");
+                    if new {
+                        list.retain(|(other, _)| *other != fingerprint);
+                        list.push_back((fingerprint, now));
+                        if list.len() > 20 {
+                            list.pop_front();
+                        }
+                    }
+                }
+                // A removed one keeps its place in the ring, so those before it may go a little earlier for want of room.
+                prop_assert!(seen.len() <= 20);
+                prop_assert!(list.back().is_none_or(|(last, at)| *last == 0 || now - at >= 640 || seen.check(*last)));
+            }
+        }
     }
 }

@@ -7,10 +7,12 @@
 
 use super::data_dir::DataDir;
 use super::mail::{Desk, Mail};
+use super::mapping::SharedMapping;
 use super::op::{self, Outgoing, SharedFd};
 use crate::base::net::CoreId;
 use crate::engine::input::Input;
 use crate::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use bytes::Bytes;
 use crossbeam::queue::SegQueue;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +26,10 @@ use std::time::Duration;
 
 /// Segments kept open per core: at 64 MiB each the warmest 64 GiB. Above it the one that was opened first is closed.
 const OPEN_SEGMENTS: usize = 1024;
+
+/// Segments kept mapped per core: at 64 MiB each the last 16 GiB that were lent. A mapping costs at most 128 KiB of the kernel's tables
+/// and one of 65,530 places that the system gives a process; the octets are the page cache's.
+const MAPPED_SEGMENTS: usize = 256;
 
 /// A segment that could not be opened for want of descriptors is tried again after this.
 const WANT_PAUSE: Duration = Duration::from_millis(20);
@@ -51,20 +57,24 @@ struct Settled {
     file: Option<(Name, File)>,
 }
 
-/// Open segments, oldest first.
-#[derive(Default)]
-struct Files {
-    open: HashMap<Name, SharedFd>,
+/// Open segments, or mapped ones, oldest first.
+struct Files<T> {
+    open: HashMap<Name, T>,
     order: VecDeque<Name>,
+    most: usize,
 }
 
-impl Files {
-    fn insert(&mut self, name: Name, fd: SharedFd) {
-        if self.open.insert(name, fd).is_none() {
+impl<T> Files<T> {
+    fn new(most: usize) -> Files<T> {
+        Files { open: HashMap::new(), order: VecDeque::new(), most }
+    }
+
+    fn insert(&mut self, name: Name, thing: T) {
+        if self.open.insert(name, thing).is_none() {
             self.order.push_back(name);
         }
-        while self.open.len() > OPEN_SEGMENTS {
-            // An operation under way holds the descriptor itself; it is closed when that ends.
+        while self.open.len() > self.most {
+            // An operation under way holds the thing itself; it is closed when that ends.
             let Some(oldest) = self.order.pop_front() else { break };
             self.open.remove(&oldest);
         }
@@ -86,7 +96,8 @@ impl Files {
 struct Shared {
     data: Arc<DataDir>,
     desk: Rc<Desk>,
-    files: RefCell<Files>,
+    files: RefCell<Files<SharedFd>>,
+    mapped: RefCell<Files<SharedMapping>>,
     /// Lists for the kernel that are not in use: one per commit under way. Boxed: the kernel is given the address of what is
     /// inside while the list goes from here to the operation and back.
     #[allow(clippy::vec_box)]
@@ -126,6 +137,25 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// A part of a segment, in memory.
+    async fn lend(&self, name: Name, at: u64, len: u32) -> io::Result<Bytes> {
+        let known = self.mapped.borrow().open.get(&name).cloned();
+        let mapping = match known {
+            Some(mapping) => mapping,
+            None => {
+                let mapping = self.data.map_segment(name.0, name.1)?;
+                self.mapped.borrow_mut().insert(name, mapping.clone());
+                mapping
+            }
+        };
+        if !mapping.is_resident(usize::try_from(at).unwrap_or(usize::MAX), len as usize) {
+            op::populate(&mapping, at, len).await?;
+        }
+        Ok(mapping.page(at, len))
+    }
+}
+
 /// True for an error that says what we lack, not what is wrong with the file.
 fn is_want(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::EINTR))
@@ -149,8 +179,10 @@ impl Disk {
         let settled = Arc::new(SegQueue::new());
         let (answers, files) = (settled.clone(), data.clone());
         std::thread::Builder::new().name(format!("disk-{}", core.0)).spawn(move || {
-            // Filling a segment takes a processor for tens of milliseconds: any but the core's own, where there is one.
+            // Filling a segment takes a processor for tens of milliseconds: any but the core's own, where there is one, and where
+            // there is none the core goes first.
             let _ = super::host::unpin();
+            let _ = super::host::give_way();
             let mut lost = false;
             loop {
                 let answer = match orders.recv_timeout(LOOK) {
@@ -171,7 +203,13 @@ impl Disk {
                 }
             }
         })?;
-        let shared = Shared { data, desk, files: RefCell::default(), spare: RefCell::default() };
+        let shared = Shared {
+            data,
+            desk,
+            files: RefCell::new(Files::new(OPEN_SEGMENTS)),
+            mapped: RefCell::new(Files::new(MAPPED_SEGMENTS)),
+            spare: RefCell::default(),
+        };
         Ok(Disk { shared: Rc::new(shared), work, settled })
     }
 
@@ -211,9 +249,18 @@ impl Disk {
                     shared.desk.put(Input::Disk(DiskDone::Read { ticket, buffer, outcome }));
                 });
             }
+            DiskOp::Lend { ticket, log, segment, at, len } => {
+                tokio_uring::spawn(async move {
+                    let lent = shared.lend((log, segment), at, len).await;
+                    let outcome = lent.as_ref().map(|_| ()).map_err(fault);
+                    let page = lent.unwrap_or_default();
+                    shared.desk.put(Input::Disk(DiskDone::Lent { ticket, page, outcome }));
+                });
+            }
             DiskOp::Prepare { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {
                 if let DiskOp::Remove { log, segment, .. } | DiskOp::Recycle { log, old: segment, .. } = &order {
                     shared.files.borrow_mut().remove((*log, *segment));
+                    shared.mapped.borrow_mut().remove((*log, *segment));
                 }
                 if let Err(mpsc::SendError(order)) = self.work.send(order) {
                     // The thread ends only with us or by a panic, which ends the process.
@@ -266,7 +313,7 @@ fn settle(data: &DataDir, order: DiskOp) -> Option<Settled> {
             let file = made.ok().map(|file| ((log, new), file));
             Some(Settled { done: DiskDone::Recycled { ticket, outcome }, file })
         }
-        DiskOp::Commit { .. } | DiskOp::Read { .. } => None,
+        DiskOp::Commit { .. } | DiskOp::Read { .. } | DiskOp::Lend { .. } => None,
     }
 }
 
@@ -277,6 +324,6 @@ fn answer(order: &DiskOp, outcome: Result<(), DiskFault>) -> Option<DiskDone> {
         DiskOp::WriteHint { ticket, .. } => Some(DiskDone::HintWritten { ticket, outcome }),
         DiskOp::Remove { ticket, .. } => Some(DiskDone::Removed { ticket, outcome }),
         DiskOp::Recycle { ticket, .. } => Some(DiskDone::Recycled { ticket, outcome }),
-        DiskOp::Commit { .. } | DiskOp::Read { .. } => None,
+        DiskOp::Commit { .. } | DiskOp::Read { .. } | DiskOp::Lend { .. } => None,
     }
 }

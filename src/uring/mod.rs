@@ -17,6 +17,7 @@ pub mod disk;
 pub mod host;
 pub mod listen;
 pub mod mail;
+pub mod mapping;
 pub mod op;
 pub mod socket;
 pub mod stream;

@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code)]
 
+use super::mapping::{PAGE, SharedMapping};
 use crate::base::gather::{Gather, PIECES_MAX};
 use bytes::BytesMut;
 use io_uring::types::{Fd, FsyncFlags};
@@ -245,6 +246,36 @@ pub async fn read(fd: &SharedFd, at: u64, len: usize, mut buffer: BytesMut) -> (
         }
     }
     (Ok(()), buffer)
+}
+
+/// Brings a range of a mapping into memory, by a worker of the ring: whoever looks at it then does not wait for the disk. The range
+/// is widened to whole pages and cut at the mapping's end.
+///
+/// # Errors
+/// `EFAULT` or `EHWPOISON` when the disk or the memory does not give it; `EINVAL` from a kernel that cannot (before 5.14).
+pub async fn populate(mapping: &SharedMapping, at: u64, len: u32) -> io::Result<()> {
+    let at = usize::try_from(at).unwrap_or(usize::MAX).min(mapping.len());
+    let mut from = at / PAGE * PAGE;
+    let mut left = at.saturating_add(len as usize).min(mapping.len()) - from;
+    while left > 0 {
+        let start = mapping.start().wrapping_add(from);
+        // The operation counts in 32 bits.
+        let step = left.min(1 << 30);
+        let length = libc::off_t::try_from(step).unwrap_or(libc::off_t::MAX);
+        let entry = opcode::Madvise::new(start.cast(), length, libc::MADV_POPULATE_READ).build();
+        // SAFETY: the address is in the mapping in the data, which is not unmapped while that is held, and `from + step` is at
+        // most its length, the rest of the last page aside, which belongs to it. MADVISE completes once; it has no descriptor.
+        let (result, _) = unsafe { submit(mapping.clone(), entry) }.await;
+        match result {
+            Ok(_) => {
+                from += step;
+                left -= step;
+            }
+            Err(error) if is_interruption(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Opens an existing file to read and write.

@@ -219,7 +219,8 @@ impl Cores {
         if pushes > g.plan.users {
             g.oracle.violation(format!("{pushes} pushes for {} users", g.plan.users));
         }
-        if damaged > 0 && g.plan.eio == 0 {
+        // A read that fails is no damage.
+        if damaged > 0 {
             g.oracle.violation(format!("core {} found a record damaged on a sound disk", core.0));
         }
     }
@@ -259,8 +260,9 @@ impl Cores {
                 let delay = if g.chance(g.plan.stall) { 300_000 } else { g.between(low, high) };
                 g.say(format_args!("core {} asks the disk: {}", core.0, in_words(&op)));
                 if eio {
-                    g.oracle.disk_hurt |= !matches!(op, DiskOp::Read { .. } | DiskOp::WriteHint { .. });
-                    g.oracle.unreadable |= matches!(op, DiskOp::Read { .. });
+                    let reads = matches!(op, DiskOp::Read { .. } | DiskOp::Lend { .. });
+                    g.oracle.disk_hurt |= !reads && !matches!(op, DiskOp::WriteHint { .. });
+                    g.oracle.unreadable |= reads;
                 }
                 let number = disk.begin(core, op, eio);
                 g.later(delay, Event::Disk { life: g.life, number });
@@ -321,7 +323,7 @@ impl Cores {
     pub(crate) fn disk_is_bounded(&self, g: &Ground, disk: &Disk) -> Result<(), String> {
         let cores = self.seats.len() as u16;
         let directory = Directory::new(64, cores.max(1), KEY);
-        let found = recovery::recover(&Durable(disk), &directory, cores.max(1), &disk.manifest, 4_096);
+        let found = recovery::recover(&Durable(disk), &directory, cores.max(1), &disk.manifest, 1 << 20);
         let found = found.map_err(|fault| format!("recovery of a quiet disk: {fault:?}"))?;
         let queued = found.homes.iter().flat_map(|home| home.users.iter().map(|(_, queue)| queue.octets()));
         let states = found.homes.iter().flat_map(|home| home.states.iter().map(|state| state.extent.octets));
@@ -402,6 +404,9 @@ fn judge(g: &mut Ground, disk: &Disk, recovered: &Recovered) {
             let mark = b"\r\nCall-ID: m";
             let name = memmem::find(record, mark).and_then(|at| record.get(at + mark.len()..at + mark.len() + 6));
             let number = name.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
+            if let Some(number) = number {
+                g.say(format_args!("message {number} lies at {} of {}", place.octets(), place.segment.0));
+            }
             match number {
                 Some(number) if alive.insert(number, record).is_none() => {}
                 Some(number) => g.oracle.violation(format!("recovery finds message {number} twice")),
@@ -432,6 +437,7 @@ fn in_words(op: &DiskOp) -> String {
         DiskOp::WriteHint { segment, octets, .. } => {
             format!("write the hint of {}, {} octets", segment.0, octets.len())
         }
+        DiskOp::Lend { segment, at, len, .. } => format!("lend {len} octets of {} at {at}", segment.0),
         DiskOp::Remove { segment, .. } => format!("remove {}", segment.0),
         DiskOp::Recycle { old, new, .. } => format!("recycle {} as {}", old.0, new.0),
     }

@@ -92,9 +92,13 @@ impl Disk {
                     None => panic!("a commit into {segment:?} of {log:?}, which was not prepared"),
                 }
             }
-            DiskOp::Read { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {}
+            DiskOp::Read { .. }
+            | DiskOp::Lend { .. }
+            | DiskOp::WriteHint { .. }
+            | DiskOp::Remove { .. }
+            | DiskOp::Recycle { .. } => {}
         }
-        if fault.is_some() && !matches!(op, DiskOp::Read { .. } | DiskOp::WriteHint { .. }) {
+        if fault.is_some() && !matches!(op, DiskOp::Read { .. } | DiskOp::Lend { .. } | DiskOp::WriteHint { .. }) {
             self.hurt = true;
         }
         self.next += 1;
@@ -152,6 +156,20 @@ impl Disk {
                     file.hint = Some(octets);
                 }
                 DiskDone::HintWritten { ticket, outcome }
+            }
+            DiskOp::Lend { ticket, log, segment, at, len } => {
+                let lent = match (outcome, self.files.get(&(log, segment))) {
+                    (Err(fault), _) => Err(fault),
+                    (Ok(()), None) => Err(DiskFault::Missing),
+                    (Ok(()), Some(file)) => {
+                        let from = (at as usize).min(file.live.len());
+                        let to = (from + len as usize).min(file.live.len());
+                        // What is written later does not show in it: the loader has to live with that.
+                        Ok(Bytes::copy_from_slice(&file.live[from..to]))
+                    }
+                };
+                let outcome = lent.as_ref().map(|_| ()).map_err(|fault| *fault);
+                DiskDone::Lent { ticket, page: lent.unwrap_or_default(), outcome }
             }
             DiskOp::Remove { ticket, log, segment } => {
                 if outcome.is_ok() {
@@ -226,26 +244,28 @@ impl Disk {
                     }
                 }
                 DiskOp::Recycle { log, old, new, header, .. } => {
-                    // Not begun; said to be leaving; the new name over the old header; with the new one; all of it but the answer.
-                    let luck = dice.between(0, 4);
-                    if luck > 0 {
+                    // Not begun; said to be leaving; renamed with the old header, or with some of the new one; and listed.
+                    let how_far = dice.between(0, 4);
+                    if how_far > 0 {
                         self.manifest.leave(old);
                     }
-                    if luck > 1
+                    if how_far > 1
                         && let Some(mut file) = self.files.remove(&(log, old))
                     {
-                        if let Some(durable) = file.durable.as_mut().filter(|_| luck > 2) {
-                            tear(durable, 0, &header, dice);
-                            if luck == 4 {
+                        file.hint = None;
+                        match (&mut file.durable, how_far) {
+                            (Some(durable), 3) => tear(durable, 0, &header, dice),
+                            (Some(durable), 4) => {
                                 durable[..header.len()].copy_from_slice(&header);
+                                self.manifest.forget(old);
                                 self.manifest.list(log, new);
                             }
+                            _ => {}
                         }
-                        file.hint = None;
                         self.files.insert((log, new), file);
                     }
                 }
-                DiskOp::Read { .. } => {}
+                DiskOp::Read { .. } | DiskOp::Lend { .. } => {}
             }
         }
         self.files.retain(|_, file| match file.durable.take() {

@@ -270,6 +270,11 @@ impl Oracle {
                 message.acknowledged = None;
                 message.perhaps = false;
                 message.again = true;
+                if message.twin && message.delivered {
+                    // Delivered, and repeated by its sender while the log that was to forget the repetition had failed: it comes
+                    // once more, in the place of that.
+                    message.accepted = None;
+                }
                 continue;
             }
             if message.accepted.is_some() && !message.delivered && !expired {

@@ -98,7 +98,8 @@ impl Sender {
     }
 
     pub(super) fn offer(&mut self, outgoing: Outgoing) {
-        assert!(outgoing.body.end() <= outgoing.page.len(), "a body lies inside its page");
+        let end = outgoing.body.end().max(outgoing.content_type.end());
+        assert!(end <= outgoing.page.len(), "a body and its type lie inside their page");
         self.octets_waiting += outgoing.body.len();
         self.messages.push_back(Message::new(outgoing));
     }
@@ -112,6 +113,15 @@ impl Sender {
         let free = window.saturating_sub(self.messages_in_flight) as usize;
         let ahead = (window / 2).max(4) as usize;
         (free + ahead).saturating_sub(self.waiting()).min(MESSAGES_MAX - self.messages.len())
+    }
+
+    /// Free places of the window, less what waits already. At least one octet of the window must be free, too.
+    pub(super) fn room(&self) -> usize {
+        if self.octets_waiting + self.transactions.octets() >= self.window.octets() {
+            return 0;
+        }
+        let free = self.window.messages().saturating_sub(self.messages_in_flight) as usize;
+        free.saturating_sub(self.waiting()).min(MESSAGES_MAX.saturating_sub(self.messages.len()))
     }
 
     /// Messages that are not wholly framed.
@@ -164,7 +174,7 @@ impl Sender {
             if self.transactions.octets() > 0 && self.transactions.octets() + len > self.window.octets() {
                 break;
             }
-            let cost = self.template.len_max(&message.outgoing.content_type) + len + END_LEN;
+            let cost = self.template.len_max(message.outgoing.content_type.len()) + len + END_LEN;
             if !gather.is_empty() && gather.len() - start + cost > budget {
                 break;
             }
@@ -187,10 +197,11 @@ impl Sender {
             //= RFC 4975 7.1.1: a chunk with a body larger than 2048 octets has `*` in range-end
             let end = (len <= WHOLE_MAX).then_some((sent + len) as u64);
             let range = ByteRange { start: sent as u64 + 1, end, total: Some(total as u64) };
-            gather.make(|out| {
-                self.template.write(out, &tid, &message.outgoing.message_id, range, &message.outgoing.content_type);
-            });
             let page = &message.outgoing.page;
+            gather.make(|out| {
+                let content_type = message.outgoing.content_type.of(page);
+                self.template.write(out, &tid, &message.outgoing.message_id, range, content_type);
+            });
             let at = body.at() + sent;
             if len < COPY_BELOW {
                 gather.put(page.get(at..at + len).unwrap_or_default());
@@ -200,12 +211,17 @@ impl Sender {
                 let held = match held {
                     Some((start, len, held)) if (start, len) == key => held,
                     _ => {
-                        let new = gather.hold(page.clone());
+                        // The last chunk needs the page no more than the gather does.
+                        let page = if last { std::mem::take(&mut message.outgoing.page) } else { page.clone() };
+                        let new = gather.hold(page);
                         held = Some((key.0, key.1, new));
                         new
                     }
                 };
                 gather.refer(held, at, len);
+            }
+            if last {
+                message.outgoing.page = Bytes::new();
             }
             gather.make(|out| end_line(out, &tid.0, if last { b'$' } else { b'+' }));
             if !std::mem::replace(&mut message.in_flight, true) {
@@ -229,14 +245,16 @@ impl Sender {
     fn give_up(&mut self, now: Tick, gather: &mut Gather) {
         let tid = self.transactions.next_tid();
         if let Some(message) = self.messages.get_mut((self.cursor - self.base) as usize) {
-            message.fate = Fate::Settled;
             let (start, total) = (message.sent as u64 + 1, Some(message.outgoing.body.len() as u64));
             let range = ByteRange { start, end: None, total };
             let outgoing = &message.outgoing;
             gather.make(|out| {
-                self.template.write(out, &tid, &outgoing.message_id, range, &outgoing.content_type);
+                let content_type = outgoing.content_type.of(&outgoing.page);
+                self.template.write(out, &tid, &outgoing.message_id, range, content_type);
                 end_line(out, &tid.0, b'#');
             });
+            message.outgoing.page = Bytes::new();
+            message.fate = Fate::Settled;
             self.open(now, Carries::GivingUp, 0);
         }
         self.sweep();
@@ -343,7 +361,9 @@ impl Sender {
         self.land(seq);
         if let Some(message) = self.message_mut(seq) {
             message.fate = fate;
-            message.outgoing.page = Bytes::new();
+            if fate == Fate::Settled {
+                message.outgoing.page = Bytes::new();
+            }
         }
         self.sweep();
     }
@@ -406,7 +426,6 @@ impl Sender {
         self.base = self.cursor;
         for message in &mut self.messages {
             message.fate = Fate::GivenUp;
-            message.outgoing.page = Bytes::new();
         }
         self.transactions.release_all();
         self.messages_in_flight = 0;

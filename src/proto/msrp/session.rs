@@ -46,9 +46,9 @@ pub struct Outgoing {
     pub token: u64,
     /// Message-ID, the same at every attempt.
     pub message_id: [u8; MESSAGE_ID_LEN],
-    /// Content-Type with its parameters.
-    pub content_type: Bytes,
-    /// The buffer that holds the body.
+    /// Where the Content-Type with its parameters lies in the page.
+    pub content_type: Span,
+    /// The buffer that holds both.
     pub page: Bytes,
     /// Where in it.
     pub body: Span,
@@ -199,6 +199,11 @@ impl Session {
     /// How many more messages it can use now.
     pub fn wants(&self) -> usize {
         if self.over || self.closing || self.paused || self.hushed { 0 } else { self.sender.wants() }
+    }
+
+    /// How many more messages it could begin at once.
+    pub fn room(&self) -> usize {
+        if self.over || self.closing || self.paused || self.hushed { 0 } else { self.sender.room() }
     }
 
     /// True when nothing is queued, nothing unanswered and no response owed. Messages that wait only for REPORTs from

@@ -99,6 +99,19 @@ impl Endpoint {
         self.servers.respond(now, txn, status, octets, &mut self.out);
     }
 
+    /// Leaves the answer to a request here until its time has come: written while the request is at hand, kept in its place, so
+    /// that nobody holds on to the buffer in which the request lies. [`Endpoint::ready`] gives it back. Not for INVITE, whose
+    /// transaction may have to answer 500 by itself.
+    pub fn prepare(&mut self, txn: ServerKey, octets: Bytes) {
+        self.servers.prepare(txn, octets);
+    }
+
+    /// Takes back what was [prepared](Endpoint::prepare); `None` when the transaction is gone. To be given to
+    /// [`Endpoint::respond`], or replaced by another answer.
+    pub fn ready(&mut self, txn: ServerKey) -> Option<Bytes> {
+        self.servers.ready(txn)
+    }
+
     /// Sends a request whose octets carry our Via with a fresh branch, and repeats it until it is answered. What becomes of it is
     /// told with the key. Not for ACK ([`Endpoint::transmit`]) nor CANCEL ([`Endpoint::cancel`]).
     ///

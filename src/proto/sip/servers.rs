@@ -22,8 +22,10 @@ struct Server {
     print: Print,
     /// Where it stands in `by_call`.
     call: Option<Print>,
-    /// Until a final response: 100 is written from it.
+    /// Until a final response, what 100 is written from: the request, or the answer that is [ready](Servers::prepare).
     request: Option<Bytes>,
+    /// What lies there is that answer.
+    is_ready: bool,
     /// The last response.
     response: Option<Bytes>,
     alarm: Alarm,
@@ -122,8 +124,19 @@ impl Servers {
         };
         let request = Some(message.octets().clone());
         let alarm = Alarm::unset();
-        let server =
-            Server { machine, flow, port, print, call, request, response: None, alarm, modern, cancelled: false };
+        let server = Server {
+            machine,
+            flow,
+            port,
+            print,
+            call,
+            request,
+            is_ready: false,
+            response: None,
+            alarm,
+            modern,
+            cancelled: false,
+        };
         let key = self.arena.insert(server);
         self.by_print.insert(print, key);
         if let Some(call) = call {
@@ -218,6 +231,21 @@ impl Servers {
             server.cancelled = true;
             out.tell(Upward::Cancel { txn: ServerKey(key) });
         }
+    }
+
+    /// The user knows already how it will answer, and keeps the answer here in the request's place.
+    pub(super) fn prepare(&mut self, txn: ServerKey, octets: Bytes) {
+        if let Some(server) = self.arena.get_mut(txn.0)
+            && server.request.is_some()
+        {
+            (server.request, server.is_ready) = (Some(octets), true);
+        }
+    }
+
+    /// Takes the answer that is ready.
+    pub(super) fn ready(&mut self, txn: ServerKey) -> Option<Bytes> {
+        let server = self.arena.get_mut(txn.0)?;
+        if std::mem::take(&mut server.is_ready) { server.request.take() } else { None }
     }
 
     /// The user answers.

@@ -32,6 +32,46 @@ fn no_crash_at_any_moment_loses_what_was_acknowledged() {
     }
 }
 
+/// Recovery by hints, by some of them, with one that rotted, and without any: the same.
+fn hints_say_what_segments_say(disk: &Disk, found: &Recovered, directory: &Directory, cores: u16) {
+    let said = |found: &Recovered, directory: &Directory| {
+        let queues: Vec<Vec<Locator>> = (0..4u8).map(|owner| queued(found, directory, &[owner])).collect();
+        let rest = |home: &super::super::recovery::HomeRecovered| {
+            (
+                home.states.clone(),
+                home.fingerprints.clone(),
+                home.twins.clone(),
+                home.losers.clone(),
+                home.parts.clone(),
+            )
+        };
+        let groups: Vec<u64> = found.logs.iter().map(|log| log.group).collect();
+        let segments = found.segments(1 << 20, 1 << 21, KEY).list();
+        let live: Vec<(u32, u64)> = segments.iter().map(|(number, state)| (number.0, state.live())).collect();
+        (queues, found.homes.iter().map(rest).collect::<Vec<_>>(), groups, live, found.highest_stamp, found.report.dead)
+    };
+    let with = said(found, directory);
+    for kept in 0..3 {
+        let mut other = disk.clone();
+        match kept {
+            0 => other.hints.clear(),
+            1 => other.hints.retain(|(_, segment), _| segment.0 % 2 == 0),
+            _ => {
+                for hint in other.hints.values_mut() {
+                    let mut rotten = hint.to_vec();
+                    let at = rotten.len() / 2;
+                    rotten[at] ^= 4;
+                    *hint = rotten.into();
+                }
+            }
+        }
+        let (without, directory) = recovered(&other, cores);
+        assert_eq!(without.report.damaged, 0, "{:?}", without.report.damage);
+        assert_eq!(said(&without, &directory), with);
+        assert_eq!(without.report.hints_broken, if kept == 2 { found.report.hinted } else { 0 });
+    }
+}
+
 fn crash_loop(seed: u64) {
     let mut luck = Luck(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let (mut disk, mut model, mut reserved, mut clock) = (Disk::default(), Model::default(), 0u32, 0u64);
@@ -43,6 +83,7 @@ fn crash_loop(seed: u64) {
             "seed {seed} life {life}: a crash is not damage: {:?}",
             found.report.damage
         );
+        hints_say_what_segments_say(&disk, &found, &directory, cores);
         let segments = found.segments(reserved, reserved + 200, KEY);
         reserved += 200;
         let mut present: BTreeMap<u64, Locator> = BTreeMap::new();

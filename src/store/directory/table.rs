@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{CLOSED, Directory, DirectoryFull, Entry, UserId};
+use super::{CLOSED, Directory, Entry, NotCreated, UserId};
 use crate::base::sync::{AtomicU64, Ordering};
 use crossbeam::epoch::{self, Guard, Owned, Shared};
 use std::mem::MaybeUninit;
@@ -29,16 +29,15 @@ const FREE_TRIES: usize = 4;
 
 impl Directory {
     /// Under the lock of the address's bucket.
-    pub(super) fn create(&self, hash: u64, address: &[u8], word: u64) -> Result<UserId, DirectoryFull> {
+    pub(super) fn create(&self, hash: u64, address: &[u8], word: u64) -> Result<UserId, NotCreated> {
         if self.living.fetch_add(1, Ordering::Relaxed) >= self.users as u64 {
             self.living.fetch_sub(1, Ordering::Relaxed);
-            return Err(DirectoryFull);
+            return Err(NotCreated::Full);
         }
-        let full = || {
+        let Some(number) = self.free_entry() else {
             self.living.fetch_sub(1, Ordering::Relaxed);
-            DirectoryFull
+            return Err(NotCreated::Waits);
         };
-        let number = self.free_entry().ok_or_else(full)?;
         let entry = &self.entries[number as usize];
         let mut owned = Owned::<[MaybeUninit<u8>]>::init(address.len());
         for (to, from) in owned.iter_mut().zip(address) {
@@ -64,7 +63,8 @@ impl Directory {
         entry.word.store(CLOSED, Ordering::Relaxed);
         self.free_address(entry);
         self.free.push(number);
-        Err(full())
+        self.living.fetch_sub(1, Ordering::Relaxed);
+        Err(NotCreated::Full)
     }
 
     pub(super) fn free_address(&self, entry: &Entry) {

@@ -70,6 +70,35 @@ fn users_whose_only_message_was_refused_leave_no_one_behind() {
     assert_eq!((directory.find(b"u"), directory.usage(user)), (Some(user), (1, 64)), "the other message stays");
 }
 
+/// A thread that is preempted while it holds an epoch holds back every entry closed since: with more of them than there is slack, a
+/// directory with room for a hundred users said that it is full with one in it.
+#[test]
+fn a_thread_that_holds_an_epoch_back_makes_nobody_hear_that_the_directory_is_full() {
+    let directory = Directory::new(100, 1, [6; 16]);
+    let first = directory.enter(b"first").unwrap();
+    let (held, done) = (std::sync::Barrier::new(2), std::sync::atomic::AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let address = directory.address(first);
+            held.wait();
+            // Until all slack is used up, and for a while longer.
+            while done.load(Ordering::Acquire) < SLACK {
+                thread::yield_now();
+            }
+            (0..1_000).for_each(|_| thread::yield_now());
+            drop(address);
+        });
+        held.wait();
+        for n in 0..5_000u32 {
+            let user = directory.enter(&n.to_le_bytes()).expect("one user of a hundred");
+            directory.leave(user);
+            assert!(directory.close(user));
+            done.fetch_add(1, Ordering::Release);
+        }
+    });
+    assert_eq!(directory.len(), 1);
+}
+
 /// Home drains between the producer's push and its link, delivers and releases: with as many threads as there are here and one
 /// processor for two of them, the gap is a time slice long.
 #[test]

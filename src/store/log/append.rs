@@ -15,6 +15,13 @@ use bytes::Bytes;
 /// message from being forgotten.
 const ESSENTIAL_SHARE: usize = 4;
 
+/// Records below this are copied into their group, longer ones referred to. A piece by reference costs two entries of the kernel's list
+/// of 1,024, which then holds 512 messages a commit, and keeps a receive buffer of up to 256 KiB from being used again.
+const COPY_RECORD_BELOW: usize = 16 * 1024;
+
+/// Gathers kept for their memory: a use case makes one record at a time, some two.
+const BODIES_KEPT: usize = 4;
+
 struct Sections<'a> {
     kind: Kind,
     flags: Flags,
@@ -188,8 +195,9 @@ impl Log {
             sections.body = Gather::new();
             sections.body.push(flat);
         }
+        let pieces = if length < COPY_RECORD_BELOW { 0 } else { sections.body.pieces() };
         // On a full disk copies are what makes room again: they may lie in the reserve, but never wait beyond the bound.
-        self.make_room(octets, sections.body.pieces(), essential || sections.origin.is_some())?;
+        self.make_room(octets, pieces, essential || sections.origin.is_some())?;
         let Some(mut group) = self.open.take() else { return Err(Refused::Full) };
 
         let place = Place { segment: group.segment, offset: ((group.at + group.gather.len() as u64) / 8) as u32 };
@@ -211,7 +219,15 @@ impl Log {
         group.gather.put(&head);
         group.gather.put(sections.owner);
         adjacent.iter().for_each(|octets| group.gather.put(octets));
-        group.gather.append(&mut sections.body);
+        if length < COPY_RECORD_BELOW {
+            sections.body.iter().for_each(|octets| group.gather.put(octets));
+            sections.body.clear();
+            if self.bodies.len() < BODIES_KEPT {
+                self.bodies.push(sections.body);
+            }
+        } else {
+            group.gather.append(&mut sections.body);
+        }
         group.gather.put(&[0u8; 8][..octets as usize - length]);
         self.waiting += group.gather.len() - before;
 

@@ -68,10 +68,15 @@ impl Log {
         Ok(())
     }
 
-    /// Says which segments were left, as soon as all in them is durable, with their hints.
-    pub(super) fn write_hints(&mut self, out: &mut Vec<DiskOp>) {
+    /// Seals the segments that were left and says so, with their hints, as soon as all in them is durable.
+    pub(super) fn seal(&mut self, out: &mut Vec<DiskOp>) {
         let durable = self.durable_group;
-        while let Some((segment, last, index)) = self.hints.pop_front_if(|(_, last, _)| *last <= durable) {
+        if !self.leaving.is_empty() {
+            self.seal_left();
+        }
+        while self.hints.front().is_some_and(|(_, last, _)| *last <= durable)
+            && let Some((segment, last, index)) = self.hints.pop_front()
+        {
             let (ticket, log) = (self.ticket(), self.setup.core);
             let octets = index.map_or_else(Bytes::new, |index| index.finish());
             out.push(DiskOp::WriteHint { ticket, log, segment, last, octets });
@@ -103,7 +108,8 @@ impl Log {
         self.spare.len()
     }
 
-    /// Asks for what is missing, in this order: a segment to write, the reserve, and when half is written the next.
+    /// Asks for what is missing, in this order: a segment to write, the reserve, and once that is begun the next: filling it takes as
+    /// long as writing some tens of megabytes, and at 200,000 messages a second of 1 KiB a segment lasts 200 ms.
     pub(super) fn prepare(&mut self, out: &mut Vec<DiskOp>) {
         if self.active.is_none() {
             self.active = self.wanted();
@@ -113,8 +119,8 @@ impl Log {
         if ready && self.reserve.is_none() {
             self.reserve = self.wanted();
         }
-        let half = self.active.is_some_and(|seg| seg.room.at > seg.room.end / 2) || self.on_reserve;
-        if ready && half && self.next.is_none() {
+        let begun = self.active.is_some_and(|seg| seg.room.at > SEGMENT_HEAD as u64) || self.on_reserve;
+        if ready && begun && self.next.is_none() {
             self.next = self.wanted();
         }
         if self.disk_full && !self.may_prepare {

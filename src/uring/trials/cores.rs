@@ -33,7 +33,12 @@ fn a_segment_is_prepared_committed_read_and_removed() {
                 let at = 4096 + 1500 * 804 - 10;
                 Some(DiskOp::Read { ticket: 5, log, segment, at, len: 100, buffer: BytesMut::new() })
             }
-            DiskDone::Read { ticket: 5, .. } => {
+            DiskDone::Read { ticket: 5, .. } => Some(DiskOp::Lend { ticket: 9, log, segment, at: 500, len: 8000 }),
+            DiskDone::Lent { ticket: 9, .. } => {
+                let at = 4096 + 1500 * 804 - 10;
+                Some(DiskOp::Lend { ticket: 10, log, segment, at, len: 8000 })
+            }
+            DiskDone::Lent { ticket: 10, .. } => {
                 let header = BytesMut::from(&b"again"[..]);
                 Some(DiskOp::Prepare { ticket: 6, log, segment, octets: OCTETS, header })
             }
@@ -41,6 +46,7 @@ fn a_segment_is_prepared_committed_read_and_removed() {
             DiskDone::Removed { ticket: 7, .. } => {
                 Some(DiskOp::Read { ticket: 8, log, segment, at: 0, len: 1, buffer: BytesMut::new() })
             }
+            DiskDone::Read { ticket: 8, .. } => Some(DiskOp::Lend { ticket: 11, log, segment, at: 0, len: 1 }),
             _ => None,
         };
         told.send(done).unwrap();
@@ -60,10 +66,16 @@ fn a_segment_is_prepared_committed_read_and_removed() {
     assert_eq!(&buffer[4096..], &gather.to_vec()[..8000 - 4096]);
     let DiskDone::Read { buffer, outcome: Ok(()), .. } = next() else { panic!("a read") };
     assert_eq!(&buffer[..], [1499u32 as u8; 10], "short at the file's end");
+    let DiskDone::Lent { page: lent, outcome: Ok(()), .. } = next() else { panic!("a page") };
+    assert_eq!((lent.len(), &lent[12..17]), (8000, &b"small"[..]));
+    let DiskDone::Lent { page, outcome: Ok(()), .. } = next() else { panic!("a page") };
+    assert_eq!(&page[..], [1499u32 as u8; 10], "short at the file's end");
     let twice = DiskFault::Errno(libc::EEXIST);
     assert!(matches!(next(), DiskDone::Prepared { outcome: Err(fault), .. } if fault == twice));
     assert!(matches!(next(), DiskDone::Removed { outcome: Ok(()), .. }));
     assert!(matches!(next(), DiskDone::Read { outcome: Err(DiskFault::Missing), .. }));
+    assert!(matches!(next(), DiskDone::Lent { outcome: Err(DiskFault::Missing), .. }));
+    assert_eq!(&lent[12..17], b"small", "what was lent outlives its file");
     assert!(running.data.segments().unwrap().is_empty());
     running.stop();
 }

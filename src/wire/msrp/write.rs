@@ -88,9 +88,9 @@ impl HeadTemplate {
         HeadTemplate { octets, message_id_at }
     }
 
-    /// Most octets that [`HeadTemplate::write`] appends for this Content-Type: three numbers of 20 digits at most.
-    pub fn len_max(&self, content_type: &[u8]) -> usize {
-        self.octets.len() + 62 + CONTENT_TYPE.len() + content_type.len() + 4
+    /// Most octets that [`HeadTemplate::write`] appends for a Content-Type of this length: three numbers of 20 digits at most.
+    pub fn len_max(&self, content_type: usize) -> usize {
+        self.octets.len() + 62 + CONTENT_TYPE.len() + content_type + 4
     }
 
     /// Appends the head of a SEND with content, its blank line included.

@@ -44,11 +44,7 @@ impl<'a> Response<'a> {
     /// As [`Response::to`], with a phrase of one's own (RFC 3261 21.4.1: it may say what was wrong).
     pub fn with_phrase(request: &'a Message, status: u16, phrase: &[u8], source: SocketAddr) -> Response<'a> {
         let mut head = Head { out: Vec::with_capacity(768), body: Vec::new() };
-        head.out.extend_from_slice(b"SIP/2.0 ");
-        scan::put_decimal(&mut head.out, u64::from(status.clamp(100, 699)));
-        head.out.push(b' ');
-        put_clean(&mut head.out, phrase);
-        head.out.extend_from_slice(b"\r\n");
+        head.status_line(status, phrase);
         let mut response = Response { request, head, tag_at: 0 };
         response.put_vias(source);
         for (name, value) in [(Name::From, request.from()), (Name::To, request.to())] {
@@ -171,6 +167,20 @@ impl<'a> Response<'a> {
     }
 }
 
+/// A response of ours without a body, once more with another status and one more line: for an answer that was ready before it
+/// was known that it would be another. Its To tag stays.
+pub fn restated(response: &[u8], status: u16, name: Name, value: &[u8]) -> Bytes {
+    let at = memchr::memchr(b'\n', response).map_or(response.len(), |at| at + 1);
+    let (_, rest) = scan::split(response, at);
+    let mut head = Head { out: Vec::with_capacity(response.len() + value.len() + 64), body: Vec::new() };
+    head.status_line(status, reason_phrase(status).as_bytes());
+    // The blank line of a head without a body is its end.
+    head.out.extend_from_slice(rest.strip_suffix(b"\r\n").unwrap_or(rest));
+    head.line(name, value);
+    head.out.extend_from_slice(b"\r\n");
+    Bytes::from(head.out)
+}
+
 impl Request {
     /// Begins a request with its Request-Line. `uri` stands as it is; white space, control characters and angle brackets in it
     /// are left out.
@@ -225,6 +235,14 @@ impl Request {
 }
 
 impl Head {
+    fn status_line(&mut self, status: u16, phrase: &[u8]) {
+        self.out.extend_from_slice(b"SIP/2.0 ");
+        scan::put_decimal(&mut self.out, u64::from(status.clamp(100, 699)));
+        self.out.push(b' ');
+        put_clean(&mut self.out, phrase);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
     fn line(&mut self, name: Name, value: &[u8]) {
         debug_assert!(name != Name::Other, "a header has a name");
         if name != Name::Other {
@@ -397,6 +415,19 @@ mod tests {
         // A tag that is there stays, whatever is asked.
         let again = parse(Response::to(&response, 200, source).to_tag(b"other").to_tag(b"third").finish());
         assert_eq!(again.to(), response.to());
+    }
+
+    #[test]
+    fn an_answer_that_was_ready_is_restated_with_another_status() {
+        let request = request("SIP/2.0/TCP h;branch=x");
+        let ready = Response::to(&request, 202, source("192.0.2.1:9")).to_tag(b"t").line(Name::Server, b"s").finish();
+        let restated = parse(restated(&ready, 503, Name::RetryAfter, b"60"));
+        let ready = parse(ready);
+        assert_eq!((restated.status(), restated.header(Name::RetryAfter)), (503, Some(&b"60"[..])));
+        for name in [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq, Name::Server, Name::ContentLength] {
+            assert!(restated.headers(name).eq(ready.headers(name)), "{name:?}");
+        }
+        assert!(restated.body().is_empty());
     }
 
     #[test]

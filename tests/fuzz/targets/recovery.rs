@@ -60,6 +60,11 @@ impl Disk {
                 buffer.extend_from_slice(octets);
                 DiskDone::Read { ticket, buffer, outcome }
             }
+            DiskOp::Lend { ticket, log, segment, at, len } => {
+                let lent = self.read_at(log, segment, at, len as usize).map(Bytes::copy_from_slice);
+                let outcome = lent.as_ref().map(|_| ()).map_err(|fault| *fault);
+                DiskDone::Lent { ticket, page: lent.unwrap_or_default(), outcome }
+            }
             DiskOp::Remove { ticket, log, segment } => {
                 self.files.remove(&(log, segment));
                 self.hints.remove(&(log, segment));

@@ -75,6 +75,14 @@ impl Guard {
 
     /// Nothing waits longer than it must anyway.
     pub fn flush(&self) {}
+
+    /// Lets go, does `what`, and takes hold again.
+    pub fn repin_after<R>(&mut self, what: impl FnOnce() -> R) -> R {
+        *self = pin();
+        let done = what();
+        *self = pin();
+        done
+    }
 }
 
 impl Drop for Guard {

@@ -135,8 +135,7 @@ impl Oracle {
         {
             // A start knows a message again while the segment is there that it lay in. Delivered, and all of it gone: it is new.
             (heard.gone, heard.acknowledged, heard.twin) = (false, None, true);
-            // And it has its place where it comes now.
-            heard.accepted = None;
+            (heard.accepted, heard.sent) = (None, self.count);
         }
         let refused = !message.is_request() && message.status() >= 300 && message.cseq().1 == Method::Invite;
         if refused || message.is_request() && message.method() == Method::Bye {

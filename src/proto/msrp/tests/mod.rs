@@ -44,13 +44,13 @@ fn bound(setup: SessionSetup) -> Session {
 }
 
 fn message(token: u64, body: &[u8]) -> Outgoing {
-    let page = Bytes::from([b"page before ", body, b" and behind"].concat());
+    let page = Bytes::from([b"page before ", body, b" and behind text/plain"].concat());
     let mut message_id = *b"01jq8z4m7v5c2t9x3h00000000";
     message_id[18..].copy_from_slice(format!("{token:08}").as_bytes());
     Outgoing {
         token,
         message_id,
-        content_type: Bytes::from_static(b"text/plain"),
+        content_type: Span::new(page.len() - 10, 10),
         body: Span::new(12, body.len()),
         page,
         has_dash7: body.windows(7).any(|window| window == b"-------"),

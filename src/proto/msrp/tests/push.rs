@@ -14,10 +14,13 @@ fn a_pager_message_goes_out_head_body_and_end_line() {
         Date: Thu, 21 Feb 2002 13:02:03 GMT\r\nCSeq: 1 MESSAGE\r\nContent-Type: text/plain\r\nContent-Length: 18\r\n\r\n\
         Watson, come here.\r\n--dmf-7Qx2mV9bR4--";
     let mut session = bound(setup());
+    let kind = "multipart/mixed;boundary=\"dmf-7Qx2mV9bR4\"";
     let outgoing = Outgoing {
         message_id: *b"01jq8z4m7v5c2t9x3h6k0d1b2w",
-        content_type: Bytes::from_static(b"multipart/mixed;boundary=\"dmf-7Qx2mV9bR4\""),
-        ..message(1, body.as_bytes())
+        content_type: Span::new(0, kind.len()),
+        body: Span::new(kind.len(), body.len()),
+        page: Bytes::from(format!("{kind}{body}")),
+        ..message(1, b"")
     };
     session.offer(outgoing);
     let mut gather = Gather::new();

@@ -39,6 +39,29 @@ fn over_a_stream_nothing_is_kept_once_a_message_is_answered() {
     assert_eq!(side.endpoint.counts().responses_dropped, 1);
 }
 
+#[test]
+fn an_answer_that_lies_ready_is_not_sent_before_it_is_taken() {
+    let (mut side, message) = (Side::new(), request("MESSAGE", "z9hG4bKm1", ""));
+    side.receive(&message, tcp(2, PEER));
+    let txn = side.asked();
+    let accepted = answer(&message, 202);
+    side.endpoint.prepare(txn, accepted.clone());
+    side.receive(&message, tcp(2, PEER));
+    assert!(side.sent().is_empty(), "a repetition does not bring it out");
+    side.wait(3_600);
+    let trying = side.sent();
+    let trying = read(&trying.first().unwrap().octets);
+    assert_eq!((trying.status(), trying.call_id(), trying.cseq()), (100, message.call_id(), message.cseq()));
+    assert_eq!(trying.values(Name::Via).next(), read(&accepted).values(Name::Via).next());
+    let ready = side.endpoint.ready(txn);
+    assert_eq!(ready.as_ref(), Some(&accepted));
+    assert_eq!(side.endpoint.ready(txn), None, "it is taken once");
+    side.respond(txn, &accepted);
+    assert_eq!(side.lines(), ["202 Accepted"]);
+    side.endpoint.prepare(txn, accepted);
+    assert_eq!(side.endpoint.ready(txn), None, "the transaction is gone");
+}
+
 //= RFC 3261 8.2.2.2: From tag, Call-ID, and CSeq match an ongoing transaction: 482
 #[test]
 fn a_request_that_comes_by_two_ways_is_answered_482_the_second_time() {

@@ -1,0 +1,91 @@
+//! The messages of one push that are loaded, queued or sent, and not answered. Knows places, not octets.
+
+use crate::store::record::{Locator, Place};
+use std::collections::VecDeque;
+
+/// Numbered as they are taken. Answers come mostly in that order, so a ring finds them where a table would have to look in memory
+/// that nobody has touched since the message was taken.
+#[derive(Debug, Default)]
+pub(super) struct Flight {
+    /// `None` once it has ended.
+    ring: VecDeque<Option<Locator>>,
+    /// Number of the ring's first.
+    first: u64,
+    len: usize,
+}
+
+impl Flight {
+    /// Takes a message; its number.
+    pub(super) fn begin(&mut self, locator: Locator) -> u64 {
+        self.ring.push_back(Some(locator));
+        self.len += 1;
+        self.next() - 1
+    }
+
+    /// The number that the next will have.
+    pub(super) fn next(&self) -> u64 {
+        self.first + self.ring.len() as u64
+    }
+
+    /// The message of this number has ended, one way or the other; `None` when it had before.
+    pub(super) fn end(&mut self, number: u64) -> Option<Locator> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        let locator = self.ring.get_mut(at)?.take()?;
+        self.len -= 1;
+        while let Some(None) = self.ring.front() {
+            self.ring.pop_front();
+            self.first += 1;
+        }
+        Some(locator)
+    }
+
+    /// True while the message of this number has not ended.
+    pub(super) fn has(&self, number: u64) -> bool {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.ring.get(at)).is_some_and(Option::is_some)
+    }
+
+    /// Ends the message of this place; its number.
+    pub(super) fn withdraw(&mut self, place: Place) -> Option<u64> {
+        let is_it = |locator: &Option<Locator>| locator.is_some_and(|locator| locator.place() == place);
+        let number = self.first + self.ring.iter().position(is_it)? as u64;
+        self.end(number).map(|_| number)
+    }
+
+    /// True when the message of this place is in it. Looks from the youngest on, through a window of messages at most.
+    pub(super) fn contains(&self, place: Place) -> bool {
+        self.len > 0 && self.ring.iter().rev().flatten().any(|locator| locator.place() == place)
+    }
+
+    /// True when there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::disk::SegmentNo;
+    use crate::store::record::{Flags, Stamp};
+
+    #[test]
+    fn a_message_ends_once_in_whatever_order_and_is_found_until_then() {
+        let mut flight = Flight::default();
+        let place = |offset| Place { segment: SegmentNo(1), offset };
+        let numbers: Vec<u64> = (0..5)
+            .map(|n| flight.begin(Locator::new(place(n), Stamp(u64::from(n)), 9, 64, Flags::default())))
+            .collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4]);
+        assert_eq!((flight.withdraw(place(3)), flight.withdraw(place(3))), (Some(3), None));
+        assert!(flight.has(2) && !flight.has(3) && !flight.has(5));
+        for n in [2usize, 0, 1, 4] {
+            assert!(flight.contains(place(n as u32)));
+            assert_eq!(flight.end(numbers[n]).map(|locator| locator.place()), Some(place(n as u32)));
+            assert_eq!(flight.end(numbers[n]), None);
+            assert!(!flight.contains(place(n as u32)));
+        }
+        assert!(flight.is_empty() && flight.ring.is_empty());
+        assert_eq!((flight.next(), flight.end(99)), (5, None));
+    }
+}
