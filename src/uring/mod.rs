@@ -14,6 +14,7 @@ pub mod clock;
 pub mod data_dir;
 pub mod datagram;
 pub mod disk;
+mod fill;
 pub mod host;
 pub mod listen;
 pub mod mail;

@@ -29,8 +29,9 @@ const KEY: [u8; 16] = *b"the sim's secret";
 
 const MSRP_PORT: u16 = 2_855;
 
-/// Beside half as much again as what is alive: the active segment, the next, the reserve, two spares, and two that are left alone.
-const SEGMENTS_A_CORE: u64 = 7;
+/// Beside half as much again as what is alive: the active segment, the next, the reserve, two spares, two that are left
+/// alone, and one that is being made.
+const SEGMENTS_A_CORE: u64 = 8;
 
 struct Seat {
     core: Core,
