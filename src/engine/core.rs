@@ -20,14 +20,13 @@ use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
 use crate::base::net::{ConnId, CoreId, Flow};
 use crate::base::timers::Timers;
-use crate::deferred::bin::{Bin, Binned};
+use crate::deferred::bin::Bin;
 use crate::deferred::cx::{Ask, Counts, Cx, Dial, Reply, Timer};
-use crate::deferred::delete::{Deletions, House};
+use crate::deferred::delete::Deletions;
 use crate::deferred::deposit::Deposits;
-use crate::deferred::dismiss::{Because, Dismissals, Dismissed, Leaving};
+use crate::deferred::dismiss::Dismissals;
 use crate::deferred::identity::Address;
 use crate::deferred::inquiry::Inquiries;
-use crate::deferred::owed::Owed;
 use crate::deferred::policy::Media;
 use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
@@ -37,9 +36,7 @@ use crate::deferred::retrieve::Retrievals;
 use crate::deferred::users::Users;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
 use crate::proto::sip::timing::Timing;
-use crate::store::directory::UserId;
 use crate::store::loader::Loader;
-use crate::store::record::{Locator, StateKind};
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use std::collections::VecDeque;
@@ -147,26 +144,7 @@ impl Core {
         self.users.bury(&mut self.cx, &home.twins);
         let mut turn = 0;
         for state in home.states {
-            match state.kind {
-                StateKind::Publication => {
-                    turn += 1;
-                    self.presences.adopt(&mut self.cx, Address::from_canonical(&state.owner), &state.value, turn);
-                }
-                StateKind::Report => match Owed::recovered(&state.owner, &state.key, state.stamp, &state.value) {
-                    Some(owed) => self.reports.owe(&mut self.cx, owed),
-                    None => tracing::error!("a stored delivery report cannot be read; it is forgotten"),
-                },
-                StateKind::Bin => match Binned::recovered(&state.owner, &state.key, state.stamp, &state.value) {
-                    Some(binned) => {
-                        self.users.unlist(&mut self.cx, &binned);
-                        self.bin.keep(&mut self.cx, binned);
-                    }
-                    None => {
-                        tracing::error!("a part of the DELETE bin cannot be read; its messages are their user's again")
-                    }
-                },
-                StateKind::Settings | StateKind::Subscription => {}
-            }
+            self.adopt_state(state, &mut turn);
         }
     }
 
@@ -486,54 +464,6 @@ impl Core {
                     self.sweep_later();
                 }
             }
-        }
-    }
-
-    /// Messages go by policy.
-    fn dismiss(&mut self, user: UserId, gone: Vec<Locator>) {
-        if !gone.is_empty() {
-            let (cx, users, pushes) = (&mut self.cx, &mut self.users, &mut self.pushes);
-            let leaving = Leaving { user, gone, because: Because::Policy, binned: false };
-            self.dismissals.begin(cx, users, pushes, &self.reports, leaving);
-        }
-    }
-
-    /// Answers those who asked for a deletion that is over, and sends what it owes.
-    fn dismissed(&mut self) {
-        let done = self.dismissals.take_done();
-        let owes = done.iter().any(|done| !done.owed.is_empty());
-        for Dismissed { because, durable, owed } in done {
-            if let Because::Asked(asked) = because {
-                self.deletions.dismissed(&mut self.cx, &mut self.users, asked, durable);
-            }
-            //= 12.2.2.7-3: shall act according to 12.2.2.6 after the 200 OK
-            owed.into_iter().for_each(|owed| self.owe(owed));
-        }
-        if owes {
-            self.reports.turn(&mut self.cx, &self.presences);
-        }
-        self.deletions.notify(&mut self.cx);
-    }
-
-    /// What a REFER is carried out with.
-    pub(super) fn house(&mut self) -> (&mut Deletions, House<'_>, &mut Cx) {
-        let house = House {
-            users: &mut self.users,
-            pushes: &mut self.pushes,
-            dismissals: &mut self.dismissals,
-            reports: &self.reports,
-            bin: &self.bin,
-        };
-        (&mut self.deletions, house, &mut self.cx)
-    }
-
-    /// A report is owed, and durable: the home of whom it is for sends it.
-    pub(super) fn owe(&mut self, owed: Owed) {
-        let home = self.cx.directory.home(&owed.to);
-        if home == self.cx.core {
-            self.reports.owe(&mut self.cx, owed);
-        } else {
-            self.effects.push_back(Effect::Letter { to: home, letter: Letter::Owed(Box::new(owed)) });
         }
     }
 
