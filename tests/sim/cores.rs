@@ -16,7 +16,7 @@ use deferd::store::directory::Directory;
 use deferd::store::disk::{DiskFault, DiskOp, SegmentNo};
 use deferd::store::log::{Log, LogSetup};
 use deferd::store::manifest::RESERVATION;
-use deferd::store::recovery::{self, Files, Recovered};
+use deferd::store::recovery::{self, Files, Recovered, RecoveryFault};
 use deferd::store::stamp::Stamps;
 use memchr::memmem;
 use std::collections::{BTreeMap, VecDeque};
@@ -319,13 +319,18 @@ impl Cores {
         counts.fold((0, 0), |sum, counts| (sum.0 + counts.reclaimed, sum.1 + counts.copied_octets))
     }
 
+    /// What a start would find.
+    pub(crate) fn found(&self, disk: &Disk) -> Result<Recovered, RecoveryFault> {
+        let cores = (self.seats.len() as u16).max(1);
+        let directory = Directory::new(64, cores, KEY);
+        recovery::recover(&Durable(disk), &directory, cores, &disk.manifest, 1 << 20)
+    }
+
     /// When all is quiet the disk holds half as much again as what is alive, and some segments a core. What is alive a start
     /// would say.
     pub(crate) fn disk_is_bounded(&self, g: &Ground, disk: &Disk) -> Result<(), String> {
         let cores = self.seats.len() as u16;
-        let directory = Directory::new(64, cores.max(1), KEY);
-        let found = recovery::recover(&Durable(disk), &directory, cores.max(1), &disk.manifest, 1 << 20);
-        let found = found.map_err(|fault| format!("recovery of a quiet disk: {fault:?}"))?;
+        let found = self.found(disk).map_err(|fault| format!("recovery of a quiet disk: {fault:?}"))?;
         let queued = found.homes.iter().flat_map(|home| home.users.iter().map(|(_, queue)| queue.octets()));
         let states = found.homes.iter().flat_map(|home| home.states.iter().map(|state| state.extent.octets));
         let twins = found.homes.iter().flat_map(|home| home.twins.iter().map(|twin| twin.octets()));

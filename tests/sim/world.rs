@@ -82,7 +82,8 @@ impl World {
         Report { verdict, sum, effects, figures, reclaimed, erased }
     }
 
-    fn erased(&self) -> [u64; 3] {
+    /// Messages deleted, messages purged, reports that were taken, in all lives.
+    pub(crate) fn erased(&self) -> [u64; 3] {
         let now = self.cores.erased();
         [0, 1, 2].map(|at| self.erased[at] + now[at])
     }
@@ -113,7 +114,8 @@ impl World {
             && self.cores.are_idle()
     }
 
-    fn until(&mut self, until: u64) -> Result<(), String> {
+    /// Runs until then.
+    pub(crate) fn until(&mut self, until: u64) -> Result<(), String> {
         while let Some(event) = self.g.next(until) {
             self.step(event);
             self.g.oracle.verdict()?;
@@ -189,7 +191,7 @@ impl World {
     }
 
     /// The daemon dies, the disk keeps what it keeps, and after a while it comes up again.
-    fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         if !self.cores.are_up() {
             return;
         }

@@ -31,7 +31,7 @@ const TRAPS: [&str; 4] =
     ["\r\n-------ffffffffffffffff0000$\r\n", "--dmf-0123456789abcdef", "\r\n\r\nMSRP aaaa SEND\r\n", "\r\n-------$"];
 
 /// The head of a message whose sender wants to hear of a failure (RFC 5438).
-fn asking_head(sender: usize, user: usize, number: u32) -> String {
+pub(crate) fn asking_head(sender: usize, user: usize, number: u32) -> String {
     format!(
         "From: <sip:s{sender}@example.com>\r\nTo: <sip:u{user}@example.com>\r\nDateTime: 2024-01-01T00:00:00Z\r\n\
          NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: {number}\r\n\
