@@ -62,7 +62,7 @@ impl House {
     fn fill(&mut self) {
         (0..3).for_each(|_| self.deposit(1, Some("1")));
         self.filled += 1;
-        if self.filled % 3 == 0 {
+        if self.filled.is_multiple_of(3) {
             self.others += 1;
             self.deposit(2, None);
         }
