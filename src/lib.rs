@@ -38,7 +38,7 @@
 //! | [`wire`] | [`wire::sip::cut`], [`wire::sip::message`]; [`wire::msrp::cut`], [`wire::msrp::write`] |
 //! | [`proto`] | [`proto::sip::endpoint`] (transactions), [`proto::sip::dialog`], [`proto::msrp::session`] |
 //! | [`store`] | [`store::log`], [`store::directory`], [`store::queue`], [`store::loader`], [`store::recovery`] |
-//! | [`deferred`] | [`deferred::deposit`] (in), [`deferred::presence`] (who is there), [`deferred::push`] (out) |
+//! | [`deferred`] | [`deferred::deposit`] (in), [`deferred::presence`] (who is there), [`deferred::push`] (out), [`deferred::delete`] |
 //! | [`engine`] | [`engine::core`], the hub: it moves values and decides nothing |
 //! | [`uring`] | [`uring::thread`], the loop of a core; [`uring::op`], every operation of the ring |
 //! | [`control`] | [`control::daemon`], the daemon's life; [`control::config`], every key |
@@ -65,8 +65,8 @@
 //!
 //! # What is here, and what is not yet
 //!
-//! Pager-mode deposits, quota and expiry, publications of presence and of service settings, the push, recovery, metrics. Still to
-//! come, each as a file of [`deferred`]: large messages, retrieval, deletion by the user, delivery reports, metadata and
+//! Pager-mode deposits, quota and expiry, publications of presence and of service settings, the push, retrieval, deletion by the
+//! user, delivery reports, recovery, metrics. Still to come, each as a file of [`deferred`]: large messages, metadata and
 //! message-summary; and reclaiming the log.
 
 pub mod base;

@@ -85,8 +85,6 @@ impl Config {
         let loopback: Vec<IpNet> = LOOPBACK.iter().filter_map(|text| units::network(text).ok()).collect();
         let keys = [
             ("http.trusted", self.http.trusted != loopback),
-            ("policy.retrieved", policy.retrieved != least.retrieved),
-            ("policy.bin_retention", policy.bin_retention != least.bin_retention),
             ("policy.expire.default_large", policy.expire_large != least.expire_large.min(policy.expire_max)),
         ];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
@@ -279,8 +277,11 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     let after = [("delete", Afterwards::Delete), ("retain", Afterwards::Retain)];
     policy.after_push = table.word("after_push", policy.after_push, &after);
     policy.retrieved = table.word("retrieved", policy.retrieved, &after);
+    policy.legacy_s0_retrieval = table.flag("legacy_s0_retrieval", policy.legacy_s0_retrieval);
     let expired = [("delete", Expired::Delete), ("deliver_marked", Expired::DeliverMarked), ("keep", Expired::Keep)];
     policy.expired = table.word("expired", policy.expired, &expired);
+    policy.report_user_delete = table.flag("report_user_delete", policy.report_user_delete);
+    policy.processing_imdn = table.flag("processing_imdn", policy.processing_imdn);
     policy.bin_retention = table.text_or("bin_retention", policy.bin_retention, units::duration).value;
     // A segment's place is 32 bits; a message and its wrapping stay well below.
     let message_size = table.size("max_message_size", policy.max_message_size, 1..=2 << 30);

@@ -38,6 +38,9 @@ after_push = "retain"
 retrieved  = "delete"
 expired    = "deliver_marked"
 bin_retention = "1d"
+report_user_delete = false
+processing_imdn = false
+legacy_s0_retrieval = true
 max_message_size = "1MiB"
 date_skew = "1m"
 report_wait = "2s"
@@ -119,6 +122,7 @@ fn every_key_is_read() {
     assert_eq!(policy.domains, ["example.org", "example.net"]);
     assert_eq!((policy.release_version.as_str(), policy.offline_delivery), ("OMA2.0", false));
     assert_eq!((policy.push_min_interval, policy.bin_retention), (secs(6), secs(86_400)));
+    assert_eq!((policy.report_user_delete, policy.processing_imdn, policy.legacy_s0_retrieval), (false, false, true));
     assert_eq!((policy.after_push, policy.retrieved), (Afterwards::Retain, Afterwards::Delete));
     assert_eq!((policy.expired, policy.over_quota), (Expired::DeliverMarked, OverQuota::DropOldest));
     assert_eq!((policy.max_message_size, policy.quota_messages, policy.quota_octets), (1 << 20, 77, 3 << 20));
@@ -234,7 +238,7 @@ proptest::proptest! {
 fn a_value_that_nothing_acts_on_is_named() {
     assert!(Config::parse(LEAST).unwrap().unheeded().is_empty());
     let unheeded = Config::parse(FULL).unwrap().unheeded();
-    for key in ["policy.bin_retention", "http.trusted"] {
+    for key in ["policy.expire.default_large", "http.trusted"] {
         assert!(unheeded.contains(&key), "{key} {unheeded:?}");
     }
 }

@@ -112,6 +112,16 @@ measures! {
         "Messages that expired before their user came back. Raise policy.expire where users stay away longer.";
     Messages Counter messages_dropped "deferd_messages_dropped" "dropped"
         "Messages deleted to make room for later ones (policy.quota.policy = \"drop_oldest\"). Raise policy.quota where it grows.";
+    Messages Counter retrievals "deferd_retrievals" "retrievals"
+        "Sessions that users set up to retrieve messages of their choice. Their messages count as delivered.";
+    Messages Counter messages_deleted "deferd_messages_deleted" "deleted"
+        "Messages that their users deleted by REFER. Those that expired or made room have counters of their own.";
+    Messages Counter messages_purged "deferd_messages_purged" "purged"
+        "Deleted messages whose time in the DELETE bin was over (policy.bin_retention). Zero where there is no bin.";
+    Messages Counter reports_sent "deferd_reports_sent" "reports sent"
+        "Delivery reports (IMDN) that somebody took: of messages that expired or were deleted, and of messages stored, where their senders asked.";
+    Messages Counter reports_given_up "deferd_reports_given_up" "reports given up"
+        "Delivery reports that nobody took after four attempts, or for which there was no room. When it grows, look at the way to the senders: sip.outbound_proxy.";
     Messages Counter messages_duplicate "deferd_messages_duplicate" "duplicates"
         "Messages that came a second time and were stored once. A steady share is a sender that does not get our answers in time.";
     Messages Counter requests_refused "deferd_requests_refused" "requests refused"

@@ -5,6 +5,7 @@
 
 use super::forward::Moved;
 use super::identity::Address;
+use super::owed::{Owed, Recorded};
 use super::policy::Policy;
 use super::states::StateWritten;
 use super::users::Batch;
@@ -53,10 +54,54 @@ pub enum Timer {
     Forward,
     /// It is looked whether segments can be had back.
     Reclaim,
+    /// A delivery report is due.
+    Report,
+    /// Something in the DELETE bin is to be purged.
+    Bin,
     /// Housekeeping of connections.
     Sweep,
     /// A question that concerns all users goes on.
     Inquiry,
+}
+
+/// Who asked the loader for records: its job's number says so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reader {
+    /// A push or a retrieval.
+    Push(Key),
+    /// A REFER that looks for what it names.
+    Deletion(Key),
+    /// Messages that go, and owe reports.
+    Dismissal(Key),
+    /// A retrieval that looks for what it names.
+    Retrieval(Key),
+}
+
+impl Reader {
+    /// The two highest bits of a key's index, which no arena here reaches: sessions and requests are bounded far below 2^30.
+    const SHIFT: u32 = 30;
+
+    /// As a job's number.
+    pub fn to_u64(self) -> u64 {
+        let (which, key) = match self {
+            Reader::Push(key) => (0, key),
+            Reader::Deletion(key) => (1, key),
+            Reader::Dismissal(key) => (2, key),
+            Reader::Retrieval(key) => (3, key),
+        };
+        key.to_u64() | which << Reader::SHIFT
+    }
+
+    /// Back from [`Reader::to_u64`].
+    pub fn from_u64(job: u64) -> Reader {
+        let key = Key::from_u64(job & !(3 << Reader::SHIFT));
+        match job >> Reader::SHIFT & 3 {
+            0 => Reader::Push(key),
+            1 => Reader::Deletion(key),
+            2 => Reader::Dismissal(key),
+            _ => Reader::Retrieval(key),
+        }
+    }
 }
 
 /// Something that leaves the core.
@@ -101,6 +146,8 @@ pub enum Commit {
     Publish(Box<Published>),
     /// Messages that were delivered, deleted or have expired: take them off the queue, or mark them as had.
     Retire(Box<Batch>),
+    /// A report that no tombstone owes: from now on it is to be sent.
+    Owe(Box<Recorded>),
     /// Copies of records in wanted segments.
     Moved(Vec<Moved>),
     /// What a segment about to go says of others is in the log once more.
@@ -124,6 +171,8 @@ pub struct Deposited {
     pub fingerprint: u64,
     /// Octets reserved of its quota.
     pub octets: u64,
+    /// What its sender is told of its being stored, where that was asked for.
+    pub stored: Option<Box<Owed>>,
 }
 
 /// A publication on its way to being durable.
@@ -276,6 +325,16 @@ pub struct Counts {
     pub expired: u64,
     /// Messages that made room for later ones of their user (`policy.quota.policy = "drop_oldest"`).
     pub dropped: u64,
+    /// Sessions in which users retrieved messages of their choice.
+    pub retrievals: u64,
+    /// Messages that their users deleted.
+    pub deleted: u64,
+    /// Messages purged from the DELETE bin.
+    pub purged: u64,
+    /// Delivery reports that somebody took.
+    pub reports_sent: u64,
+    /// Delivery reports that nobody took, or for which there was no room.
+    pub reports_given_up: u64,
     /// Malformed SIP.
     pub sip_faults: u64,
     /// Malformed MSRP.

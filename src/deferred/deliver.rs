@@ -2,7 +2,7 @@
 
 use super::cx::{Ask, Cx};
 use super::encapsulate;
-use super::policy::Expired;
+use super::policy::{Afterwards, Expired};
 use super::push::{End, Link, Pushes, Stage};
 use super::refusals::Refusal;
 use super::users::{Users, WrittenOff};
@@ -13,18 +13,13 @@ use crate::base::net::{ConnId, Flow};
 use crate::base::span::Span;
 use crate::proto::msrp::session::{self, Outgoing, Session, SessionEvent, SessionSetup};
 use crate::proto::sip::offer::{Answer, Offer};
+use crate::store::directory::UserId;
 use crate::store::loader::{Damage, Loaded};
 use crate::store::record::{Flags, Locator, Place};
 use crate::wire::msrp::head::{Method, RequestHead};
 use crate::wire::msrp::uri::MsrpUri;
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
-
-/// Octets asked of the disk at one time for one push. Two of these keep a socket of 256 KiB busy while the next is read.
-const LOAD_OCTETS: u64 = 256 * 1024;
-
-/// Messages asked of the disk at one time for one push: what one gather can hold (1,024 pieces, two for each message).
-const LOAD_MESSAGES: usize = 256;
 
 /// From 1900, where NTP counts from, to 1970 (RFC 8866 5.2 suggests NTP time for the o-line).
 const NTP_OFFSET_S: u64 = 2_208_988_800;
@@ -99,6 +94,11 @@ impl Pushes {
             }
         }
         self.touch(key);
+    }
+
+    /// True when a session may connect to this host: an address inside the allowed networks.
+    pub(super) fn may_connect(&self, host: &[u8]) -> bool {
+        ip(host).is_some_and(|ip| self.media.connect_allow.iter().any(|net| net.contains(&ip)))
     }
 
     /// We are the active side: connect to the client, within the allowed networks, or share a connection that exists.
@@ -346,79 +346,16 @@ impl Pushes {
         }
     }
 
-    /// Has the push looked at when its connection can take octets.
-    pub(super) fn feed(&mut self, cx: &mut Cx, key: Key) {
-        if let Some(push) = self.live.get(key)
-            && push.stage == Stage::Sending
-            && let Some(conn) = push.conn
-        {
-            cx.asks.push_back(Ask::Pump(conn));
-        }
-    }
-
-    /// Keeps the sessions of a connection supplied before they are asked to fill it. `busy`: a send is under way.
-    pub fn supply(&mut self, cx: &mut Cx, users: &Users, conn: ConnId, busy: bool) {
-        let count = self.links.get(&conn).map_or(0, |link| link.sessions.len());
-        for at in 0..count {
-            let Some(&key) = self.links.get(&conn).and_then(|link| link.sessions.get(at)) else { break };
-            self.load_next(cx, users, key, busy);
-        }
-    }
-
-    /// Asks the disk for the next messages of a session while it can use them.
-    fn load_next(&mut self, cx: &mut Cx, users: &Users, key: Key, busy: bool) {
-        let Some(push) = self.live.get_mut(key) else { return };
-        let Some(session) = &push.session else { return };
-        if push.stage != Stage::Sending || push.loading {
-            return;
-        }
-        // What the disk lends at once is taken when it can be sent: what lies about meanwhile leaves the processor's cache.
-        // What has to be waited for is asked for while the last is being sent.
-        let wants = match push.prompt {
-            true if busy => 0,
-            true => session.room(),
-            false => session.wants(),
-        };
-        let wants = wants.min(LOAD_MESSAGES);
-        if wants == 0 {
-            return;
-        }
-        let mut octets = 0;
-        let mut batch: Vec<Locator> = Vec::with_capacity(wants);
-        for locator in users.new_from(push.user, push.cursor) {
-            if push.has_taken(&locator) {
-                continue;
-            }
-            octets += locator.octets();
-            if batch.len() == wants || !batch.is_empty() && octets > LOAD_OCTETS {
-                break;
-            }
-            batch.push(locator);
-        }
-        let Some(last) = batch.last() else { return };
-        push.cursor = last.stamp();
-        push.reached = push.reached.max(last.stamp());
-        push.loading_from = push.in_flight.next();
-        for locator in &batch {
-            push.in_flight.begin(*locator);
-        }
-        push.loading = true;
-        let mut ops = Vec::new();
-        let at_once = cx.loader.load_owned(key.to_u64(), &push.call.owner, &batch, &mut ops);
-        cx.disk.extend(ops);
-        push.prompt = at_once.is_some();
-        if let Some(done) = at_once {
-            self.loaded(cx, done.job, done.records);
-        }
-    }
-
     /// The disk gave what was asked for.
-    pub fn loaded(&mut self, cx: &mut Cx, job: u64, records: Vec<Loaded>) {
-        let key = Key::from_u64(job);
+    pub fn loaded(&mut self, cx: &mut Cx, key: Key, records: Vec<Loaded>) {
         let Some(push) = self.live.get_mut(key) else { return };
         push.loading = false;
         for (token, loaded) in (push.loading_from..).zip(records) {
             let place = loaded.locator.place();
+            // Withdrawn meanwhile.
+            if !push.in_flight.has(token) {
+                continue;
+            }
             let record = match loaded.outcome {
                 Ok(record) if record.owner.of(&record.page) == &push.call.owner[..] => record,
                 other => {
@@ -469,8 +406,12 @@ impl Pushes {
     /// Appends one tombstone record for everything that was answered since the last; counts what was refused.
     pub(super) fn write_off(&mut self, cx: &mut Cx, users: &mut Users, key: Key) {
         if let Some(push) = self.live.get_mut(key) {
+            if push.afterwards == Afterwards::Retain {
+                // Had before, and stays had: nothing is to be written down.
+                push.delivered.retain(|locator| !locator.flags().has(Flags::RETAINED));
+            }
             let places: Vec<Place> = push.delivered.iter().map(Locator::place).collect();
-            if users.delivered(cx, push.user, std::mem::take(&mut push.delivered)) {
+            if users.delivered(cx, push.user, std::mem::take(&mut push.delivered), push.afterwards) {
                 push.retiring.extend(places);
             }
             for (place, refusal) in push.refused.drain(..) {
@@ -482,15 +423,33 @@ impl Pushes {
         }
     }
 
+    /// These messages were deleted: what is being sent of them ends with `#`. Who has all octets of one may show it.
+    pub fn withdraw(&mut self, user: UserId, gone: &[Locator]) {
+        let keys: Vec<Key> = self.sessions(user).collect();
+        for key in keys {
+            let Some(push) = self.live.get_mut(key) else { continue };
+            for place in gone.iter().map(Locator::place) {
+                if let Some(token) = push.in_flight.withdraw(place)
+                    && let Some(session) = &mut push.session
+                {
+                    session.withdraw(token);
+                }
+            }
+            self.touch(key);
+        }
+    }
+
     /// Tombstones of this user are durable.
     pub fn retired(&mut self, off: &WrittenOff) {
-        let Some(&key) = self.by_user.get(&off.user) else { return };
-        if let Some(push) = self.live.get_mut(key) {
-            for locator in &off.gone {
-                push.retiring.remove(&locator.place());
+        let keys: Vec<Key> = self.sessions(off.user).collect();
+        for key in keys {
+            if let Some(push) = self.live.get_mut(key) {
+                for locator in &off.gone {
+                    push.retiring.remove(&locator.place());
+                }
             }
+            self.touch(key);
         }
-        self.touch(key);
     }
 
     /// Frames what the sessions of `conn` have to send, up to `budget` octets: each gets its turn.

@@ -6,6 +6,7 @@
 use super::cx::{Commit, Cx, Deposited, Reply};
 use super::encapsulate::{self, Memory};
 use super::identity::Address;
+use super::owed::Owed;
 use super::policy::OverQuota;
 use super::respond::{self, Refusal};
 use super::users::Users;
@@ -16,6 +17,7 @@ use crate::store::log::Refused;
 use crate::store::record::{Draft, Flags};
 use crate::store::seen::Seen;
 use crate::store::stamp::MessageId;
+use crate::wire::imdn::Disposition;
 use crate::wire::sip::fields;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
@@ -209,7 +211,11 @@ impl Deposits {
         };
         self.pending.insert(fingerprint, Vec::new());
         prepare(cx, reply, message, peer);
-        let deposited = Deposited { txn: reply.txn, user, locator, fingerprint, octets };
+        //= RFC 5438 8.1: the intermediary MAY send a "stored" notification, only if "processing" was asked for
+        let tells = is_cpim && cx.policy.processing_imdn;
+        let stored = tells.then(|| Owed::of_message(cx, owner, message, Some(sender), Disposition::Stored));
+        let stored = stored.flatten().map(Box::new);
+        let deposited = Deposited { txn: reply.txn, user, locator, fingerprint, octets, stored };
         cx.commit(seq, Commit::Deposit(deposited));
         Ok(Taken::Waits)
     }

@@ -39,6 +39,19 @@ impl Flight {
         Some(locator)
     }
 
+    /// True while the message of this number has not ended.
+    pub(super) fn has(&self, number: u64) -> bool {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        at.and_then(|at| self.ring.get(at)).is_some_and(Option::is_some)
+    }
+
+    /// Ends the message of this place; its number.
+    pub(super) fn withdraw(&mut self, place: Place) -> Option<u64> {
+        let is_it = |locator: &Option<Locator>| locator.is_some_and(|locator| locator.place() == place);
+        let number = self.first + self.ring.iter().position(is_it)? as u64;
+        self.end(number).map(|_| number)
+    }
+
     /// True when the message of this place is in it. Looks from the youngest on, through a window of messages at most.
     pub(super) fn contains(&self, place: Place) -> bool {
         self.len > 0 && self.ring.iter().rev().flatten().any(|locator| locator.place() == place)
@@ -64,7 +77,9 @@ mod tests {
             .map(|n| flight.begin(Locator::new(place(n), Stamp(u64::from(n)), 9, 64, Flags::default())))
             .collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4]);
-        for n in [2usize, 0, 1, 4, 3] {
+        assert_eq!((flight.withdraw(place(3)), flight.withdraw(place(3))), (Some(3), None));
+        assert!(flight.has(2) && !flight.has(3) && !flight.has(5));
+        for n in [2usize, 0, 1, 4] {
             assert!(flight.contains(place(n as u32)));
             assert_eq!(flight.end(numbers[n]).map(|locator| locator.place()), Some(place(n as u32)));
             assert_eq!(flight.end(numbers[n]), None);

@@ -10,6 +10,7 @@
 //! ```
 //! What is with a client, or being written off, is not touched: its segment waits for it.
 
+use super::bin::Bin;
 use super::cx::{Commit, Cx, Timer};
 use super::refusals::Refusal;
 use super::users::Users;
@@ -43,6 +44,8 @@ pub enum Subject {
     Message(UserId),
     /// A state.
     State,
+    /// A message in the DELETE bin.
+    Binned,
 }
 
 /// A copy on its way to being durable.
@@ -58,6 +61,8 @@ pub struct Moved {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Look {
     Resting,
+    /// What is in nobody's list: the states and what is in the bin, from this place on.
+    Besides(Place),
     /// The next user, and the first of their messages not looked at.
     At(u32, Stamp),
 }
@@ -114,7 +119,7 @@ impl Forward {
             self.look = Look::Resting;
             return;
         }
-        self.look = Look::At(0, Stamp(0));
+        self.look = Look::Besides(Place::default());
         self.arm(cx, STEP);
     }
 
@@ -126,14 +131,14 @@ impl Forward {
     }
 
     /// The timer fired: a little more is looked at. `held`: a client knows the message by its place.
-    pub fn step(&mut self, cx: &mut Cx, users: &mut Users, held: impl Fn(UserId, Place) -> bool) {
+    pub fn step(&mut self, cx: &mut Cx, users: &mut Users, bin: &mut Bin, held: impl Fn(UserId, Place) -> bool) {
         self.armed = false;
         // The daemon ends: nothing new begins.
         if cx.stopping {
             return;
         }
         let ready = std::mem::take(&mut self.ready);
-        self.moved(cx, users, ready, &held);
+        self.moved(cx, users, bin, ready, &held);
         if self.look == Look::Resting {
             if !self.wanted.is_empty() {
                 let again = (self.again * 2).min(AGAIN.1);
@@ -148,9 +153,7 @@ impl Forward {
             return self.arm(cx, STEP);
         }
         let mut batch = Vec::new();
-        if self.look == Look::At(0, Stamp(0)) {
-            self.states(cx, users, &mut batch, budget);
-        }
+        self.besides(cx, users, bin, &mut batch, budget);
         self.messages(cx, users, &mut batch, budget, held);
         // By place, as the disk likes it; users have their numbers by chance.
         batch.sort_unstable_by_key(|(_, locator)| locator.place());
@@ -158,7 +161,7 @@ impl Forward {
             self.load(cx, users, batch);
         }
         match self.look {
-            Look::At(..) => self.arm(cx, STEP),
+            Look::Besides(_) | Look::At(..) => self.arm(cx, STEP),
             // Not at once: what is under way takes a moment, and what is held longer.
             Look::Resting => {
                 let again = self.again;
@@ -167,20 +170,33 @@ impl Forward {
         }
     }
 
-    /// The states in wanted segments; few enough to be found by where they lie.
-    fn states(&mut self, cx: &Cx, users: &Users, batch: &mut Vec<(Subject, Locator)>, budget: u64) {
-        for &segment in &self.wanted {
-            for (extent, stamp, _) in cx.states.within(segment) {
-                if self.under_way >= budget || batch.len() >= RECORDS_A_LOAD {
+    /// The states and what is in the bin, in wanted segments: they are found by where they lie.
+    fn besides(&mut self, cx: &Cx, users: &Users, bin: &Bin, batch: &mut Vec<(Subject, Locator)>, budget: u64) {
+        let Look::Besides(from) = self.look else { return };
+        for &segment in self.wanted.iter().filter(|&&segment| segment >= from.segment) {
+            let from = from.max(Place { segment, offset: 0 });
+            let state = |(extent, stamp): (Extent, Stamp)| {
+                let locator = Locator::new(extent.place, stamp, 0, extent.octets, Flags::default());
+                (Subject::State, locator)
+            };
+            let states = cx.states.since(from).map(state);
+            let mut found: Vec<(Subject, Locator)> = states.take(RECORDS_A_LOAD + 1).collect();
+            found.extend(bin.since(from).map(|locator| (Subject::Binned, *locator)).take(RECORDS_A_LOAD + 1));
+            found.sort_unstable_by_key(|(_, locator)| locator.place());
+            // Two lists were begun: only up to where both are known to be whole.
+            for (count, (subject, locator)) in found.into_iter().enumerate() {
+                let place = locator.place();
+                if count >= RECORDS_A_LOAD || self.under_way >= budget || batch.len() >= RECORDS_A_LOAD {
+                    self.look = Look::Besides(place);
                     return;
                 }
-                if !users.moving.contains_key(&extent.place) && !users.refusals.is_poison(extent.place) {
-                    self.under_way += extent.octets;
-                    let locator = Locator::new(extent.place, stamp, 0, extent.octets, Flags::default());
-                    batch.push((Subject::State, locator));
+                if !users.moving.contains_key(&place) && !users.refusals.is_poison(place) {
+                    self.under_way += locator.octets();
+                    batch.push((subject, locator));
                 }
             }
         }
+        self.look = Look::At(0, Stamp(0));
     }
 
     fn messages(
@@ -283,18 +299,33 @@ impl Forward {
                 users.queue(user).and_then(|queue| queue.at(from.stamp())).map_or(from.flags(), Locator::flags)
             }
             Subject::State => Flags::default(),
+            Subject::Binned => from.flags(),
         }
     }
 
     /// Copies are durable.
-    pub fn durable(&mut self, cx: &mut Cx, users: &mut Users, moved: Vec<Moved>, held: impl Fn(UserId, Place) -> bool) {
+    pub fn durable(
+        &mut self,
+        cx: &mut Cx,
+        users: &mut Users,
+        bin: &mut Bin,
+        moved: Vec<Moved>,
+        held: impl Fn(UserId, Place) -> bool,
+    ) {
         let octets: u64 = moved.iter().map(|moved| moved.from.octets()).sum();
         self.under_way = self.under_way.saturating_sub(octets);
-        self.moved(cx, users, moved, &held);
+        self.moved(cx, users, bin, moved, &held);
     }
 
     /// Each durable copy takes its original's place where nobody knows that by its place; the original is written off.
-    fn moved(&mut self, cx: &mut Cx, users: &mut Users, moved: Vec<Moved>, held: &impl Fn(UserId, Place) -> bool) {
+    fn moved(
+        &mut self,
+        cx: &mut Cx,
+        users: &mut Users,
+        bin: &mut Bin,
+        moved: Vec<Moved>,
+        held: &impl Fn(UserId, Place) -> bool,
+    ) {
         for copy in moved {
             let place = copy.from.place();
             // A write-off in between has named both places, and took the copy along.
@@ -309,8 +340,10 @@ impl Forward {
                         self.arm(cx, AGAIN.0);
                         continue;
                     }
-                    users.relocate(user, &copy.from, copy.to)
+                    // It may have gone into the bin since it was read.
+                    users.relocate(user, &copy.from, copy.to).or_else(|| bin.moved(place, copy.to))
                 }
+                Subject::Binned => bin.moved(place, copy.to),
             };
             users.moving.remove(&place);
             // The original is written off, or the copy that came too late.

@@ -2,7 +2,7 @@
 
 use super::cx::{Ask, Cx};
 use super::invite;
-use super::push::{End, Ended, GOODBYE, HELD_MAX, Idle, LAST_ANSWERS, Late, Left, Push, Pushes, Role, Stage};
+use super::push::{End, Ended, GOODBYE, HELD_MAX, Idle, LAST_ANSWERS, Late, Left, Push, Pushes, Role, Stage, Way};
 use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::clock::Tick;
@@ -44,7 +44,9 @@ impl Pushes {
         }
         // One more look into the inbox: a message that another core committed in this instant still goes along.
         let user = push.user;
-        if let Some(oldest) = users.take_in(cx, user) {
+        if matches!(push.way, Way::Push)
+            && let Some(oldest) = users.take_in(cx, user)
+        {
             self.arrived(user, oldest);
             return;
         }
@@ -82,6 +84,11 @@ impl Pushes {
         let Some(push) = self.live.get_mut(key) else { return };
         push.stage = Stage::Ending;
         push.until = cx.now.tick + GOODBYE;
+        //= RFC 3261 15: the callee MUST NOT send a BYE on a confirmed dialog until it has received an ACK for its 2xx
+        if push.awaits_ack() {
+            self.touch(key);
+            return;
+        }
         let flow = push.call.way(cx);
         let Some(dialog) = push.dialog.as_mut() else {
             self.finish(cx, key, End::GiveUp);
@@ -101,15 +108,27 @@ impl Pushes {
     pub(super) fn finish(&mut self, cx: &mut Cx, key: Key, end: End) {
         let Some(mut push) = self.live.remove(key) else { return };
         let end = push.end.unwrap_or(end);
-        if end == End::Completed {
-            cx.counts.pushes_completed += 1;
-        } else {
-            cx.counts.pushes_failed += 1;
+        match (&push.way, end) {
+            (Way::Retrieval { .. }, _) => {}
+            (Way::Push, End::Completed) => cx.counts.pushes_completed += 1,
+            (Way::Push, _) => cx.counts.pushes_failed += 1,
         }
         if let Some((timer, _)) = push.armed.take() {
             cx.timers.cancel(timer);
         }
-        self.by_user.remove(&push.user);
+        match push.way {
+            Way::Push => {
+                self.by_user.remove(&push.user);
+            }
+            Way::Retrieval { .. } => {
+                if let Some(keys) = self.retrievals.get_mut(&push.user) {
+                    keys.retain(|&other| other != key);
+                    if keys.is_empty() {
+                        self.retrievals.remove(&push.user);
+                    }
+                }
+            }
+        }
         self.by_session.remove(&push.session_id);
         if let Some(session) = &push.session {
             push.cautious |= session.was_cautious();
@@ -125,12 +144,17 @@ impl Pushes {
         self.left.push(Left {
             user: push.user,
             delivered: std::mem::take(&mut push.delivered),
+            afterwards: push.afterwards,
             refused: std::mem::take(&mut push.refused),
         });
         if let Some(conn) = push.conn {
             self.unlink(cx, key, conn);
         }
         tracing::debug!(owner = ?push.call.owner, ?end, "push ended");
+        // What a user retrieves says nothing about when to ring them next.
+        if matches!(push.way, Way::Retrieval { .. }) {
+            return;
+        }
         self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped });
     }
 

@@ -174,6 +174,13 @@ pub fn originator(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<
     Address::of(&tel?)
 }
 
+/// True for a user of a served domain, who alone can have messages here.
+pub fn is_served(policy: &Policy, address: &Address) -> bool {
+    let Ok(uri) = Uri::parse(address) else { return false };
+    matches!(uri.scheme, Scheme::Sip | Scheme::Sips)
+        && policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ use super::cx::{Cx, Timer};
 use super::identity::Address;
 use super::presence::Presences;
 use super::push::Pushes;
-use super::users::Users;
+use super::users::{Users, WrittenOff};
 use crate::base::spread::SpreadMap;
 use crate::store::directory::UserId;
 use crate::store::loader::{Damage, Loaded, Record};
@@ -238,7 +238,8 @@ impl Inquiries {
                         Answer::Unknown
                     }
                     _ => {
-                        known.users.write_off(cx, user, vec![locator]);
+                        // By the operator, who tells whom they like: nobody is owed a report.
+                        known.users.write_off(cx, WrittenOff::of(user, vec![locator]));
                         Answer::Done
                     }
                 },
@@ -346,7 +347,9 @@ fn named(records: Vec<Loaded>, id: MessageId, own: impl Fn(&Record) -> bool) -> 
 }
 
 fn standing(known: &Known<'_>, user: UserId, locator: &Locator) -> Waiting {
-    if known.pushes.is_in_flight(user, locator.place()) {
+    // It may have been copied forward since it was listed.
+    let now = known.users.now(user, locator);
+    if known.pushes.is_in_flight(user, now.unwrap_or(*locator).place()) {
         Waiting::InFlight
     } else {
         known.users.standing(user, locator)

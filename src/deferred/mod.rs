@@ -5,14 +5,21 @@
 //! | [`deposit`], [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
 //! | [`push`], [`invite`], [`signal`], [`outcome`] | 12.2.2.2: the INVITE, what its answers mean, how a push ends |
-//! | [`deliver`], [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
+//! | [`deliver`], `supply`, [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
+//! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
+//! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
+//! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
 //! | [`states`], [`forward`] | 2 of the store's contract: what is kept is kept once, and copied forward where its segment is to go |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
+pub mod bin;
 pub mod cx;
+pub mod delete;
 pub mod deliver;
 pub mod deposit;
+pub mod dismiss;
 pub mod encapsulate;
+mod find;
 mod flight;
 pub mod forward;
 mod goodbye;
@@ -21,12 +28,16 @@ pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod outcome;
+pub mod owed;
 pub mod policy;
 pub mod presence;
 pub mod push;
 pub mod refusals;
+pub mod report;
 pub mod respond;
+pub mod retrieve;
 pub mod signal;
 pub mod states;
+mod supply;
 pub mod users;
 mod write_off;

@@ -78,8 +78,14 @@ pub struct Policy {
     pub after_push: Afterwards,
     /// After a confirmed retrieval.
     pub retrieved: Afterwards,
+    /// A stored message may be retrieved under its sender's name for it, and all under the user's own (mission document 0).
+    pub legacy_s0_retrieval: bool,
     /// When a message's time is over.
     pub expired: Expired,
+    /// A sender who asked for it is told that the user deleted the message.
+    pub report_user_delete: bool,
+    /// A sender who asked for it is told that the message was stored.
+    pub processing_imdn: bool,
     /// How long a deleted message stays in the DELETE bin.
     pub bin_retention: Duration,
     /// Largest message accepted, octets.
@@ -134,7 +140,10 @@ impl Policy {
             report_wait: Duration::from_secs(5),
             after_push: Afterwards::Delete,
             retrieved: Afterwards::Retain,
+            legacy_s0_retrieval: false,
             expired: Expired::Delete,
+            report_user_delete: true,
+            processing_imdn: true,
             bin_retention: Duration::ZERO,
             max_message_size: 100 << 20,
             expire_max: Duration::from_secs(30 * DAY),

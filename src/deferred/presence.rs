@@ -273,6 +273,11 @@ impl Presences {
         }
     }
 
+    /// Where a user's last PUBLISH came from: the way to their client where there is no SIP/IP core.
+    pub fn flow_of(&self, owner: &Address) -> Option<Flow> {
+        self.users.get(owner).filter(|user| !user.publications.is_empty())?.flow
+    }
+
     /// New messages came for a user: push at once when they are online.
     pub fn arrived(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, owner: &Address) {
         self.evaluate(cx, users, pushes, owner, Cause::Arrival);

@@ -7,7 +7,7 @@ use super::cx::{Cx, Timer};
 use super::flight::Flight;
 use super::identity::Address;
 use super::invite::Call;
-use super::policy::Media;
+use super::policy::{Afterwards, Media};
 use super::refusals::Refusal;
 use super::users::Users;
 use crate::base::arena::{Arena, Key};
@@ -109,6 +109,7 @@ pub(super) struct Left {
     pub(super) user: UserId,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Locator>,
+    pub(super) afterwards: Afterwards,
     pub(super) refused: Vec<(Place, Refusal)>,
 }
 
@@ -120,7 +121,22 @@ pub(super) enum Role {
     Bye,
 }
 
+/// Who set the session up, and so what it brings.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// We did: everything that is new.
+    Push,
+    /// The user did: what they chose.
+    Retrieval {
+        /// Not taken yet, in the order in which it is sent.
+        wanted: VecDeque<Locator>,
+        /// The ACK for our 200 has come.
+        acked: bool,
+    },
+}
+
 pub(super) struct Push {
+    pub(super) way: Way,
     pub(super) user: UserId,
     pub(super) call: Call,
     pub(super) stage: Stage,
@@ -169,6 +185,8 @@ pub(super) struct Push {
     pub(super) prompt: bool,
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Locator>,
+    /// What becomes of them.
+    pub(super) afterwards: Afterwards,
     /// Tombstones that are not durable yet.
     pub(super) retiring: SpreadSet<Place>,
     pub(super) end: Option<End>,
@@ -206,6 +224,8 @@ pub struct Pushes {
     pub(super) live: Arena<Push>,
     pub(super) media: Media,
     pub(super) by_user: SpreadMap<UserId, Key>,
+    /// Sessions that users set up, beside the one that we may have with them.
+    pub(super) retrievals: SpreadMap<UserId, Vec<Key>>,
     pub(super) by_txn: SpreadMap<ClientKey, (Key, Role)>,
     pub(super) by_session: SpreadMap<Bytes, Key>,
     pub(super) by_tid: SpreadMap<[u8; 16], Key>,
@@ -228,6 +248,7 @@ impl Pushes {
             live: Arena::new(),
             media,
             by_user: SpreadMap::default(),
+            retrievals: SpreadMap::default(),
             by_txn: SpreadMap::default(),
             by_session: SpreadMap::default(),
             by_tid: SpreadMap::default(),
@@ -262,6 +283,12 @@ impl Pushes {
         self.by_user.contains_key(&user)
     }
 
+    /// All sessions with a user: the push, and what they retrieve.
+    pub(super) fn sessions(&self, user: UserId) -> impl Iterator<Item = Key> {
+        let retrievals = self.retrievals.get(&user).into_iter().flatten();
+        self.by_user.get(&user).into_iter().chain(retrievals).copied()
+    }
+
     /// How far a user's push is, in a few words.
     pub fn stage_of(&self, user: UserId) -> Option<&'static str> {
         let push = self.by_user.get(&user).and_then(|&key| self.live.get(key))?;
@@ -277,20 +304,21 @@ impl Pushes {
 
     /// True when a message is with a client right now.
     pub fn is_in_flight(&self, user: UserId, place: Place) -> bool {
-        self.by_user
-            .get(&user)
-            .and_then(|&key| self.live.get(key))
-            .is_some_and(|push| push.in_flight.contains(place) || push.delivered.iter().any(|had| had.place() == place))
+        let mut pushes = self.sessions(user).filter_map(|key| self.live.get(key));
+        pushes.any(|push| push.has_in_hand(place))
     }
 
-    /// True when a push knows a message by its place: it is with the client, was refused by it, or is being written off.
+    /// True when a message's client has acknowledged it, and the log has not heard of it yet.
+    pub fn has_delivered(&self, user: UserId, place: Place) -> bool {
+        let mut pushes = self.sessions(user).filter_map(|key| self.live.get(key));
+        pushes.any(|push| push.delivered.iter().any(|had| had.place() == place))
+    }
+
+    /// True when a session knows a message by its place: it is with the client, was refused by it, or is being written off. What a
+    /// retrieval has yet to send it knows by its stamp.
     pub fn holds(&self, user: UserId, place: Place) -> bool {
-        self.by_user.get(&user).and_then(|&key| self.live.get(key)).is_some_and(|push| {
-            push.in_flight.contains(place)
-                || push.skipped.contains(&place)
-                || push.retiring.contains(&place)
-                || push.delivered.iter().any(|had| had.place() == place)
-        })
+        let mut pushes = self.sessions(user).filter_map(|key| self.live.get(key));
+        pushes.any(|push| push.has_in_hand(place) || push.skipped.contains(&place) || push.retiring.contains(&place))
     }
 
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
@@ -314,43 +342,7 @@ impl Pushes {
         let key = self.live.insert_with(|key| {
             let mut call = Call::new(cx, key, owner, flow);
             call.sdp = offer.write();
-            Push {
-                user,
-                call,
-                stage: Stage::Inviting,
-                until,
-                idle: Idle::No,
-                invite: None,
-                request: Bytes::new(),
-                dialog: None,
-                ack: None,
-                refresh: None,
-                refresh_wish: None,
-                offering: false,
-                passive: true,
-                redirected: false,
-                offer,
-                session_id: session_id.clone(),
-                peer_path: Bytes::new(),
-                session: None,
-                conn: None,
-                bound_early: false,
-                cursor: Stamp(0),
-                reached: Stamp(0),
-                in_flight: Flight::default(),
-                skipped: SpreadSet::default(),
-                refused: Vec::new(),
-                loading: false,
-                loading_from: 0,
-                prompt: false,
-                delivered: Vec::new(),
-                retiring: SpreadSet::default(),
-                end: None,
-                cautious,
-                armed: None,
-                leaving: false,
-                touched: false,
-            }
+            Push { cautious, until, ..Push::new(Way::Push, user, call, offer, cx.policy.after_push) }
         });
         self.by_user.insert(user, key);
         self.by_session.insert(session_id, key);
@@ -410,11 +402,11 @@ impl Pushes {
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
-        for Left { user, delivered, refused } in std::mem::take(&mut self.left) {
+        for Left { user, delivered, afterwards, refused } in std::mem::take(&mut self.left) {
             for (place, refusal) in refused {
                 users.refused(place, refusal);
             }
-            users.delivered(cx, user, delivered);
+            users.delivered(cx, user, delivered, afterwards);
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
         }
@@ -458,6 +450,8 @@ impl Pushes {
                 // Nobody answered within `Expires`: CANCEL.
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
+                // RFC 3261 15: without an ACK the callee may say BYE when the server transaction is over.
+                Stage::Ending if push.awaits_ack() => self.acked(cx, key),
                 Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
                 // What the log does not take now, it is offered until it does; nobody is sent it again meanwhile.
                 Stage::Sending if push.idle == Idle::Unwritten => self.hang_up(cx, key, End::Completed),
@@ -472,6 +466,54 @@ impl Pushes {
 }
 
 impl Push {
+    /// One whose INVITE is about to be sent, or has just come.
+    pub(super) fn new(way: Way, user: UserId, call: Call, offer: Offer, afterwards: Afterwards) -> Push {
+        Push {
+            way,
+            user,
+            call,
+            stage: Stage::Inviting,
+            until: Tick::NEVER,
+            idle: Idle::No,
+            invite: None,
+            request: Bytes::new(),
+            dialog: None,
+            ack: None,
+            refresh: None,
+            refresh_wish: None,
+            offering: false,
+            passive: true,
+            redirected: false,
+            session_id: Bytes::copy_from_slice(super::deliver::session_id(&offer.path)),
+            offer,
+            peer_path: Bytes::new(),
+            session: None,
+            conn: None,
+            bound_early: false,
+            cursor: Stamp(0),
+            reached: Stamp(0),
+            in_flight: Flight::default(),
+            skipped: SpreadSet::default(),
+            refused: Vec::new(),
+            loading: false,
+            loading_from: 0,
+            prompt: false,
+            delivered: Vec::new(),
+            afterwards,
+            retiring: SpreadSet::default(),
+            end: None,
+            cautious: false,
+            armed: None,
+            leaving: false,
+            touched: false,
+        }
+    }
+
+    /// True when its 200 to the user's INVITE has no ACK yet.
+    pub(super) fn awaits_ack(&self) -> bool {
+        matches!(self.way, Way::Retrieval { acked: false, .. })
+    }
+
     /// True when this push has dealt with a message, or is about to.
     pub(super) fn has_taken(&self, locator: &Locator) -> bool {
         if locator.stamp() > self.reached {
@@ -481,6 +523,11 @@ impl Push {
         self.in_flight.contains(place)
             || self.skipped.contains(&place)
             || self.delivered.iter().any(|had| had.place() == place)
+    }
+
+    /// True when a message is on its way through this session.
+    pub(super) fn has_in_hand(&self, place: Place) -> bool {
+        self.in_flight.contains(place) || self.delivered.iter().any(|had| had.place() == place)
     }
 
     /// What it waits for now.
@@ -499,6 +546,9 @@ impl Push {
 
     /// The oldest message it has not taken.
     pub(super) fn next(&self, users: &Users) -> Option<Locator> {
+        if let Way::Retrieval { wanted, .. } = &self.way {
+            return wanted.front().copied();
+        }
         users.new_from(self.user, self.cursor).find(|locator| !self.has_taken(locator))
     }
 }

@@ -15,10 +15,16 @@ pub const OVERLOAD_RETRY_AFTER_S: u32 = 2;
 pub const STORAGE_RETRY_AFTER_S: u32 = 60;
 
 /// What we understand inside a dialog and out of it.
-pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, MESSAGE, PUBLISH";
+pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, MESSAGE, PUBLISH";
 
-/// Extensions we support.
-pub const SUPPORTED: &[u8] = b"timer";
+/// Extensions we support, as Supported says them.
+pub const SUPPORTED: &[u8] = b"timer, recipient-list-invite, norefersub, multiple-refer";
+
+/// Of those, what may be required of a session that is up.
+pub const SESSION_OPTIONS: &[&[u8]] = &[b"timer"];
+
+/// The same extensions one by one: what somebody may ask of us without saying for what.
+pub const ALL_OPTIONS: &[&[u8]] = &[b"timer", b"recipient-list-invite", b"norefersub", b"multiple-refer"];
 
 /// Why a request is refused: a status and the header lines it obliges to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -27,17 +33,25 @@ pub struct Refusal {
     pub status: u16,
     /// Header lines.
     pub lines: Vec<(Name, Vec<u8>)>,
+    /// A body and its Content-Type.
+    pub body: Option<(&'static [u8], Vec<u8>)>,
 }
 
 impl Refusal {
     /// A bare status.
     pub fn of(status: u16) -> Refusal {
-        Refusal { status, lines: Vec::new() }
+        Refusal { status, lines: Vec::new(), body: None }
     }
 
     /// With a header line.
     pub fn with(mut self, name: Name, value: impl Into<Vec<u8>>) -> Refusal {
         self.lines.push((name, value.into()));
+        self
+    }
+
+    /// With a body.
+    pub fn with_body(mut self, content_type: &'static [u8], body: Vec<u8>) -> Refusal {
+        self.body = Some((content_type, body));
         self
     }
 
@@ -51,6 +65,9 @@ impl Refusal {
         let mut response = begin(cx, request, self.status, peer);
         for (name, value) in &self.lines {
             response = response.line(*name, value);
+        }
+        if let Some((content_type, body)) = &self.body {
+            response = response.body(content_type, body);
         }
         response.finish()
     }
@@ -100,7 +117,12 @@ pub fn media_type(value: &[u8]) -> &[u8] {
 
 /// `Warning: 399 host "text"`.
 pub fn warning(cx: &Cx, text: &str) -> Vec<u8> {
+    coded_warning(cx, 399, text)
+}
+
+/// The same with a code of RFC 3261 20.43.
+pub fn coded_warning(cx: &Cx, code: u16, text: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    fields::warning(&mut out, 399, cx.policy.hostname.as_bytes(), text.as_bytes());
+    fields::warning(&mut out, code, cx.policy.hostname.as_bytes(), text.as_bytes());
     out
 }

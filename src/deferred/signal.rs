@@ -196,7 +196,7 @@ impl Pushes {
             cx.respond(reply, status.0, octets);
             return;
         }
-        let unknown = respond::unsupported(message, &[respond::SUPPORTED]);
+        let unknown = respond::unsupported(message, respond::SESSION_OPTIONS);
         if !unknown.is_empty() {
             let octets = Refusal::of(420).with(Name::Unsupported, unknown).response(cx, message, peer);
             cx.respond(reply, 420, octets);

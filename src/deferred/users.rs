@@ -3,11 +3,12 @@
 //! Other cores leave locators in a user's inbox; only the home takes them out, sorts them into the user's private list and
 //! decides: so two arrivals never race, and none is missed.
 
+use super::bin::{Binned, Laid};
 use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
 use super::policy::{Expired, OverQuota};
 use super::refusals::{Refusal, Refusals};
-pub use super::write_off::{Batch, WrittenOff};
+pub use super::write_off::{Batch, Durable, WrittenOff};
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
@@ -62,10 +63,14 @@ pub struct Users {
     pub(super) parts: SpreadMap<Place, Vec<Locator>>,
     /// Written off in this turn.
     pub(super) due: Vec<WrittenOff>,
+    /// Records buried in this turn that go together.
+    pub(super) whole: Vec<Batch>,
     /// Tombstones that the log refused for the moment.
     pub(super) unwritten: Vec<Batch>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
+    /// Taken in before their turn, and nobody was told yet.
+    early: Vec<(UserId, Stamp)>,
     /// Of what has landed in this turn and nobody was told of: the oldest stamp, the earliest expiry.
     landed: SpreadMap<UserId, (Stamp, u32)>,
 }
@@ -84,9 +89,11 @@ impl Users {
             moving: SpreadMap::default(),
             parts: SpreadMap::default(),
             due: Vec::new(),
+            whole: Vec::new(),
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
+            early: Vec::new(),
             landed: SpreadMap::default(),
         }
     }
@@ -115,11 +122,21 @@ impl Users {
         self.parts.insert(message, parts);
     }
 
+    /// What recovery found in the DELETE bin: it is in nobody's list, and counts for nobody.
+    pub fn unlist(&mut self, cx: &mut Cx, binned: Binned, extent: Extent) -> Laid {
+        let mut laid = Laid { binned, extent, messages: Vec::new(), parts: Vec::new() };
+        let Some(user) = cx.directory.find(laid.binned.owner()) else { return laid };
+        let Some(queue) = self.queue(user) else { return laid };
+        let gone = laid.binned.stamps().filter_map(|stamp| queue.at(stamp)).copied().collect();
+        (laid.messages, laid.parts) = self.retire(cx, &WrittenOff::of(user, gone), false);
+        laid
+    }
+
     /// Takes in what other cores (and this one) left; the users that have something new, and the oldest stamp of it.
     pub fn collect(&mut self, cx: &mut Cx) -> Vec<(UserId, Stamp)> {
         let mut ready = std::mem::take(&mut self.ready);
         cx.directory.take_ready(cx.core, &mut ready);
-        let mut arrived = Vec::new();
+        let mut arrived = std::mem::take(&mut self.early);
         for user in ready.drain(..) {
             if let Some(oldest) = self.take_in(cx, user) {
                 arrived.push((user, oldest));
@@ -180,6 +197,15 @@ impl Users {
         Some(oldest)
     }
 
+    /// One user's inbox into their list, for somebody who wants to see all that was answered 202 until now. What is new is told
+    /// by the next [`Users::collect`].
+    pub fn look(&mut self, cx: &mut Cx, user: UserId) -> Option<&Queue> {
+        if let Some(oldest) = self.take_in(cx, user) {
+            self.early.push((user, oldest));
+        }
+        self.queue(user)
+    }
+
     /// One user's inbox into their list; the oldest stamp of what is new there.
     pub fn take_in(&mut self, cx: &mut Cx, user: UserId) -> Option<Stamp> {
         let mut drained = std::mem::take(&mut self.drained);
@@ -224,8 +250,8 @@ impl Users {
 
     /// What is with a message of a user that no push has.
     pub fn standing(&self, user: UserId, locator: &Locator) -> Standing {
-        let place = locator.place();
         let now = self.queue(user).and_then(|queue| queue.at(locator.stamp()));
+        let place = now.map_or(locator.place(), Locator::place);
         if now.is_none() || self.retiring.contains(&place) {
             Standing::Leaving
         } else if now.is_some_and(|locator| locator.flags().has(Flags::RETAINED)) {
@@ -263,12 +289,52 @@ impl Users {
         self.refusals.count(place, refusal)
     }
 
-    /// The owner's oldest messages make room for what came beyond the quota, where the operator wants that.
-    pub fn make_room(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) {
-        if cx.policy.over_quota != OverQuota::DropOldest {
-            return;
+    /// From now on this message is for nobody any more. False when it is not there, or was so already.
+    pub fn doom(&mut self, user: UserId, locator: &Locator) -> bool {
+        let Some(waiting) = self.waiting.get_mut(&user) else { return false };
+        let there = waiting.queue.at(locator.stamp()).is_some_and(|found| found.place() == locator.place());
+        if !there || !self.retiring.insert(locator.place()) {
+            return false;
         }
-        let Some(waiting) = self.waiting.get(&user) else { return };
+        let doomed = self.doomed.entry(user).or_default();
+        (doomed.0, doomed.1) = (doomed.0 + 1, doomed.1 + locator.octets());
+        true
+    }
+
+    /// They could not be written off: they are their user's again.
+    pub fn spare(&mut self, user: UserId, gone: &[Locator]) {
+        for locator in gone {
+            if self.retiring.remove(&locator.place()) {
+                self.undoom(user, locator);
+                if let Some(waiting) = self.waiting.get(&user) {
+                    waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
+                }
+            }
+        }
+    }
+
+    /// It is gone, or spared: nobody counts on it any more.
+    pub(super) fn undoom(&mut self, user: UserId, locator: &Locator) {
+        let Some(doomed) = self.doomed.get_mut(&user) else { return };
+        (doomed.0, doomed.1) = (doomed.0.saturating_sub(1), doomed.1.saturating_sub(locator.octets()));
+        if doomed.0 == 0 {
+            self.doomed.remove(&user);
+        }
+    }
+
+    /// A message of a user as the list has it now, wherever it was copied to since; `None` when it is written off, or about to be.
+    pub fn now(&self, user: UserId, locator: &Locator) -> Option<Locator> {
+        let found = self.waiting.get(&user).and_then(|waiting| waiting.queue.at(locator.stamp()));
+        found.filter(|found| !self.retiring.contains(&found.place())).copied()
+    }
+
+    /// The owner's oldest messages that make room for what came beyond the quota, where the operator wants that.
+    #[must_use]
+    pub fn make_room(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) -> Vec<Locator> {
+        if cx.policy.over_quota != OverQuota::DropOldest {
+            return Vec::new();
+        }
+        let Some(waiting) = self.waiting.get(&user) else { return Vec::new() };
         let doomed = self.doomed.get(&user).copied().unwrap_or_default();
         let mut messages = (waiting.queue.len() as u32).saturating_sub(doomed.0);
         let mut octets = waiting.queue.octets().saturating_sub(doomed.1);
@@ -294,7 +360,7 @@ impl Users {
             gone.push(*locator);
         }
         cx.counts.dropped += gone.len() as u64;
-        self.write_off(cx, user, gone);
+        gone
     }
 
     /// Lets a user go who has nothing here and whom nobody holds.
@@ -359,11 +425,12 @@ impl Users {
         due
     }
 
-    /// The earliest expiry has come: what is over and not being sent right now is deleted, or not pushed any more.
+    /// The earliest expiry has come: what is over and not being sent right now is to be deleted, or not pushed any more.
     ///
     //= 12.2.2.4: the expired message is deleted undelivered to the destination User (local policy)
-    pub fn expire(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) {
-        let Some(waiting) = self.waiting.get(&user) else { return };
+    #[must_use]
+    pub fn expire(&mut self, cx: &mut Cx, user: UserId, in_flight: impl Fn(Place) -> bool) -> Vec<Locator> {
+        let Some(waiting) = self.waiting.get(&user) else { return Vec::new() };
         let now_s = cx.now.wall.seconds();
         let keep = cx.policy.expired == Expired::Keep;
         let mut over = Vec::new();
@@ -386,11 +453,11 @@ impl Users {
         }
         if keep {
             // To be retrieved, like what was had; written down, so that a clock set back does not push it after all.
-            self.retire_later(cx, WrittenOff { user, gone: over, kept: true });
-            return;
+            self.retire_later(cx, WrittenOff { kept: true, ..WrittenOff::of(user, over) });
+            return Vec::new();
         }
         cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;
-        self.write_off(cx, user, over);
+        over
     }
 }
 

@@ -2,33 +2,70 @@
 //!
 //! ```text
 //!   in the list ──written off──▶ retiring, for nobody any more ──tombstone durable──▶ gone, its octets free
+//!                                     │                         └─in the DELETE bin──▶ gone, its octets kept
 //!                                     └──the log refuses──▶ offered again every second
 //! ```
-//! A message of which a copy is under way (`forward`) is named by both places; a copy that is not appended yet is not made.
+//! Reports that this owes, and what goes into the DELETE bin, are records of the same group: all of it is durable, or nothing. A message
+//! of which a copy is under way (`forward`) is named by both places; a copy that is not appended yet is not made.
 
+use super::bin::{Binned, Laid};
 use super::cx::{Commit, Cx, Timer};
+use super::owed::{Owed, Recorded};
 use super::policy::Afterwards;
 use super::users::Users;
+use crate::base::arena::Key;
 use crate::store::directory::UserId;
-use crate::store::log::Refused;
-use crate::store::record::{Extent, Flags, Locator, Place};
+use crate::store::log::{Refused, Seq};
+use crate::store::record::{Extent, Flags, Locator, Place, StateDraft};
 use std::time::Duration;
 
 /// A log that refuses tombstones is asked again after this.
 const WRITE_OFF_AGAIN: Duration = Duration::from_secs(1);
 
-/// Places in one record: 8 KiB, which every group has room for. A hundred thousand expiries a second are two hundred such records.
-const PLACES_A_RECORD: usize = 512;
+/// Places in one record: 8 KiB with as many copies, which every group has room for. A hundred thousand expiries a second are two
+/// hundred such records.
+pub(super) const PLACES_A_RECORD: usize = 512;
+
+/// Octets of reports in one group, at most, but for a single one that is longer: with 8 KiB of places they fit into the smallest
+/// segment there is.
+pub(super) const OWED_A_RECORD: usize = 16 * 1024;
 
 /// Messages that leave the queue, or stay in it as had, once the log says so.
 #[derive(Clone, Debug)]
 pub struct WrittenOff {
     /// Whose.
     pub user: UserId,
-    /// Which.
+    /// Which. Those of a dismissal are one record's, so at most as many as that holds.
     pub gone: Vec<Locator>,
     /// They are had, and stay (`after_push = "retain"`), or their time is over and they wait to be fetched.
     pub kept: bool,
+    /// Reports that this owes their senders.
+    pub owed: Vec<Owed>,
+    /// They go into the DELETE bin, and their tombstones come later.
+    pub bin: Option<Binned>,
+    /// Of a dismissal, which waits to hear of it.
+    pub dismissal: Option<Key>,
+}
+
+impl WrittenOff {
+    /// These messages go, and that is all.
+    pub fn of(user: UserId, gone: Vec<Locator>) -> WrittenOff {
+        WrittenOff { user, gone, kept: false, owed: Vec::new(), bin: None, dismissal: None }
+    }
+
+    /// True when all of it must lie in one record, or one group.
+    fn is_whole(&self) -> bool {
+        self.dismissal.is_some() || self.bin.is_some() || !self.owed.is_empty()
+    }
+
+    fn owed_octets(&self) -> usize {
+        self.owed.iter().map(Owed::octets).sum()
+    }
+
+    /// In the order in which [`Users::durable`] hears where they lie.
+    fn states(&self) -> impl Iterator<Item = StateDraft<'_>> {
+        self.owed.iter().map(Owed::draft).chain(self.bin.iter().map(Binned::draft))
+    }
 }
 
 /// What one record of tombstones, or of marks, says.
@@ -36,71 +73,119 @@ pub struct WrittenOff {
 pub struct Batch {
     /// Whose messages.
     pub offs: Vec<WrittenOff>,
-    /// Records that are in nobody's list: twins, old states, what was copied, and copies that came too late.
+    /// Records that are in nobody's list: twins, old states, what was copied, copies that came too late, and what is purged.
     pub others: Vec<Extent>,
+    /// Records that go with those, and nothing needs to name: the parts of large messages.
+    along: Vec<Extent>,
+    /// Where the states of `offs` lie, once they are appended.
+    states: Vec<Extent>,
     places: usize,
+    owed_octets: usize,
+}
+
+/// A write-off that is durable.
+#[derive(Debug)]
+pub struct Durable {
+    /// What was written off; what it owes is below.
+    pub off: WrittenOff,
+    /// Its reports.
+    pub owed: Vec<Recorded>,
+    /// What is in the DELETE bin now.
+    pub laid: Option<Laid>,
 }
 
 impl Users {
     /// These were acknowledged by their user's client.
     ///
     // A message leaves the store only here, after the client acknowledged it: promise 2 of `manual::faults`.
-    pub fn delivered(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>) -> bool {
-        let kept = cx.policy.after_push == Afterwards::Retain;
-        self.retire_later(cx, WrittenOff { user, gone, kept })
+    pub fn delivered(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>, then: Afterwards) -> bool {
+        self.retire_later(cx, WrittenOff { kept: then == Afterwards::Retain, ..WrittenOff::of(user, gone) })
     }
 
-    /// Deleted or expired.
-    pub fn write_off(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>) {
-        self.retire_later(cx, WrittenOff { user, gone, kept: false });
+    /// Deleted or expired. False when that will never be written.
+    pub fn write_off(&mut self, cx: &mut Cx, off: WrittenOff) -> bool {
+        self.retire_later(cx, off)
     }
 
-    /// From now on nobody is sent them again; they leave the list when the record is durable. False when it never will be, and
-    /// they are gone already.
-    pub(super) fn retire_later(&mut self, cx: &mut Cx, off: WrittenOff) -> bool {
+    /// From now on nobody is sent them again; they leave the list when the record is durable. False when it never will be: those
+    /// of a dismissal are their user's again, others are gone already.
+    pub(super) fn retire_later(&mut self, cx: &mut Cx, mut off: WrittenOff) -> bool {
         if off.gone.is_empty() {
             return false;
         }
         // For good: to wait for it would hold the push for ever. They come once more after a restart.
         if cx.log.is_poisoned() {
-            self.retire(cx, &off, false);
+            self.lose(cx, &off);
             return false;
         }
-        for locator in &off.gone {
-            if self.retiring.insert(locator.place()) && !off.kept && self.waiting.contains_key(&off.user) {
-                let doomed = self.doomed.entry(off.user).or_default();
-                doomed.0 += 1;
-                doomed.1 += locator.octets();
+        for locator in &mut off.gone {
+            let Some(waiting) = self.waiting.get_mut(&off.user) else { break };
+            // Whoever gave it may have read its place before it was copied forward.
+            let Some(now) = waiting.queue.at(locator.stamp()).copied() else { continue };
+            *locator = now;
+            if off.kept {
+                // Had from now on: whoever retrieves or deletes it meanwhile sees it so, and so does a copy.
+                waiting.queue.mark(now.stamp(), now.flags().with(Flags::RETAINED));
+            } else {
+                self.doom(off.user, &now);
             }
         }
         self.due.push(off);
         true
     }
 
-    /// Appends what was written off in this turn. What is returned is gone already: the log will never take it.
+    /// In one record with the next tombstones, so that none of them is gone without the others; at most as many as were written off
+    /// together. `along` is free with them.
+    pub fn bury_together(&mut self, others: Vec<Extent>, along: Vec<Extent>) {
+        let places = others.len();
+        self.whole.push(Batch { others, along, places, ..Batch::default() });
+    }
+
+    /// True when nothing waits for [`Users::flush`].
+    pub fn is_flushed(&self, cx: &Cx) -> bool {
+        self.due.is_empty() && self.whole.is_empty() && cx.buried.is_empty()
+    }
+
+    /// Appends what was written off in this turn. What is returned never will be: the log takes nothing any more.
     #[must_use]
     pub fn flush(&mut self, cx: &mut Cx) -> Vec<WrittenOff> {
         let mut lost = Vec::new();
-        if self.due.is_empty() && cx.buried.is_empty() {
+        if self.is_flushed(cx) {
             return lost;
         }
         let (mut gone, mut kept) = (Batch::default(), Batch::default());
         for mut off in std::mem::take(&mut self.due) {
+            let (whole, owed) = (off.is_whole(), off.owed_octets());
+            let batch = if off.kept { &mut kept } else { &mut gone };
+            let fits = batch.places + off.gone.len() <= PLACES_A_RECORD && batch.owed_octets + owed <= OWED_A_RECORD;
+            if whole && !fits && batch.places > 0 {
+                let full = std::mem::take(batch);
+                self.append(cx, full, &mut lost);
+            }
             while !off.gone.is_empty() {
                 let batch = if off.kept { &mut kept } else { &mut gone };
-                let rest = off.gone.split_off(off.gone.len().min(PLACES_A_RECORD - batch.places));
-                batch.places += off.gone.len();
-                let user = off.user;
-                if !off.kept {
-                    // A copy under way goes with it.
+                let room = if whole { usize::MAX } else { PLACES_A_RECORD - batch.places };
+                let rest = off.gone.split_off(off.gone.len().min(room));
+                if !off.kept && off.bin.is_none() {
+                    // A copy under way goes with it. What is in the bin has its copies there.
                     batch.others.extend(off.gone.iter().filter_map(|gone| self.moving.remove(&gone.place()).flatten()));
                 }
-                batch.offs.push(WrittenOff { gone: std::mem::replace(&mut off.gone, rest), user, kept: off.kept });
+                batch.places += off.gone.len();
+                batch.owed_octets += owed;
+                let next = WrittenOff { gone: rest, ..WrittenOff::of(off.user, Vec::new()) };
+                let next = WrittenOff { kept: off.kept, ..next };
+                batch.offs.push(std::mem::replace(&mut off, next));
                 if batch.places >= PLACES_A_RECORD {
                     let full = std::mem::take(batch);
                     self.append(cx, full, &mut lost);
                 }
             }
+        }
+        for mut batch in std::mem::take(&mut self.whole) {
+            let copies: Vec<Extent> =
+                batch.others.iter().filter_map(|other| self.moving.remove(&other.place).flatten()).collect();
+            batch.others.extend(copies);
+            self.append(cx, batch, &mut lost);
         }
         for extent in std::mem::take(&mut cx.buried) {
             gone.others.extend(self.moving.remove(&extent.place).flatten());
@@ -117,21 +202,23 @@ impl Users {
     }
 
     fn append(&mut self, cx: &mut Cx, mut batch: Batch, lost: &mut Vec<WrittenOff>) {
-        let messages = batch.offs.iter().flat_map(|off| off.gone.iter().map(Locator::place));
-        let others = batch.others.iter().map(|extent| extent.place);
-        let kept = batch.offs.first().is_some_and(|off| off.kept);
-        let appended = if kept {
-            // A mark names the copy under way as well, which goes on to take the message's place.
-            let copies = messages.clone().filter_map(|place| self.moving.get(&place).copied().flatten());
-            let places: Vec<Place> = messages.chain(copies.map(|copy| copy.place)).collect();
-            cx.log.append_retained(&places)
-        } else {
-            cx.log.append_tombstones(&messages.chain(others).collect::<Vec<Place>>())
+        let appended = match self.offer(cx, &batch) {
+            Err(Refused::TooLarge) if batch.owed_octets > 0 => {
+                // One report that no group holds: its message goes without it.
+                let owed = batch.offs.iter_mut().map(|off| std::mem::take(&mut off.owed).len() as u64);
+                cx.counts.reports_given_up += owed.sum::<u64>();
+                batch.owed_octets = 0;
+                self.offer(cx, &batch)
+            }
+            appended => appended,
         };
         match appended {
-            Ok(seq) => cx.commit(seq, Commit::Retire(Box::new(batch))),
+            Ok((states, seq)) => {
+                batch.states = states;
+                cx.commit(seq, Commit::Retire(Box::new(batch)));
+            }
             Err(Refused::Poisoned) => {
-                batch.offs.iter().for_each(|off| self.retire(cx, off, false));
+                batch.offs.iter().for_each(|off| self.lose(cx, off));
                 lost.append(&mut batch.offs);
             }
             Err(_) => {
@@ -139,6 +226,25 @@ impl Users {
                 self.put_off(cx, batch);
             }
         }
+    }
+
+    fn offer(&self, cx: &mut Cx, batch: &Batch) -> Result<(Vec<Extent>, Seq), Refused> {
+        if batch.offs.first().is_some_and(|off| off.kept) {
+            // Where they lie now; and the copy under way as well, which goes on to take the message's place.
+            let now = |off: &WrittenOff| {
+                let queue = self.queue(off.user);
+                off.gone.iter().filter_map(move |gone| queue?.at(gone.stamp()).map(Locator::place)).collect::<Vec<_>>()
+            };
+            let messages: Vec<Place> = batch.offs.iter().flat_map(now).collect();
+            let copies = messages.iter().filter_map(|place| self.moving.get(place).copied().flatten());
+            let places: Vec<Place> = copies.map(|copy| copy.place).chain(messages.iter().copied()).collect();
+            return cx.log.append_retained(&places).map(|seq| (Vec::new(), seq));
+        }
+        let dead = batch.offs.iter().filter(|off| off.bin.is_none());
+        let messages = dead.flat_map(|off| off.gone.iter().map(Locator::place));
+        let places: Vec<Place> = messages.chain(batch.others.iter().map(|extent| extent.place)).collect();
+        let states: Vec<StateDraft<'_>> = batch.offs.iter().flat_map(WrittenOff::states).collect();
+        cx.log.append_tombstones_owing(&places, &states)
     }
 
     /// Keeps a batch until the log takes it. Bounded by what is stored: everything in it is in the store still.
@@ -149,7 +255,8 @@ impl Users {
         self.unwritten.push(batch);
     }
 
-    /// The log may take now what it refused.
+    /// The log may take now what it refused. What is returned it never will.
+    #[must_use]
     pub fn write_off_again(&mut self, cx: &mut Cx) -> Vec<WrittenOff> {
         let mut lost = Vec::new();
         for batch in std::mem::take(&mut self.unwritten) {
@@ -158,61 +265,83 @@ impl Users {
         lost
     }
 
-    /// A batch is durable: the messages are gone, or had, and their octets are free.
-    pub fn durable(&mut self, cx: &mut Cx, batch: &Batch) {
+    /// A batch is durable: the messages are gone, or had, or in the bin, and their octets are free but for those in the bin.
+    #[must_use]
+    pub fn durable(&mut self, cx: &mut Cx, batch: Batch) -> Vec<Durable> {
         cx.freed(&batch.others);
-        batch.offs.iter().for_each(|off| self.retire(cx, off, true));
+        cx.freed(&batch.along);
+        let mut states = batch.states.into_iter();
+        let mut done = Vec::with_capacity(batch.offs.len());
+        for mut off in batch.offs {
+            let (messages, parts) = self.retire(cx, &off, true);
+            let owed = std::mem::take(&mut off.owed).into_iter().zip(states.by_ref());
+            let owed = owed.map(|(owed, extent)| Recorded { owed, extent }).collect();
+            let laid = match off.bin.take() {
+                Some(binned) => states.next().map(|extent| {
+                    let laid = Laid { binned, extent, messages, parts };
+                    cx.states.adopt(laid.binned.state(), extent, laid.binned.stamp());
+                    laid
+                }),
+                None => None,
+            };
+            done.push(Durable { off, owed, laid });
+        }
+        done
     }
 
-    /// A batch was lost with the segment it was to lie in; true when it is offered again. Else nobody is sent these messages while
-    /// we live, and they come once more after a restart.
-    pub fn failed(&mut self, cx: &mut Cx, batch: &Batch) -> bool {
+    /// A batch was lost with the segment it was to lie in, and is offered again. What is returned is lost for good: nobody is sent
+    /// these messages while we live, and they come once more after a restart; those of a dismissal are their user's again.
+    #[must_use]
+    pub fn failed(&mut self, cx: &mut Cx, mut batch: Batch) -> Vec<WrittenOff> {
         if !cx.log.is_poisoned() {
-            self.put_off(cx, batch.clone());
-            return true;
+            batch.states.clear();
+            self.put_off(cx, batch);
+            return Vec::new();
         }
-        batch.offs.iter().for_each(|off| self.retire(cx, off, false));
-        false
+        batch.offs.iter().for_each(|off| self.lose(cx, off));
+        batch.offs
     }
 
-    /// These are gone, or had. `durable`: their tombstones are.
-    fn retire(&mut self, cx: &mut Cx, off: &WrittenOff, durable: bool) {
-        let (mut messages, mut octets) = (0u32, 0u64);
-        let mut free = Vec::new();
-        let mut waiting = self.waiting.get_mut(&off.user);
+    /// What was not delivered, and cannot be deleted either, is its user's again.
+    fn lose(&mut self, cx: &mut Cx, off: &WrittenOff) {
+        match off.dismissal {
+            Some(_) => self.spare(off.user, &off.gone),
+            None => drop(self.retire(cx, off, false)),
+        }
+    }
+
+    /// These are gone, or had; the messages that left the list, and the parts of large ones. `durable`: their tombstones are, so
+    /// that their octets are free, but for those in the bin.
+    pub(super) fn retire(&mut self, cx: &mut Cx, off: &WrittenOff, durable: bool) -> (Vec<Locator>, Vec<Extent>) {
+        let (mut left, mut parts) = (Vec::new(), Vec::new());
         for locator in &off.gone {
-            let was_retiring = self.retiring.remove(&locator.place());
             self.refusals.forget(locator.place());
-            let Some(waiting) = &mut waiting else { continue };
-            if off.kept {
-                waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
-                continue;
+            if !off.kept && self.retiring.remove(&locator.place()) {
+                self.undoom(off.user, locator);
             }
-            if was_retiring && let Some(doomed) = self.doomed.get_mut(&off.user) {
-                doomed.0 = doomed.0.saturating_sub(1);
-                doomed.1 = doomed.1.saturating_sub(locator.octets());
-            }
+        }
+        let mut waiting = self.waiting.get_mut(&off.user);
+        for locator in off.gone.iter().filter(|_| !off.kept) {
+            let Some(waiting) = &mut waiting else { break };
             if let Some(locator) = waiting.queue.remove_stamp(locator.stamp()) {
-                messages += 1;
-                octets += locator.octets();
-                free.push(locator.extent());
-                free.extend(self.parts.remove(&locator.place()).into_iter().flatten().map(|part| part.extent()));
+                left.push(locator);
+                parts.extend(self.parts.remove(&locator.place()).into_iter().flatten().map(|part| part.extent()));
             }
         }
-        if durable {
+        if durable && off.bin.is_none() {
+            let free: Vec<Extent> = left.iter().map(Locator::extent).collect();
             cx.freed(&free);
+            cx.freed(&parts);
         }
-        let Some(waiting) = waiting else { return };
-        cx.release(off.user, messages, octets);
-        let is_empty = waiting.queue.is_empty();
-        if is_empty || self.doomed.get(&off.user).is_some_and(|doomed| doomed.0 == 0) {
+        let Some(waiting) = waiting else { return (left, parts) };
+        cx.release(off.user, left.len() as u32, left.iter().map(Locator::octets).sum());
+        if waiting.queue.is_empty() {
             self.doomed.remove(&off.user);
-        }
-        if is_empty {
             if let Some(waiting) = self.waiting.remove(&off.user) {
                 self.unwatch(off.user, &waiting);
             }
             self.close_if_empty(cx, off.user);
         }
+        (left, parts)
     }
 }

@@ -2,8 +2,9 @@
 
 use super::core::Core;
 use crate::base::net::CoreId;
-use crate::deferred::cx::{Ask, Commit, Timer};
+use crate::deferred::cx::{Ask, Commit, Reader, Timer};
 use crate::store::disk::DiskDone;
+use crate::store::loader::Loaded;
 use crate::store::log::{self, LogEvent};
 use crate::store::reclaim::{self, Wish};
 use std::time::Duration;
@@ -21,7 +22,7 @@ impl Core {
                 } else if self.inquiries.owns(loaded.job) {
                     self.inquired(loaded.job, loaded.records);
                 } else {
-                    self.pushes.loaded(&mut self.cx, loaded.job, loaded.records);
+                    self.loaded(Reader::from_u64(loaded.job), loaded.records);
                 }
                 ended = self.cx.loader.ended();
             }
@@ -61,24 +62,39 @@ impl Core {
         }
     }
 
+    fn loaded(&mut self, reader: Reader, records: Vec<Loaded>) {
+        match reader {
+            Reader::Push(key) => self.pushes.loaded(&mut self.cx, key, records),
+            Reader::Dismissal(key) => self.dismissals.loaded(&mut self.cx, &mut self.users, key, records),
+            Reader::Deletion(key) => {
+                let (deletions, house, cx) = self.house();
+                deletions.loaded(cx, house, key, records);
+            }
+            Reader::Retrieval(key) => {
+                let (cx, users, pushes) = (&mut self.cx, &mut self.users, &mut self.pushes);
+                self.retrievals.loaded(cx, users, pushes, key, records);
+            }
+        }
+    }
+
     fn durable(&mut self, commit: Commit) {
         match commit {
-            Commit::Deposit(done) => {
+            Commit::Deposit(mut done) => {
+                let stored = done.stored.take();
                 if let Some((user, arrival)) = self.deposits.durable(&mut self.cx, done) {
                     self.users.land(&mut self.cx, user, arrival);
                 }
+                stored.into_iter().for_each(|owed| self.promise(*owed));
             }
             Commit::Publish(done) => {
                 self.presences.durable(&mut self.cx, &self.users, &mut self.pushes, *done);
             }
-            Commit::Retire(batch) => {
-                self.users.durable(&mut self.cx, &batch);
-                batch.offs.iter().for_each(|off| self.pushes.retired(off));
-            }
+            Commit::Retire(batch) => self.written_off(*batch),
+            Commit::Owe(recorded) => self.owe(*recorded),
             Commit::Moved(moved) => {
                 let pushes = &self.pushes;
                 let held = |user, place| pushes.holds(user, place);
-                self.forward.durable(&mut self.cx, &mut self.users, moved, held);
+                self.forward.durable(&mut self.cx, &mut self.users, &mut self.bin, moved, held);
             }
             Commit::Carried => self.carried(true),
             Commit::State(written) => self.cx.state_durable(&written),
@@ -119,12 +135,11 @@ impl Core {
         match commit {
             Commit::Deposit(lost) => self.deposits.failed(&mut self.cx, &lost),
             Commit::Publish(lost) => self.presences.failed(&mut self.cx, *lost),
-            // Delivered, and the tombstone is lost: it is not sent again while we live, and at worst once more after a restart.
             Commit::Retire(batch) => {
-                if !self.users.failed(&mut self.cx, &batch) {
-                    batch.offs.iter().for_each(|off| self.pushes.retired(off));
-                }
+                let lost = self.users.failed(&mut self.cx, *batch);
+                self.not_written_off(lost);
             }
+            Commit::Owe(_) => self.cx.counts.reports_given_up += 1,
             Commit::Moved(moved) => self.forward.failed(&mut self.users, moved),
             Commit::Carried => self.carried(false),
             Commit::State(lost) => self.cx.state_failed(&lost),

@@ -20,22 +20,27 @@ use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
 use crate::base::net::{ConnId, CoreId, Flow};
 use crate::base::timers::{TimerKey, Timers};
+use crate::deferred::bin::Bin;
 use crate::deferred::cx::{Ask, Counts, Cx, Dial, Reply, Timer};
+use crate::deferred::delete::Deletions;
 use crate::deferred::deposit::Deposits;
+use crate::deferred::dismiss::Dismissals;
 use crate::deferred::forward::Forward;
 use crate::deferred::identity::Address;
 use crate::deferred::inquiry::Inquiries;
 use crate::deferred::policy::Media;
 use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
+use crate::deferred::report::Reports;
 use crate::deferred::respond;
+use crate::deferred::retrieve::Retrievals;
 use crate::deferred::users::Users;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
 use crate::proto::sip::timing::Timing;
 use crate::store::loader::Loader;
 use crate::store::reclaim::Reclaim;
-use crate::store::record::{Locator, StateKind};
-use crate::store::states::{StateKey, States};
+use crate::store::record::Locator;
+use crate::store::states::States;
 use bytes::{Bytes, BytesMut};
 use ipnet::IpNet;
 use std::collections::VecDeque;
@@ -65,6 +70,11 @@ pub struct Core {
     pub(super) reclaim: Reclaim,
     pub(super) reclaiming: Option<TimerKey>,
     pub(super) pushes: Pushes,
+    pub(super) retrievals: Retrievals,
+    pub(super) deletions: Deletions,
+    pub(super) dismissals: Dismissals,
+    pub(super) reports: Reports,
+    pub(super) bin: Bin,
     pub(super) inquiries: Inquiries,
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
@@ -127,6 +137,11 @@ impl Core {
             reclaim: Reclaim::new(setup.core, setup.cores, birth.segments),
             reclaiming: None,
             pushes: Pushes::new(media),
+            retrievals: Retrievals::default(),
+            deletions: Deletions::default(),
+            dismissals: Dismissals::default(),
+            reports: Reports::default(),
+            bin: Bin::default(),
             inquiries: Inquiries::default(),
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
@@ -156,12 +171,7 @@ impl Core {
         self.reclaiming = Some(self.cx.timer(Duration::ZERO, Timer::Reclaim));
         let mut turn = 0;
         for state in home.states {
-            let (kind, owner, key) = (state.kind, state.owner.clone(), state.key);
-            self.cx.states.adopt(StateKey { kind, owner, key }, state.extent, state.stamp);
-            if state.kind == StateKind::Publication {
-                turn += 1;
-                self.presences.adopt(&mut self.cx, Address::from_canonical(&state.owner), &state.value, turn);
-            }
+            self.adopt_state(state, &mut turn);
         }
     }
 
@@ -219,7 +229,8 @@ impl Core {
         self.upward();
         for (user, oldest) in self.users.collect(&mut self.cx) {
             let pushes = &self.pushes;
-            self.users.make_room(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+            let gone = self.users.make_room(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+            self.dismiss(user, gone);
             if self.pushes.arrived(user, oldest) {
                 continue;
             }
@@ -235,16 +246,17 @@ impl Core {
             for ended in self.pushes.take_ended() {
                 self.presences.ended(&mut self.cx, &self.users, &mut self.pushes, ended);
             }
-            for off in self.users.flush(&mut self.cx) {
-                self.pushes.retired(&off);
-            }
+            let lost = self.users.flush(&mut self.cx);
+            self.not_written_off(lost);
+            self.dismissed();
             self.carry_out();
             while framed < TURN_OCTETS
                 && let Some(conn) = self.conns.next_due()
             {
                 framed += self.fill(conn);
             }
-            if self.pushes.is_settled() && self.cx.asks.is_empty() {
+            let is_told = !self.dismissals.has_done() && self.users.is_flushed(&self.cx);
+            if self.pushes.is_settled() && is_told && self.cx.asks.is_empty() {
                 break;
             }
         }
@@ -366,10 +378,19 @@ impl Core {
                         let reply = Reply { core: self.cx.core, txn };
                         self.serve(reply, message, flow);
                     }
-                    Upward::Response { txn, message } => self.pushes.response(&mut self.cx, txn, &message),
-                    Upward::Failed { txn, cause } => self.pushes.no_response(&mut self.cx, txn, cause),
-                    // INVITEs are answered at once, so there is nothing to cancel; an ACK for a refresh needs nothing more.
-                    Upward::Cancel { .. } | Upward::Ack { .. } | Upward::Ended { .. } => {}
+                    Upward::Response { txn, message } => {
+                        if !self.reports.response(&mut self.cx, txn, message.status()) {
+                            self.pushes.response(&mut self.cx, txn, &message);
+                        }
+                    }
+                    Upward::Failed { txn, cause } => {
+                        if !self.reports.no_response(&mut self.cx, txn) {
+                            self.pushes.no_response(&mut self.cx, txn, cause);
+                        }
+                    }
+                    Upward::Ack { message, flow } => self.acked(message, flow),
+                    // INVITEs are answered within a read of the disk: a CANCEL comes too late, and what answers it is the 200.
+                    Upward::Cancel { .. } | Upward::Ended { .. } => {}
                 }
             }
             self.dial();
@@ -475,18 +496,21 @@ impl Core {
             Timer::Expiry => {
                 for user in self.users.due(&mut self.cx) {
                     let pushes = &self.pushes;
-                    self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+                    let gone = self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
+                    self.dismiss(user, gone);
                 }
             }
+            Timer::Bin => self.bin.turn(&mut self.cx, &mut self.users),
+            Timer::Report => self.reports.turn(&mut self.cx, &self.presences),
             Timer::Inquiry => self.inquiries_turn(),
             Timer::WriteOff => {
-                for off in self.users.write_off_again(&mut self.cx) {
-                    self.pushes.retired(&off);
-                }
+                let lost = self.users.write_off_again(&mut self.cx);
+                self.not_written_off(lost);
             }
             Timer::Forward => {
                 let pushes = &self.pushes;
-                self.forward.step(&mut self.cx, &mut self.users, |user, place| pushes.holds(user, place));
+                let held = |user, place| pushes.holds(user, place);
+                self.forward.step(&mut self.cx, &mut self.users, &mut self.bin, held);
             }
             Timer::Reclaim => self.reclaim(),
             Timer::Sweep => {
@@ -505,6 +529,7 @@ impl Core {
 
     fn letter(&mut self, letter: Letter) {
         match letter {
+            Letter::Owed(owed) => self.reports.owe(&mut self.cx, *owed),
             Letter::Request { reply, message, flow } => self.serve(reply, message, flow),
             Letter::Stray { message, flow } => self.cx.sip.receive(self.cx.now.tick, message, flow),
             Letter::Respond { txn, status, octets } => {
@@ -524,10 +549,15 @@ impl Core {
 
     /// The other core's box is full: its answer is ours to give.
     fn undelivered(&mut self, letter: Letter) {
-        if let Letter::Request { reply, message, flow } = letter {
-            self.cx.counts.overloads += 1;
-            let refusal = respond::Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
-            self.refuse(reply, &message, &flow, &refusal);
+        match letter {
+            Letter::Request { reply, message, flow } => {
+                self.cx.counts.overloads += 1;
+                let refusal = respond::Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
+                self.refuse(reply, &message, &flow, &refusal);
+            }
+            // Sent from here, then: where there is a SIP/IP core, any of us reaches it.
+            Letter::Owed(owed) => self.reports.owe(&mut self.cx, *owed),
+            _ => {}
         }
     }
 }

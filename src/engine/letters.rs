@@ -4,6 +4,7 @@
 use crate::base::net::{ConnId, Flow};
 use crate::deferred::cx::Reply;
 use crate::deferred::inquiry::Question;
+use crate::deferred::owed::Recorded;
 use crate::proto::sip::endpoint::ServerKey;
 use crate::wire::sip::message::Message;
 use bytes::Bytes;
@@ -37,6 +38,8 @@ pub enum Letter {
         /// The response.
         octets: Bytes,
     },
+    /// A durable report: the home of whom it is for sends it.
+    Owed(Box<Recorded>),
     /// An operator's question; the answer is an effect.
     Question {
         /// Comes back with the answer.
@@ -61,6 +64,6 @@ impl Letter {
 
     /// True for a letter that begins something and may be refused when the box is full.
     pub fn is_request(&self) -> bool {
-        matches!(self, Letter::Request { .. })
+        matches!(self, Letter::Request { .. } | Letter::Owed(_))
     }
 }

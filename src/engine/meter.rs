@@ -61,6 +61,16 @@ readings! {
     messages_expired,
     /// Messages that made room for later ones of their user.
     messages_dropped,
+    /// Sessions in which users retrieved messages of their choice.
+    retrievals,
+    /// Messages that their users deleted.
+    messages_deleted,
+    /// Messages purged from the DELETE bin.
+    messages_purged,
+    /// Delivery reports that somebody took.
+    reports_sent,
+    /// Delivery reports that nobody took, or for which there was no room.
+    reports_given_up,
     /// Messages recognised as duplicates.
     messages_duplicate,
     /// Requests refused, any status: messages, publications, and what is not served.
@@ -183,6 +193,11 @@ impl Reading {
             push_octets_copied,
             expired,
             dropped,
+            retrievals,
+            deleted,
+            purged,
+            reports_sent,
+            reports_given_up,
             sip_faults,
             msrp_faults,
             damaged,
@@ -214,6 +229,11 @@ impl Reading {
             push_octets_copied: push_octets_copied.saturating_add(gauges.octets_read),
             messages_expired: expired,
             messages_dropped: dropped,
+            retrievals,
+            messages_deleted: deleted,
+            messages_purged: purged,
+            reports_sent,
+            reports_given_up,
             messages_duplicate: duplicates,
             requests_refused: refused,
             publications,

@@ -10,6 +10,7 @@ pub mod setup;
 mod addresses;
 mod commits;
 mod conns;
+mod farewell;
 mod intake;
 mod questions;
 mod route;

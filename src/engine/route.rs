@@ -12,6 +12,7 @@ use crate::deferred::deposit::Asked;
 use crate::deferred::identity::{self, Address, Resource};
 use crate::deferred::invite;
 use crate::deferred::respond::{self, Refusal};
+use crate::deferred::retrieve::{self, Legacy};
 use crate::proto::sip::endpoint::Endpoint;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::{Method, Name};
@@ -56,6 +57,12 @@ impl Core {
         }
         let addresses = &self.cx.addresses;
         let resource = identity::resource(&self.cx.policy, message.request_uri(), |host| addresses.is_own_host(host));
+        if method == Method::Invite
+            && message.to_tag().is_none()
+            && let Some(legacy) = self.legacy(&message, &flow)
+        {
+            return self.retrieve(reply, message, flow, Some(legacy));
+        }
         let resource = match resource {
             Ok(resource) => resource,
             Err(unserved) => return self.refuse(reply, &message, &flow, &Refusal::of(unserved.status())),
@@ -76,24 +83,28 @@ impl Core {
                     None => self.refuse(reply, &message, &flow, &Refusal::of(403)),
                 }
             }
+            (Method::Refer, Resource::Delete) => self.refer(reply, message, flow),
             // Every user of a served domain has a mailbox; who has no user part is nobody.
             (Method::Message, Resource::Server | Resource::Contact(_)) => {
                 self.refuse(reply, &message, &flow, &Refusal::of(404))
             }
             //= RFC 3903 6-1: the Request-URI is not one for which this is the compositor: 404
             (Method::Publish, _) => self.refuse(reply, &message, &flow, &Refusal::of(404)),
-            // Interactive sessions are not deferred (they are answered 480); large messages and retrieval come with their clauses.
+            (Method::Invite, Resource::Deferred) => self.retrieve(reply, message, flow, None),
+            // Interactive sessions are not deferred (they are answered 480); large messages come with their clause.
             (Method::Invite, _) => {
                 if !accepts_sdp(&message) {
                     return self.refuse(reply, &message, &flow, &Refusal::of(406));
                 }
-                let unknown = respond::unsupported(&message, &[respond::SUPPORTED]);
+                let unknown = respond::unsupported(&message, respond::SESSION_OPTIONS);
                 if !unknown.is_empty() {
                     return self.refuse(reply, &message, &flow, &Refusal::of(420).with(Name::Unsupported, unknown));
                 }
                 let warning = respond::warning(&self.cx, "sessions are not deferred");
                 self.refuse(reply, &message, &flow, &Refusal::of(480).with(Name::Warning, warning));
             }
+            //= RFC 3515 3.2: a SUBSCRIBE to the refer event that no REFER created is refused: 403
+            (Method::Subscribe, _) if is_for_refer(&message) => self.refuse(reply, &message, &flow, &Refusal::of(403)),
             (Method::Subscribe, _) => {
                 let events = Refusal::of(489).with(Name::AllowEvents, "presence, poc-settings, im-settings");
                 self.refuse(reply, &message, &flow, &events);
@@ -121,6 +132,34 @@ impl Core {
         }
     }
 
+    /// A REFER to `Delete@`: its sender's home decides.
+    fn refer(&mut self, reply: Reply, message: Message, flow: Flow) {
+        let Some(owner) = self.served_originator(&message, &flow) else {
+            let warning = respond::warning(&self.cx, "127 Service not authorised");
+            return self.refuse(reply, &message, &flow, &Refusal::of(403).with(Name::Warning, warning));
+        };
+        let home = self.cx.directory.home(&owner);
+        if home != self.cx.core && reply.core == self.cx.core {
+            return self.letter_request(home, reply, message, flow);
+        }
+        let (deletions, house, cx) = self.house();
+        deletions.refer(cx, house, reply, message, flow, &owner);
+    }
+
+    /// What an INVITE of mission document 0 means, where the operator lets it mean that.
+    fn legacy(&self, message: &Message, flow: &Flow) -> Option<Legacy> {
+        if !self.cx.policy.legacy_s0_retrieval {
+            return None;
+        }
+        retrieve::legacy(&self.cx.policy, message.request_uri(), &self.served_originator(message, flow)?)
+    }
+
+    /// The user a request comes from, when they are one of ours.
+    fn served_originator(&self, message: &Message, flow: &Flow) -> Option<Address> {
+        let originator = identity::originator(message, flow.peer().ip(), &self.trusted)?;
+        identity::is_served(&self.cx.policy, &originator).then_some(originator)
+    }
+
     /// A request with a To tag: it belongs to the dialog that our Contact names.
     fn within_dialog(&mut self, reply: Reply, message: Message, flow: Flow, resource: &Resource) {
         let found = match resource {
@@ -139,13 +178,44 @@ impl Core {
         self.pushes.within(&mut self.cx, reply, &message, &flow, key);
     }
 
+    /// An ACK for a 2xx of ours: it belongs to the session that our Contact names, wherever it landed.
+    pub(super) fn acked(&mut self, message: Message, flow: Flow) {
+        let addresses = &self.cx.addresses;
+        let resource = identity::resource(&self.cx.policy, message.request_uri(), |host| addresses.is_own_host(host));
+        let Ok(Resource::Contact(user)) = resource else { return };
+        let Some((core, key)) = invite::contact_key(&user).filter(|&(core, _)| core < self.cores) else { return };
+        if CoreId(core) == self.cx.core {
+            self.pushes.ack_came(&mut self.cx, &message, key);
+        } else {
+            self.effects.push_back(Effect::Letter { to: CoreId(core), letter: Letter::Stray { message, flow } });
+        }
+    }
+
+    /// An INVITE to `Deferred@`, or one of the older forms: its sender's home decides.
+    fn retrieve(&mut self, reply: Reply, message: Message, flow: Flow, legacy: Option<Legacy>) {
+        if !accepts_sdp(&message) {
+            return self.refuse(reply, &message, &flow, &Refusal::of(406));
+        }
+        //= 12.2.1-1: an IM User that is not allowed to retrieve: 403 "Forbidden", with a Warning header to explain the reason
+        let Some(owner) = self.served_originator(&message, &flow) else {
+            let warning = respond::warning(&self.cx, "127 Service not authorised");
+            return self.refuse(reply, &message, &flow, &Refusal::of(403).with(Name::Warning, warning));
+        };
+        let home = self.cx.directory.home(&owner);
+        if home != self.cx.core && reply.core == self.cx.core {
+            return self.letter_request(home, reply, message, flow);
+        }
+        let (cx, users, pushes) = (&mut self.cx, &mut self.users, &mut self.pushes);
+        self.retrievals.invite(cx, users, pushes, retrieve::Asked { reply, message, flow, owner, legacy });
+    }
+
     fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {
         self.effects.push_back(Effect::Letter { to, letter: Letter::Request { reply, message, flow } });
     }
 
     /// What we can do (RFC 3261 11.2).
     fn options(&mut self, reply: Reply, message: &Message, flow: &Flow) {
-        let unknown = respond::unsupported(message, &[respond::SUPPORTED]);
+        let unknown = respond::unsupported(message, respond::ALL_OPTIONS);
         if !unknown.is_empty() {
             return self.refuse(reply, message, flow, &Refusal::of(420).with(Name::Unsupported, unknown));
         }
@@ -163,6 +233,10 @@ impl Core {
         let octets = refusal.response(&mut self.cx, message, flow.peer());
         self.cx.respond(reply, refusal.status, octets);
     }
+}
+
+fn is_for_refer(message: &Message) -> bool {
+    message.header(Name::Event).map(respond::media_type).is_some_and(|event| event.eq_ignore_ascii_case(b"refer"))
 }
 
 /// An INVITE whose Accept leaves out SDP cannot be answered (RFC 4475 3.3.14).

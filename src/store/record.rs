@@ -113,6 +113,8 @@ pub enum StateKind {
     Subscription = 3,
     /// A delivery report owed.
     Report = 4,
+    /// Messages that their user deleted, until they are purged.
+    Bin = 5,
 }
 
 impl StateKind {
@@ -122,6 +124,7 @@ impl StateKind {
             2 => StateKind::Publication,
             3 => StateKind::Subscription,
             4 => StateKind::Report,
+            5 => StateKind::Bin,
             _ => return None,
         })
     }

@@ -8,7 +8,6 @@
 //!                 └──failed──▶ (the one before stays)
 //! ```
 
-use super::disk::SegmentNo;
 use super::record::{Extent, Place, Stamp, StateKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +48,7 @@ impl States {
         States::default()
     }
 
-    /// What recovery found: its record is durable.
+    /// Its record is durable: recovery found it, or it was written together with others, or for another core.
     pub fn adopt(&mut self, key: StateKey, extent: Extent, stamp: Stamp) {
         let key = Arc::new(key);
         self.places.insert(extent.place, key.clone());
@@ -110,13 +109,10 @@ impl States {
         off
     }
 
-    /// The durable records that lie in this segment.
-    pub fn within(&self, segment: SegmentNo) -> impl Iterator<Item = (Extent, Stamp, &StateKey)> {
-        let (from, to) = (Place { segment, offset: 0 }, Place { segment, offset: u32::MAX });
-        self.places.range(from..=to).filter_map(|(_, key)| {
-            let (extent, stamp) = self.held.get(key)?.durable?;
-            Some((extent, stamp, &**key))
-        })
+    /// The durable records that lie in the segment of this place, from it on.
+    pub fn since(&self, from: Place) -> impl Iterator<Item = (Extent, Stamp)> {
+        let to = Place { offset: u32::MAX, ..from };
+        self.places.range(from..=to).filter_map(|(_, key)| self.held.get(key)?.durable)
     }
 
     /// A copy of the record at `from` is durable at `to`. True when it has taken its place, which is then to be written off;
@@ -151,6 +147,7 @@ impl States {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::disk::SegmentNo;
 
     fn key() -> StateKey {
         StateKey { kind: StateKind::Settings, owner: (*b"sip:a@x").into(), key: (*b"").into() }
@@ -169,7 +166,8 @@ mod tests {
         assert!(states.holds(at(1, 8).place));
         assert_eq!(states.durable(&key(), at(2, 8), Stamp(2)), [at(1, 8)]);
         assert!(!states.holds(at(1, 8).place) && states.holds(at(2, 8).place));
-        assert_eq!(states.within(SegmentNo(2)).map(|(extent, ..)| extent).collect::<Vec<_>>(), [at(2, 8)]);
+        assert_eq!(states.since(at(2, 0).place).collect::<Vec<_>>(), [(at(2, 8), Stamp(2))]);
+        assert_eq!(states.since(at(2, 9).place).count(), 0);
         assert_eq!(states.end(&key()), Some(at(2, 8)));
         assert!(states.is_empty() && states.places.is_empty());
     }

@@ -109,7 +109,12 @@ impl DataDir {
         }
         // For people only; the lock is what counts.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(DataDir { path: path.to_path_buf(), lock_file: Some(lock), manifest: Mutex::default(), mappings: Mappings::default() })
+        Ok(DataDir {
+            path: path.to_path_buf(),
+            lock_file: Some(lock),
+            manifest: Mutex::default(),
+            mappings: Mappings::default(),
+        })
     }
 
     /// False when the directory was removed, moved away or replaced: the file we hold locked is not the one of that name.
@@ -125,7 +130,12 @@ impl DataDir {
     /// It is not there.
     pub fn look(path: &Path) -> io::Result<DataDir> {
         fs::read_dir(path)?;
-        Ok(DataDir { path: path.to_path_buf(), lock_file: None, manifest: Mutex::default(), mappings: Mappings::default() })
+        Ok(DataDir {
+            path: path.to_path_buf(),
+            lock_file: None,
+            manifest: Mutex::default(),
+            mappings: Mappings::default(),
+        })
     }
 
     /// Where it is.

@@ -3,11 +3,15 @@
 
 mod bad_msrp;
 mod bad_sip;
+mod c12_2_1_retrieval;
 mod c12_2_2_2_offline_delivery;
 mod c12_2_2_3_storage;
 mod c12_2_2_5_pushing;
+mod c12_2_2_6_reports;
+mod c12_2_2_7_deletion;
 mod policies;
 mod rfc3903_publish;
+mod selection;
 mod within_a_session;
 
 /// The daemon under test.

@@ -16,7 +16,7 @@ use deferd::store::directory::Directory;
 use deferd::store::disk::{DiskFault, DiskOp, SegmentNo};
 use deferd::store::log::{Log, LogSetup};
 use deferd::store::manifest::RESERVATION;
-use deferd::store::recovery::{self, Files, Recovered};
+use deferd::store::recovery::{self, Files, Recovered, RecoveryFault};
 use deferd::store::stamp::Stamps;
 use memchr::memmem;
 use std::collections::{BTreeMap, VecDeque};
@@ -306,19 +306,31 @@ impl Cores {
         self.seats.iter().all(|seat| seat.core.pushes() == 0)
     }
 
+    /// Messages deleted, messages purged, reports that were taken, in this life.
+    pub(crate) fn erased(&self) -> [u64; 3] {
+        let counts = self.seats.iter().map(|seat| seat.core.counts());
+        let counts = counts.map(|counts| [counts.deleted, counts.purged, counts.reports_sent]);
+        counts.fold([0; 3], |sum, counts| [0, 1, 2].map(|at| sum[at] + counts[at]))
+    }
+
     /// Segments had back and octets copied forward, in this life.
     pub(crate) fn reclaimed(&self) -> (u64, u64) {
         let counts = self.seats.iter().map(|seat| seat.core.counts());
         counts.fold((0, 0), |sum, counts| (sum.0 + counts.reclaimed, sum.1 + counts.copied_octets))
     }
 
+    /// What a start would find.
+    pub(crate) fn found(&self, disk: &Disk) -> Result<Recovered, RecoveryFault> {
+        let cores = (self.seats.len() as u16).max(1);
+        let directory = Directory::new(64, cores, KEY);
+        recovery::recover(&Durable(disk), &directory, cores, &disk.manifest, 1 << 20)
+    }
+
     /// When all is quiet the disk holds half as much again as what is alive, and some segments a core. What is alive a start
     /// would say.
     pub(crate) fn disk_is_bounded(&self, g: &Ground, disk: &Disk) -> Result<(), String> {
         let cores = self.seats.len() as u16;
-        let directory = Directory::new(64, cores.max(1), KEY);
-        let found = recovery::recover(&Durable(disk), &directory, cores.max(1), &disk.manifest, 1 << 20);
-        let found = found.map_err(|fault| format!("recovery of a quiet disk: {fault:?}"))?;
+        let found = self.found(disk).map_err(|fault| format!("recovery of a quiet disk: {fault:?}"))?;
         let queued = found.homes.iter().flat_map(|home| home.users.iter().map(|(_, queue)| queue.octets()));
         let states = found.homes.iter().flat_map(|home| home.states.iter().map(|state| state.extent.octets));
         let twins = found.homes.iter().flat_map(|home| home.twins.iter().map(|twin| twin.octets()));
@@ -335,12 +347,12 @@ impl Cores {
         Ok(())
     }
 
-    /// What the tables still hold; `unsure`: users may have something waiting.
-    pub(crate) fn left(&self, unsure: bool) -> String {
+    /// What the tables still hold; `unsure`: users may have something waiting; `trying`: and may be called for it now and then.
+    pub(crate) fn left(&self, unsure: bool, trying: bool) -> String {
         let mut left = Vec::new();
         for (core, seat) in self.seats.iter().enumerate() {
             let counts = [
-                (seat.core.pushes(), "pushes"),
+                (if trying { 0 } else { seat.core.pushes() }, "pushes"),
                 (seat.core.connections(), "connections"),
                 (if unsure { 0 } else { seat.core.users() }, "users"),
             ];
@@ -450,6 +462,7 @@ fn setup(g: &mut Ground, core: u16, cores: u16) -> Setup {
     };
     let mut policy = Policy::new("im.example.com", &["example.com"]);
     policy.quota_messages = g.plan.quota_messages;
+    policy.bin_retention = Duration::from_micros(g.plan.bin_us);
     let networks = || vec!["10.0.0.0/8".parse().expect("a network")];
     Setup {
         core: CoreId(core),

@@ -14,6 +14,7 @@ mod agents;
 mod cores;
 mod disk;
 mod ground;
+mod leaving;
 mod msrp;
 mod net;
 mod oracle;

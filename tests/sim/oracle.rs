@@ -46,6 +46,10 @@ pub(crate) struct Message {
     unread: u32,
     /// Its tombstone was found durable.
     gone: bool,
+    /// Its user has asked for it to be deleted: it may vanish.
+    erased: bool,
+    /// And was told that it is: it must not come.
+    deleted: bool,
 }
 
 impl Message {
@@ -67,6 +71,8 @@ impl Message {
             again: false,
             unread: 0,
             gone: false,
+            erased: false,
+            deleted: false,
         }
     }
 }
@@ -122,6 +128,8 @@ pub(crate) struct Oracle {
     /// There is no SIP core to go through: with a user's connection the way to the user is gone, for a BYE too.
     pub(crate) flows_die: bool,
     pub(crate) max_sizes: BTreeMap<String, u64>,
+    /// Users' deletions under way: how many, and what they must reach.
+    erasing: BTreeMap<usize, (u32, BTreeSet<u32>)>,
 }
 
 /// `m000123@sim` to 123.
@@ -153,6 +161,7 @@ impl Oracle {
     pub(crate) fn sent(&mut self, _now: u64, mut message: Message) {
         self.count += 1;
         message.sent = self.count;
+        message.erased = self.erasing.contains_key(&message.user);
         self.messages.insert(message.number, message);
     }
 
@@ -161,6 +170,42 @@ impl Oracle {
         if let Some(message) = self.messages.get_mut(&number) {
             message.twin = true;
             message.expires_us = message.expires_us.min(expires_us);
+        }
+    }
+
+    /// A user's request that everything be deleted leaves: what has been sent so far may vanish, and what is sent before it is
+    /// over; what was answered 202 must.
+    pub(crate) fn erasing(&mut self, user: usize) {
+        let (count, must) = self.erasing.entry(user).or_default();
+        *count += 1;
+        must.clear();
+        for message in self.messages.values_mut().filter(|message| message.user == user) {
+            message.erased = true;
+            if message.accepted.is_some() && !message.twin && !message.delivered && !message.perhaps {
+                must.insert(message.number);
+            }
+        }
+    }
+
+    /// The answer to it. Without one it may come to pass at any time.
+    pub(crate) fn erased(&mut self, _now: u64, user: usize, status: u16) {
+        match status {
+            200 => {
+                let Some((count, must)) = self.erasing.get_mut(&user) else { return };
+                *count -= 1;
+                let (over, must) = (*count == 0, std::mem::take(must));
+                for number in must {
+                    let message = self.messages.get_mut(&number);
+                    if let Some(message) = message.filter(|message| !message.delivered && !message.perhaps) {
+                        message.deleted = true;
+                    }
+                }
+                if over {
+                    self.erasing.remove(&user);
+                }
+            }
+            408 | 503 => {}
+            _ => self.violation(format!("a REFER was answered {status}")),
         }
     }
 
@@ -205,7 +250,10 @@ impl Oracle {
                 }
                 // The second of two that came by different ways may have been heard just before the end.
                 Some(message)
-                    if !hurt && !message.twin && message.acknowledged.is_some_and(|at| at + TOMBSTONE_US < now) =>
+                    if !hurt
+                        && !message.twin
+                        && !message.erased
+                        && message.acknowledged.is_some_and(|at| at + TOMBSTONE_US < now) =>
                 {
                     wrong.push(format!("message {number} was acknowledged long ago and waits again"));
                 }
@@ -245,7 +293,7 @@ impl Oracle {
     }
 
     fn may_have_expired(&self, message: &Message) -> bool {
-        message.expires_us.is_some_and(|at| self.wall_max + 2_000_000 >= at)
+        message.erased || message.expires_us.is_some_and(|at| self.wall_max + 2_000_000 >= at)
     }
 
     /// True while something of a user's is not delivered.
@@ -268,10 +316,16 @@ impl Oracle {
         }
     }
 
-    /// True when something was answered for so late that the daemon may have it waiting still, or was refused too often.
+    /// True when something was answered for so late that the daemon may have it waiting still, or was refused too often, or was
+    /// perhaps deleted.
     pub(crate) fn is_unsure(&self) -> bool {
         let unsure = |message: &Message| message.perhaps && message.acknowledged.is_none() || message.unread > 0;
-        self.messages.values().any(unsure)
+        self.messages.values().any(unsure) || self.may_be_trying()
+    }
+
+    /// True when a deletion may not have come to pass: its user does not wait for what it named, and the daemon may be trying.
+    pub(crate) fn may_be_trying(&self) -> bool {
+        self.messages.values().any(|message| message.erased && !message.deleted && !message.delivered)
     }
 
     /// Sent, accepted, delivered.

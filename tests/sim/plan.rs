@@ -59,6 +59,12 @@ pub(crate) struct Plan {
     /// Messages with a short life.
     pub(crate) mortal: u64,
     pub(crate) quota_messages: u32,
+    /// Users that delete everything instead of what they were about to do.
+    pub(crate) erases: u64,
+    /// How long what was deleted stays in the bin.
+    pub(crate) bin_us: u64,
+    /// Messages whose senders want to hear what became of them.
+    pub(crate) asking: u64,
 }
 
 impl Plan {
@@ -108,6 +114,9 @@ impl Plan {
             twins: [0, 100, 300][between(0, 2) as usize],
             mortal: if between(0, 2) == 0 { 100 } else { 0 },
             quota_messages: if between(0, 5) == 0 { 8 } else { 10_000 },
+            erases: [0, 50, 200][between(0, 2) as usize],
+            bin_us: [0, 2, 40][between(0, 2) as usize] * 1_000_000,
+            asking: [0, 300, 900][between(0, 2) as usize],
         }
     }
 
@@ -143,6 +152,9 @@ impl Plan {
             twins: 0,
             mortal: 0,
             quota_messages: 10_000,
+            erases: 0,
+            bin_us: 0,
+            asking: 0,
         }
     }
 }

@@ -45,9 +45,11 @@ fn every_seed_keeps_the_promises() {
     let mut failed = Vec::new();
     let (mut sent, mut accepted, mut delivered) = (0, 0, 0);
     let (mut reclaimed, mut copied) = (0, 0);
+    let mut all_erased = [0u64; 3];
     for seed in first..first + seeds {
         match run(seed, false) {
-            Ok(Report { figures, reclaimed: (segments, octets), .. }) => {
+            Ok(Report { figures, reclaimed: (segments, octets), erased, .. }) => {
+                all_erased = [0, 1, 2].map(|at| all_erased[at] + erased[at]);
                 reclaimed += segments;
                 copied += octets;
                 sent += figures.0;
@@ -59,9 +61,13 @@ fn every_seed_keeps_the_promises() {
     }
     assert!(failed.is_empty(), "{} of {seeds} seeds failed:\n{}", failed.len(), failed.join("\n"));
     eprintln!(
-        "{seeds} seeds: {sent} messages sent, {accepted} accepted, {delivered} delivered, {reclaimed} segments had back, {copied} octets copied forward"
+        "{seeds} seeds: {sent} messages sent, {accepted} accepted, {delivered} delivered, {reclaimed} segments had back, {copied} octets copied forward, {all_erased:?} deleted, purged, reports"
     );
     assert!(seeds < SEEDS || delivered * 2 > sent, "most messages arrive, else nothing was tried");
+    assert!(
+        seeds < SEEDS || all_erased.iter().all(|&count| count > seeds / 2),
+        "messages are deleted, purged and reported, else nothing was tried: {all_erased:?}"
+    );
     assert!(
         seeds < SEEDS || reclaimed > seeds && copied > 0,
         "segments come back in most runs, else nothing was tried"

@@ -46,6 +46,24 @@ fn what_is_alive_survives_a_crash_wherever_segments_are_had_back() {
     assert!(reclaimed > 0);
 }
 
+/// The same with users who delete, a bin, and senders who want to hear of it.
+#[test]
+fn what_is_deleted_binned_and_owed_survives_a_crash_wherever_segments_are_had_back() {
+    let run = |died_at: Option<u64>| {
+        let plan = Plan::of_walk(60, 2, Proxy::Tcp, died_at);
+        let plan = Plan { users: 3, erases: 400, bin_us: 3_000_000, asking: 700, ..plan };
+        catch_unwind(AssertUnwindSafe(|| World::new(plan, 7, false).run()))
+    };
+    let whole = run(None).unwrap_or_else(|_| panic!("without a crash it panicked"));
+    assert_eq!(whole.verdict, Ok(()), "without a crash");
+    assert!(whole.reclaimed.0 > 0, "no segment was had back, so nothing is tried: {whole:?}");
+    assert!(whole.erased.iter().all(|&count| count > 0), "deleted, purged, reported: {whole:?}");
+    for died_at in (0..whole.effects).step_by(5).skip(1) {
+        let report = run(Some(died_at)).unwrap_or_else(|_| panic!("dead after effect {died_at}: panicked"));
+        assert_eq!(report.verdict, Ok(()), "dead after effect {died_at}");
+    }
+}
+
 #[test]
 fn one_message_survives_a_crash_after_every_effect_on_one_core() {
     walk(1, 1, Proxy::Udp);

@@ -28,6 +28,7 @@ pub(crate) struct World {
     calm_at: u64,
     /// In the lives before this one.
     reclaimed: (u64, u64),
+    erased: [u64; 3],
 }
 
 /// How a run went.
@@ -43,6 +44,8 @@ pub(crate) struct Report {
     pub(crate) figures: (usize, usize, usize),
     /// Segments had back and octets copied forward, in all lives.
     pub(crate) reclaimed: (u64, u64),
+    /// Messages deleted, messages purged, reports that were taken, in all lives.
+    pub(crate) erased: [u64; 3],
 }
 
 impl World {
@@ -65,7 +68,7 @@ impl World {
         }
         let cores = Cores::new();
         g.soon(Event::Start);
-        World { g, people, cores, disk: Disk::default(), calm_at, reclaimed: (0, 0) }
+        World { g, people, cores, disk: Disk::default(), calm_at, reclaimed: (0, 0), erased: [0; 3] }
     }
 
     /// Runs to the end, or to the first thing that is wrong.
@@ -75,7 +78,14 @@ impl World {
         let (sum, effects) = (self.g.trace.sum(), self.cores.effects);
         let (segments, octets) = self.cores.reclaimed();
         let reclaimed = (self.reclaimed.0 + segments, self.reclaimed.1 + octets);
-        Report { verdict, sum, effects, figures, reclaimed }
+        let erased = self.erased();
+        Report { verdict, sum, effects, figures, reclaimed, erased }
+    }
+
+    /// Messages deleted, messages purged, reports that were taken, in all lives.
+    pub(crate) fn erased(&self) -> [u64; 3] {
+        let now = self.cores.erased();
+        [0, 1, 2].map(|at| self.erased[at] + now[at])
     }
 
     fn live(&mut self) -> Result<(), String> {
@@ -92,7 +102,7 @@ impl World {
             self.until(self.g.now + QUIET_US)?;
         }
         self.cores.disk_is_bounded(&self.g, &self.disk)?;
-        let left = self.cores.left(self.g.oracle.is_unsure());
+        let left = self.cores.left(self.g.oracle.is_unsure(), self.g.oracle.may_be_trying());
         if left.is_empty() { Ok(()) } else { Err(format!("when all is quiet there is still: {left}")) }
     }
 
@@ -104,7 +114,8 @@ impl World {
             && self.cores.are_idle()
     }
 
-    fn until(&mut self, until: u64) -> Result<(), String> {
+    /// Runs until then.
+    pub(crate) fn until(&mut self, until: u64) -> Result<(), String> {
         while let Some(event) = self.g.next(until) {
             self.step(event);
             self.g.oracle.verdict()?;
@@ -180,10 +191,11 @@ impl World {
     }
 
     /// The daemon dies, the disk keeps what it keeps, and after a while it comes up again.
-    fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         if !self.cores.are_up() {
             return;
         }
+        self.erased = self.erased();
         let g = &mut self.g;
         g.say(format_args!("crash after {} effects", self.cores.effects));
         let (segments, octets) = self.cores.reclaimed();

@@ -349,6 +349,14 @@ impl Sender {
         Some(token)
     }
 
+    /// The message with this token is not to be delivered any more.
+    pub(super) fn withdraw(&mut self, token: u64) {
+        let open = |message: &Message| message.fate == Fate::Open && message.outgoing.token == token;
+        if let Some(at) = self.messages.iter().position(open) {
+            self.refuse(self.base + at as u64, true);
+        }
+    }
+
     fn settle(&mut self, seq: u64, fate: Fate) {
         self.land(seq);
         if let Some(message) = self.message_mut(seq) {

@@ -190,6 +190,12 @@ impl Session {
         }
     }
 
+    /// Takes a message back that its owner does not want delivered any more: what is not sent is not, what is begun ends with
+    /// `#`. No event follows for it. Messages with REPORTs outstanding are forgotten too.
+    pub fn withdraw(&mut self, token: u64) {
+        self.sender.withdraw(token);
+    }
+
     /// How many more messages it can use now.
     pub fn wants(&self) -> usize {
         if self.over || self.closing || self.paused || self.hushed { 0 } else { self.sender.wants() }

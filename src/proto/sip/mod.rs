@@ -10,9 +10,11 @@ pub mod invite_server;
 pub mod key;
 pub mod offer;
 pub mod publication;
+pub mod referral;
 pub mod request_client;
 pub mod request_server;
 pub mod session_timer;
+pub mod subscription;
 pub mod timing;
 
 mod clients;

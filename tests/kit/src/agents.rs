@@ -138,11 +138,16 @@ impl Client {
 
     /// A request to its own address, with everything a core adds.
     pub fn request(&self, method: &str) -> SipMessage {
-        SipMessage::request(method, &self.aor)
+        self.request_to(method, &self.aor)
+    }
+
+    /// A request to any address, with everything a core adds.
+    pub fn request_to(&self, method: &str, uri: &str) -> SipMessage {
+        SipMessage::request(method, uri)
             .with("Via", self.peer.via())
             .with("Max-Forwards", "70")
             .with("From", format!("<{}>;tag={}", self.aor, unique()))
-            .with("To", format!("<{}>", self.aor))
+            .with("To", format!("<{uri}>"))
             .with("Call-ID", format!("{}@kit", unique()))
             .with("CSeq", format!("1 {method}"))
             .with("P-Asserted-Identity", format!("<{}>", self.aor))

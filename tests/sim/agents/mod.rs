@@ -10,6 +10,7 @@ use self::sender::Senders;
 use self::user::User;
 use crate::ground::{Ground, Person};
 use crate::net::{News, Owner};
+use deferd::wire::sip::names::Method;
 use std::net::SocketAddr;
 
 /// Everybody.
@@ -86,6 +87,11 @@ impl People {
                 Heard::Request { message, way } => {
                     let user = self.users.iter_mut().find(|user| user.is_meant(&message));
                     match user {
+                        // A report: some are not taken, and come again.
+                        _ if message.method() == Method::Message => {
+                            let status = if g.chance(200) { 480 } else { 200 };
+                            self.sip.respond(g, &message, way, status, |response| response);
+                        }
                         Some(user) => user.request(g, &mut self.sip, message, way),
                         None => _ = self.sip.respond(g, &message, way, 404, |response| response),
                     }
@@ -103,6 +109,7 @@ impl People {
     ) {
         match who {
             Who::Sender { message: number, .. } => self.senders.answered(g, &mut self.sip, number, status),
+            Who::Eraser { user } => g.oracle.erased(g.now, user, status),
             Who::User { user, event } => self.users[user].published(g, event, status, message),
             Who::Nobody => {}
         }

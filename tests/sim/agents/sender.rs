@@ -19,6 +19,8 @@ struct Text {
     sender: usize,
     body: Vec<u8>,
     expires: Option<u32>,
+    /// As `message/cpim`, with a wish to hear of a failure.
+    asking: bool,
     tries: u32,
     /// 202, or an answer that ends the matter.
     settled: bool,
@@ -27,6 +29,15 @@ struct Text {
 /// What every body may hold that a careless server would take for its own.
 const TRAPS: [&str; 4] =
     ["\r\n-------ffffffffffffffff0000$\r\n", "--dmf-0123456789abcdef", "\r\n\r\nMSRP aaaa SEND\r\n", "\r\n-------$"];
+
+/// The head of a message whose sender wants to hear of a failure (RFC 5438).
+pub(crate) fn asking_head(sender: usize, user: usize, number: u32) -> String {
+    format!(
+        "From: <sip:s{sender}@example.com>\r\nTo: <sip:u{user}@example.com>\r\nDateTime: 2024-01-01T00:00:00Z\r\n\
+         NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: {number}\r\n\
+         imdn.Disposition-Notification: negative-delivery\r\n\r\nContent-Type: text/plain\r\n\r\n"
+    )
+}
 
 impl Senders {
     /// The plan's senders.
@@ -53,7 +64,12 @@ impl Senders {
         let user = g.between(0, g.plan.users as u64 - 1) as usize;
         let sizes = [0, 7, 300, 767, 768, 1_300, 2_048, 2_049, 5_000, 20_000];
         let size = sizes[g.between(0, sizes.len() as u64 - 1) as usize];
+        let asking = g.chance(g.plan.asking);
         let mut body = format!("{number} to {user}: ").into_bytes();
+        if asking {
+            body = [asking_head(sender, user, number).as_bytes(), &body].concat();
+        }
+        let size = if asking { size.max(body.len()) } else { size };
         while body.len() < size {
             body.extend_from_slice(&g.dice.hex::<16>());
             if g.between(0, 30) == 0 {
@@ -66,7 +82,7 @@ impl Senders {
         let mut message = Message::new(number, user, body.clone());
         message.expires_us = expires.map(|seconds| g.true_wall() + u64::from(seconds) * 1_000_000);
         g.oracle.sent(g.now, message);
-        self.texts.push(Text { user, sender, body, expires, tries: 0, settled: false });
+        self.texts.push(Text { user, sender, body, expires, asking, tries: 0, settled: false });
         self.transmit(g, sip, number);
         if g.chance(g.plan.twins) {
             let delay = g.between(0, 3_000_000);
@@ -95,6 +111,7 @@ impl Senders {
         let asserted = format!("<sip:s{sender}@example.com>");
         let large = text.body.len() > 1_000;
         let (body, expires) = (&text.body, text.expires);
+        let media: &[u8] = if text.asking { b"message/cpim" } else { b"text/plain" };
         sip.send(g, Who::Sender { message: number }, large, Method::Message, &user, |request| {
             let mut request = request
                 .line(Name::MaxForwards, b"70")
@@ -106,7 +123,7 @@ impl Senders {
             if let Some(expires) = expires {
                 request = request.line(Name::Expires, expires.to_string().as_bytes());
             }
-            request.body(b"text/plain", body)
+            request.body(media, body)
         });
     }
 

@@ -8,6 +8,7 @@ use crate::net::{News, Owner};
 use bytes::Bytes;
 use deferd::wire::sip::message::Message;
 use deferd::wire::sip::names::{Method, Name};
+use deferd::wire::sip::write::Request;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// Ports at which clients take connections: one per session.
@@ -76,6 +77,42 @@ fn document(event: u8, value: bool) -> String {
     )
 }
 
+/// A REFER of a user's to the deletion function, for everything.
+pub(crate) fn erase(g: &mut Ground, sip: &mut SipCore, user: usize) {
+    let own = format!("<{}>", address(user));
+    let call_id = format!("e{user}-{}@sim", g.now);
+    g.oracle.erasing(user);
+    sip.send(g, Who::Eraser { user }, false, Method::Refer, "sip:Delete@im.example.com", |request| {
+        request
+            .line(Name::MaxForwards, b"70")
+            .line(Name::From, format!("{own};tag=e").as_bytes())
+            .line(Name::To, b"<sip:Delete@im.example.com>")
+            .line(Name::PAssertedIdentity, own.as_bytes())
+            .line(Name::CallId, call_id.as_bytes())
+            .line(Name::CSeq, b"1 REFER")
+            .line(Name::Contact, own.as_bytes())
+            .line(Name::ReferTo, b"<sip:Deferred@im.example.com>")
+            .line(Name::ReferSub, b"false")
+    });
+}
+
+/// A PUBLISH that says somebody is there, for somebody who is nobody's user.
+pub(crate) fn presence_of(who: &str) -> impl FnOnce(Request) -> Request {
+    let own = format!("<{who}>");
+    move |request| {
+        request
+            .line(Name::MaxForwards, b"70")
+            .line(Name::From, format!("{own};tag=p").as_bytes())
+            .line(Name::To, own.as_bytes())
+            .line(Name::PAssertedIdentity, own.as_bytes())
+            .line(Name::CallId, b"p@sim")
+            .line(Name::CSeq, b"1 PUBLISH")
+            .line(Name::Event, EVENTS[0].as_bytes())
+            .line(Name::Expires, b"300")
+            .body(TYPES[0].as_bytes(), document(0, true).as_bytes())
+    }
+}
+
 impl User {
     /// The `index`-th.
     pub(crate) fn new(g: &mut Ground, index: usize) -> User {
@@ -114,6 +151,11 @@ impl User {
                 self.publish(g, sip, 0, Some(true), false);
             }
             return g.person(30_000_000, Person::Act(self.index));
+        }
+        if g.chance(g.plan.erases) {
+            erase(g, sip, self.index);
+            let delay = g.between(300_000, 12_000_000);
+            return g.person(delay, Person::Act(self.index));
         }
         let event = g.between(0, 1) as u8;
         match g.between(0, 9) {

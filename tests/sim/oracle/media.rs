@@ -80,6 +80,9 @@ impl Oracle {
             let why = if message.gone { "its tombstone was durable" } else { "it was acknowledged in this life" };
             return self.violation(format!("message {number} is pushed again: {why}"));
         }
+        if message.deleted && !message.twin {
+            return self.violation(format!("message {number} is pushed after its deletion was answered"));
+        }
         let sent = message.sent;
         let Some(session) = self.sessions.get(path) else { return };
         let earlier = self.messages.values().find(|earlier| {

@@ -1,0 +1,289 @@
+//! IM Server deleting Deferred Messages (12.2.2.7, 12.1.3): a REFER to `Delete@` names one message, several, or all.
+//!
+//! Knows what the request means and in which order its sender hears of it: the tombstones durable, then the 200, the reports, the
+//! NOTIFY. How messages go is in [`super::dismiss`].
+
+use super::bin::Bin;
+use super::cx::{Cx, Reader, Reply};
+use super::dismiss::{Because, Dismissals, Leaving};
+use super::find::{self, Search, Sought};
+use super::identity::{self, Address, Resource};
+use super::invite;
+use super::push::Pushes;
+use super::report::Reports;
+use super::respond::{self, Refusal};
+use super::users::Users;
+use crate::base::arena::{Arena, Key};
+use crate::base::net::Flow;
+use crate::proto::sip::referral::{self, Referral, Target};
+use crate::proto::sip::subscription::{Reason, State, Subscription};
+use crate::store::directory::UserId;
+use crate::store::loader::Loaded;
+use crate::store::record::Locator;
+use crate::wire::resource_lists;
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::{Method, Name};
+use crate::wire::sip::write::Response;
+use crate::wire::sipfrag;
+use bytes::Bytes;
+
+/// Deletions under way on one core. Each is a read and a commit long; more at one time are somebody's flood.
+const DELETIONS_MAX: usize = 1_024;
+
+/// A REFER being carried out.
+///
+/// ```text
+///   searching ──ids found──▶ dismissing ──durable──▶ 200, NOTIFY ──▶ (gone)
+///       └── nothing found ──▶ 404, or 200 and NOTIFY 404 ──▶ (gone)
+/// ```
+#[derive(Debug)]
+struct Deletion {
+    reply: Reply,
+    message: Message,
+    flow: Flow,
+    /// Held until it is over.
+    user: UserId,
+    subscribes: bool,
+    /// One message was named by itself.
+    single: bool,
+    search: Option<Search>,
+    /// How many were named; 0 for all.
+    named: usize,
+    missing: usize,
+}
+
+/// All deletions under way on this core.
+#[derive(Default)]
+pub struct Deletions {
+    live: Arena<Deletion>,
+    /// NOTIFYs whose turn comes when the reports are on their way.
+    notices: Vec<(Bytes, Flow)>,
+}
+
+/// What a REFER needs besides itself.
+pub struct House<'a> {
+    /// What waits.
+    pub users: &'a mut Users,
+    /// Who is being sent something.
+    pub pushes: &'a mut Pushes,
+    /// What goes.
+    pub dismissals: &'a mut Dismissals,
+    /// What is owed.
+    pub reports: &'a Reports,
+    /// Where what is deleted goes.
+    pub bin: &'a Bin,
+}
+
+impl Deletions {
+    /// A REFER from `owner` about messages of their own.
+    pub fn refer(
+        &mut self,
+        cx: &mut Cx,
+        house: House<'_>,
+        reply: Reply,
+        message: Message,
+        flow: Flow,
+        owner: &Address,
+    ) {
+        if let Err(refusal) = self.take_in(cx, house, reply, &message, flow, owner) {
+            cx.counts.refused += 1;
+            let octets = refusal.response(cx, &message, flow.peer());
+            cx.respond(reply, refusal.status, octets);
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        cx: &mut Cx,
+        house: House<'_>,
+        reply: Reply,
+        message: &Message,
+        flow: Flow,
+        owner: &Address,
+    ) -> Result<(), Refusal> {
+        //= RFC 4488 4: Require: norefersub is rejected with 420 unless it is supported
+        let unknown = respond::unsupported(message, referral::OPTIONS);
+        if !unknown.is_empty() {
+            return Err(Refusal::of(420).with(Name::Unsupported, unknown));
+        }
+        let referral = Referral::read(message).map_err(|status| match status.0 {
+            415 => Refusal::of(415).with(Name::Accept, resource_lists::MEDIA_TYPE),
+            status => Refusal::of(status),
+        })?;
+        // Where a NOTIFY is to go, the request must say how.
+        if referral.subscribes {
+            Subscription::accept(message, b"x", b"refer").map_err(|unusable| Refusal::of(unusable.status().0))?;
+        }
+        if self.live.len() >= DELETIONS_MAX {
+            cx.counts.overloads += 1;
+            return Err(Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S));
+        }
+        if cx.log.is_poisoned() {
+            return Err(Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S));
+        }
+        let (single, wanted) = match &referral.target {
+            Target::One(uri) if is_all(cx, uri) => (false, None),
+            Target::One(uri) => (true, Some(vec![find::id_of(&cx.policy, uri)])),
+            //= 12.1.3.3-3: a MIME resource-lists body with the list of the selected multiple message-IDs
+            Target::Several(list) => (false, Some(list.iter().map(|uri| find::id_of(&cx.policy, uri)).collect())),
+        };
+        let named = wanted.as_ref().map_or(0, Vec::len);
+        let user = cx.directory.enter(owner).map_err(|_| {
+            cx.counts.overloads += 1;
+            Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S)
+        })?;
+        let (message, subscribes) = (message.clone(), referral.subscribes);
+        let deletion = Deletion { reply, message, flow, user, subscribes, single, search: None, named, missing: 0 };
+        let key = self.live.insert(deletion);
+        let queue = house.users.look(cx, user);
+        match wanted {
+            //= 12.1.3.4-3: Refer-To set to the Deferred Messaging Function: all stored messages are deleted
+            None => {
+                let all = queue.map(|queue| queue.iter().copied().collect()).unwrap_or_default();
+                self.dismiss(cx, house, key, all);
+            }
+            Some(ids) => {
+                let search = Search::new(owner, Sought::Ids(ids), queue);
+                if let Some(deletion) = self.live.get_mut(key) {
+                    deletion.search = Some(search);
+                }
+                self.search(cx, house, key);
+            }
+        }
+        Ok(())
+    }
+
+    fn search(&mut self, cx: &mut Cx, house: House<'_>, key: Key) {
+        let Some(deletion) = self.live.get_mut(key) else { return };
+        let Some(search) = &mut deletion.search else { return };
+        if !search.step(cx, Reader::Deletion(key), house.users.queue(deletion.user)) {
+            return;
+        }
+        let Some(search) = deletion.search.take() else { return };
+        let (found, missing) = search.finish();
+        deletion.missing = missing;
+        self.dismiss(cx, house, key, found);
+    }
+
+    /// The disk gave a batch of those that may be meant.
+    pub fn loaded(&mut self, cx: &mut Cx, house: House<'_>, key: Key, records: Vec<Loaded>) {
+        let Some(deletion) = self.live.get_mut(key) else { return };
+        let Some(search) = &mut deletion.search else { return };
+        search.loaded(records, house.users.queue(deletion.user));
+        self.search(cx, house, key);
+    }
+
+    fn dismiss(&mut self, cx: &mut Cx, house: House<'_>, key: Key, mut found: Vec<Locator>) {
+        let House { users, pushes, dismissals, reports, bin } = house;
+        let Some(deletion) = self.live.get_mut(key) else { return };
+        let named = found.len();
+        // Delivered or deleted while we were looking: gone, like what was never there.
+        found.retain(|locator| users.now(deletion.user, locator).is_some());
+        if deletion.named > 0 {
+            deletion.missing += named - found.len();
+        }
+        cx.counts.deleted += found.len() as u64;
+        let leaving =
+            Leaving { user: deletion.user, gone: found, because: Because::Asked(key), binned: bin.is_open(cx) };
+        dismissals.begin(cx, users, pushes, reports, leaving);
+    }
+
+    /// What a REFER named is durably gone, or cannot be.
+    pub fn dismissed(&mut self, cx: &mut Cx, users: &mut Users, asked: Key, durable: bool) {
+        let Some(deletion) = self.live.remove(asked) else { return };
+        cx.directory.leave(deletion.user);
+        users.close_if_empty(cx, deletion.user);
+        let peer = deletion.flow.peer();
+        if !durable {
+            cx.counts.refused += 1;
+            let octets = respond::storage_failed(cx, &deletion.message, peer);
+            return cx.respond(deletion.reply, 503, octets);
+        }
+        let none_found = deletion.named > 0 && deletion.missing == deletion.named;
+        // Whoever hears of it by NOTIFY is told there; a list is idempotent.
+        if none_found && deletion.single && !deletion.subscribes {
+            cx.counts.refused += 1;
+            let octets = respond::plain(cx, &deletion.message, 404, peer);
+            return cx.respond(deletion.reply, 404, octets);
+        }
+        self.accept(cx, deletion, none_found);
+    }
+
+    /// 200, and the NOTIFY where one is wanted.
+    ///
+    //= 12.2.2.7-2: shall send a 200 OK as a response to the REFER request
+    //= RFC 7647 5: an element accepting a REFER request MUST NOT reply with a 202 response code
+    fn accept(&mut self, cx: &mut Cx, deletion: Deletion, none_found: bool) {
+        let Deletion { reply, message, flow, subscribes, named, missing, .. } = deletion;
+        let tag = cx.tag();
+        let contact = contact(cx, &flow);
+        let mut response = Response::to(&message, 200, flow.peer())
+            .record_route()
+            .to_tag(&tag)
+            .line(Name::Server, &cx.product)
+            .line(Name::Contact, &contact)
+            .line(Name::Supported, respond::SUPPORTED);
+        if !subscribes {
+            //= RFC 4488 4: MUST insert the Refer-Sub header field set to "false" in the 2xx response
+            response = response.line(Name::ReferSub, b"false");
+        }
+        let octets = response.finish();
+        cx.respond(reply, 200, octets);
+        if !subscribes {
+            return;
+        }
+        //= 12.2.2.7-5: shall send a NOTIFY request to the client according to the rules and procedures of RFC 3515
+        let Ok(mut subscription) = Subscription::accept(&message, &tag, b"refer") else { return };
+        let Some(flow) = cx.flow_to(Some(flow)) else { return };
+        let mut fragment = Vec::with_capacity(96);
+        let warning =
+            (missing > 0 && !none_found).then(|| respond::warning(cx, &format!("{missing} of {named} not found")));
+        sipfrag::write_status(&mut fragment, if none_found { 404 } else { 200 }, warning.as_deref());
+        let via = invite::via(cx, &flow);
+        let notify = subscription
+            .notify(State::Terminated(Reason::NoResource))
+            .line(Name::Via, &via)
+            .line(Name::Contact, &contact)
+            .line(Name::UserAgent, &cx.product)
+            .body(sipfrag::MEDIA_TYPE, &fragment)
+            .finish();
+        self.notices.push((notify, flow));
+    }
+
+    /// Sends the NOTIFYs that waited for what comes before them.
+    //= 12.2.2.7: the order is: delete, 200 OK, delivery report, metadata, NOTIFY
+    pub fn notify(&mut self, cx: &mut Cx) {
+        for (notify, flow) in self.notices.drain(..) {
+            // Its answer changes nothing: the subscription is over either way (RFC 6665 4.2.2).
+            if cx.sip.request(cx.now.tick, Method::Notify, notify, flow).is_err() {
+                cx.counts.overloads += 1;
+            }
+        }
+    }
+
+    /// How many are under way.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// True when none is.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+}
+
+/// True when a Refer-To names the function itself, and so everything in it.
+fn is_all(cx: &Cx, uri: &[u8]) -> bool {
+    let own = |host: &[u8]| cx.addresses.is_own_host(host);
+    // Headers of the URI would be headers of a request that nobody sends.
+    let uri = uri.split(|&octet| octet == b'?').next().unwrap_or_default();
+    matches!(identity::resource(&cx.policy, uri, own), Ok(Resource::Deferred))
+}
+
+/// `<sip:Delete@host>`: a URI that leads to us from wherever the client is.
+//= RFC 7647 3: a UA accepting a REFER that creates a subscription MUST populate its Contact header field with a GRUU
+fn contact(cx: &Cx, flow: &Flow) -> Vec<u8> {
+    let (transport, sent_by) = cx.addresses.sent_by(flow);
+    let parameter = if transport == "TCP" { ";transport=tcp" } else { "" };
+    format!("<sip:Delete@{sent_by}{parameter}>;+g.oma.sip-im;automata").into_bytes()
+}

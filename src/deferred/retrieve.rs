@@ -1,0 +1,374 @@
+//! Stored Messaging Function receiving requests from IM user (12.2.1): an INVITE to `Deferred@` for messages of the user's choice.
+//!
+//! Knows what such an INVITE must say and what is chosen by it. The session it becomes is a push's, set up from the other end:
+//! [`super::push`], [`super::signal`] and [`super::deliver`] carry it.
+
+use super::cx::{Cx, Reader, Reply};
+use super::find::{self, Search, Sought};
+use super::identity::Address;
+use super::invite::Call;
+use super::policy::Policy;
+use super::push::{Push, Pushes, Stage, Way};
+use super::respond::{self, Refusal};
+use super::users::Users;
+use crate::base::arena::{Arena, Key};
+use crate::base::net::Flow;
+use crate::proto::sip::dialog::Dialog;
+use crate::proto::sip::offer::{self, Answer, AnswerFault, Direction, Setup};
+use crate::proto::sip::session_timer::{Agreed, SessionTimer};
+use crate::store::directory::UserId;
+use crate::store::loader::Loaded;
+use crate::store::record::Locator;
+use crate::store::stamp::MessageId;
+use crate::wire::resource_lists::{self, UriList};
+use crate::wire::sip::bodies::{self, Body};
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::Name;
+use crate::wire::sip::write::Response;
+use crate::wire::uri::{Scheme, Uri};
+
+/// Option tags of Require that a retrieval understands.
+const OPTIONS: &[&[u8]] = &[b"timer", b"recipient-list-invite"];
+
+/// What an INVITE may carry.
+const ACCEPT: &[u8] = b"application/sdp, multipart/mixed, application/resource-lists+xml";
+
+/// Retrievals of one core that look for what they name. Each is a read long.
+const SEARCHES_MAX: usize = 1_024;
+
+/// When everything chosen is with another session: when to ask again, in seconds.
+const BUSY_RETRY_AFTER_S: u32 = 10;
+
+/// An INVITE that wants messages.
+#[derive(Debug)]
+pub struct Asked {
+    /// Where the answer goes.
+    pub reply: Reply,
+    /// The request.
+    pub message: Message,
+    /// How it came.
+    pub flow: Flow,
+    /// Who asks.
+    pub owner: Address,
+    /// It has one of the older forms.
+    pub legacy: Option<Legacy>,
+}
+
+/// What the Request-URI of an older form says (mission document 0).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Legacy {
+    /// The user's own name: all, or what a list names.
+    Own,
+    /// One stored message, by its id.
+    Id(MessageId),
+    /// One stored message, by its sender's name for it.
+    Original(Vec<u8>),
+}
+
+/// What was agreed on before it is known whether there is anything to send.
+#[derive(Debug)]
+struct Terms {
+    dialog: Dialog,
+    tag: [u8; 20],
+    answer: Answer,
+    timer: Option<(SessionTimer, Agreed)>,
+}
+
+#[derive(Debug)]
+struct Retrieval {
+    asked: Asked,
+    terms: Terms,
+    /// Held until there is a session, which then holds it, or none.
+    user: UserId,
+    search: Search,
+}
+
+/// All retrievals of this core that have no session yet.
+#[derive(Default)]
+pub struct Retrievals {
+    live: Arena<Retrieval>,
+}
+
+impl Retrievals {
+    /// Takes an INVITE in, or answers why not.
+    pub fn invite(&mut self, cx: &mut Cx, users: &mut Users, pushes: &mut Pushes, asked: Asked) {
+        let judged = judge(cx, pushes, &asked).and_then(|(terms, sought)| {
+            if pushes.is_full() || self.live.len() >= SEARCHES_MAX {
+                cx.counts.overloads += 1;
+                return Err(Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S));
+            }
+            let entered = cx.directory.enter(&asked.owner);
+            let user = entered.map_err(|_| Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S))?;
+            Ok((terms, sought, user))
+        });
+        let (terms, sought, user) = match judged {
+            Ok(judged) => judged,
+            Err(refusal) => return refuse(cx, &asked, &refusal),
+        };
+        let queue = users.look(cx, user);
+        //= 12.2.1.1: extracts all deferred messages, if the received request does not contain Uri-list body
+        let Some(sought) = sought else {
+            let all = queue.map(|queue| queue.iter().copied().collect()).unwrap_or_default();
+            return begin(cx, users, pushes, asked, terms, user, all);
+        };
+        //= 12.2.1.1: extracts the deferred message(s) representing the Message-ID(s) in the Uri-list
+        let search = Search::new(&asked.owner, sought, queue);
+        let key = self.live.insert(Retrieval { asked, terms, user, search });
+        self.search(cx, users, pushes, key);
+    }
+
+    fn search(&mut self, cx: &mut Cx, users: &mut Users, pushes: &mut Pushes, key: Key) {
+        let Some(retrieval) = self.live.get_mut(key) else { return };
+        if !retrieval.search.step(cx, Reader::Retrieval(key), users.queue(retrieval.user)) {
+            return;
+        }
+        if let Some(Retrieval { asked, terms, user, search }) = self.live.remove(key) {
+            let (found, _) = search.finish();
+            begin(cx, users, pushes, asked, terms, user, found);
+        }
+    }
+
+    /// The disk gave a batch of those that may be meant.
+    pub fn loaded(&mut self, cx: &mut Cx, users: &mut Users, pushes: &mut Pushes, key: Key, records: Vec<Loaded>) {
+        let Some(retrieval) = self.live.get_mut(key) else { return };
+        retrieval.search.loaded(records, users.queue(retrieval.user));
+        self.search(cx, users, pushes, key);
+    }
+}
+
+fn refuse(cx: &mut Cx, asked: &Asked, refusal: &Refusal) {
+    cx.counts.refused += 1;
+    let octets = refusal.response(cx, &asked.message, asked.flow.peer());
+    cx.respond(asked.reply, refusal.status, octets);
+}
+
+/// What the INVITE says: the terms of the session, and what is looked for; `None`: everything.
+fn judge(cx: &mut Cx, pushes: &Pushes, asked: &Asked) -> Result<(Terms, Option<Sought>), Refusal> {
+    let message = &asked.message;
+    let unknown = respond::unsupported(message, OPTIONS);
+    if !unknown.is_empty() {
+        return Err(Refusal::of(420).with(Name::Unsupported, unknown));
+    }
+    let bodies = bodies::bodies(message).map_err(|_| Refusal::of(400))?;
+    let known = |body: &Body<'_>| body.is(b"application/sdp") || body.is(resource_lists::MEDIA_TYPE);
+    if bodies.iter().any(|body| !known(body)) {
+        return Err(Refusal::of(415).with(Name::Accept, ACCEPT));
+    }
+    let answer = judge_sdp(cx, pushes, &asked.flow, bodies.iter().find(|body| body.is(b"application/sdp")))?;
+    let min_se = u32::try_from(cx.policy.min_se.as_secs()).unwrap_or(u32::MAX);
+    let timer = SessionTimer::uas(cx.now.tick, message, min_se, None)
+        .map_err(|too_small| Refusal::of(422).with(Name::MinSE, too_small.min_se_s.to_string()))?;
+    let tag = cx.tag();
+    let dialog = Dialog::uas(message, &tag).map_err(|unusable| Refusal::of(unusable.status().0))?;
+    let sought = match &asked.legacy {
+        Some(Legacy::Id(id)) => Some(Sought::Ids(vec![Some(*id)])),
+        Some(Legacy::Original(name)) => Some(Sought::Original(name.clone())),
+        Some(Legacy::Own) | None => listed(cx, &bodies)?,
+    };
+    Ok((Terms { dialog, tag, answer, timer }, sought))
+}
+
+/// The ids in all lists of the request; `None` without a list.
+//= 12.2.1.1.2-2: one or multiple selected deferred messages are to be retrieved: those of the URI-list
+fn listed(cx: &Cx, bodies: &[Body<'_>]) -> Result<Option<Sought>, Refusal> {
+    let mut list = UriList::new();
+    let mut any = false;
+    for body in bodies.iter().filter(|body| body.is(resource_lists::MEDIA_TYPE)) {
+        any = true;
+        list.read(body.octets).map_err(|fault| Refusal::of(fault.status()))?;
+    }
+    if any && list.is_empty() {
+        return Err(Refusal::of(400));
+    }
+    Ok(any.then(|| Sought::Ids(list.iter().map(|uri| find::id_of(&cx.policy, uri)).collect())))
+}
+
+/// The client's offer, when we can send by it.
+//= 12.2.1-2: without 'recvonly' for the session or the "m=message" media: 488 "Not Acceptable Here" with the correct SDP parameters
+fn judge_sdp(cx: &mut Cx, pushes: &Pushes, flow: &Flow, body: Option<&Body<'_>>) -> Result<Answer, Refusal> {
+    let Some(body) = body else { return Err(not_acceptable(cx, flow, 304, "an offer of a message stream is missing")) };
+    let mut answer = match offer::judge_offer(body.octets) {
+        Ok(answer) => answer,
+        Err(AnswerFault::Sdp(_)) => return Err(Refusal::of(400)),
+        Err(AnswerFault::Refused) => {
+            return Err(not_acceptable(cx, flow, 304, "an offer of a message stream is missing"));
+        }
+        Err(AnswerFault::Protocol | AnswerFault::Transport) => {
+            return Err(not_acceptable(cx, flow, 302, "TCP/MSRP is the only transport"));
+        }
+        Err(_) => return Err(not_acceptable(cx, flow, 399, "a path with explicit ports is missing")),
+    };
+    if answer.direction != Direction::RecvOnly {
+        return Err(not_acceptable(cx, flow, 399, "messages are retrieved with recvonly"));
+    }
+    if !answer.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
+        return Err(not_acceptable(cx, flow, 305, "multipart/mixed with message/sip is not accepted"));
+    }
+    // Whoever offers is the one who connects (RFC 4975 5.4), unless it says that it will not, which no offer may (RFC 6135 4.2.1).
+    if answer.setup != Some(Setup::Passive) {
+        answer.connect_to = None;
+    }
+    if answer.connect_to.as_ref().is_some_and(|(host, _)| !pushes.may_connect(host)) {
+        return Err(not_acceptable(cx, flow, 399, "the path is outside the networks we connect to"));
+    }
+    Ok(answer)
+}
+
+/// 488, and what would have been accepted.
+fn not_acceptable(cx: &mut Cx, flow: &Flow, code: u16, text: &str) -> Refusal {
+    let capable = super::deliver::offer(cx, flow).write_capabilities();
+    let warning = respond::coded_warning(cx, code, text);
+    Refusal::of(488).with(Name::Warning, warning).with_body(b"application/sdp", capable)
+}
+
+/// There is something to send, or not: the session, or the last refusal.
+fn begin(
+    cx: &mut Cx,
+    users: &mut Users,
+    pushes: &mut Pushes,
+    asked: Asked,
+    terms: Terms,
+    user: UserId,
+    found: Vec<Locator>,
+) {
+    let mut found: Vec<Locator> = found.iter().filter_map(|locator| users.now(user, locator)).collect();
+    let any = !found.is_empty();
+    found.retain(|locator| !pushes.is_in_flight(user, locator.place()));
+    let refusal = match (any, found.is_empty(), &asked.legacy) {
+        (_, false, _) => None,
+        //= 12.2.1.1.2-1: no deferred messages to be delivered: 488 with a Warning header set to "no messages"
+        (false, true, None | Some(Legacy::Own)) => {
+            Some(Refusal::of(488).with(Name::Warning, respond::warning(cx, "no messages")))
+        }
+        (false, true, Some(_)) => Some(Refusal::of(404)),
+        (true, true, _) => Some(Refusal::of(486).retry_after(BUSY_RETRY_AFTER_S)),
+    };
+    if let Some(refusal) = refusal {
+        cx.directory.leave(user);
+        users.close_if_empty(cx, user);
+        return refuse(cx, &asked, &refusal);
+    }
+    pushes.retrieve(cx, asked, terms, user, found);
+}
+
+impl Pushes {
+    /// Sets up the session that a user asked for, and answers 200. `user` is held, and is let go when the session ends.
+    fn retrieve(&mut self, cx: &mut Cx, asked: Asked, terms: Terms, user: UserId, found: Vec<Locator>) {
+        let Asked { reply, message, flow, owner, .. } = asked;
+        let Terms { dialog, tag, answer, timer } = terms;
+        let offer = super::deliver::offer(cx, &flow);
+        let ours = if answer.connect_to.is_some() { Setup::Active } else { Setup::Passive };
+        //= 12.2.1 (200-5): a SDP body as a SDP answer according to RFC 3264 and MSRP
+        let bodies = bodies::bodies(&message).unwrap_or_default();
+        let offered = bodies.iter().find(|body| body.is(b"application/sdp")).map_or(b"".as_slice(), |body| body.octets);
+        let sdp = offer.write_answer(offered, ours).unwrap_or_default();
+        let afterwards = cx.policy.retrieved;
+        let key = self.live.insert_with(|key| {
+            let mut call = Call::new(cx, key, &owner, flow);
+            call.timer = None;
+            call.sdp.clone_from(&sdp);
+            let way = Way::Retrieval { wanted: found.into(), acked: false };
+            let mut push = Push::new(way, user, call, offer, afterwards);
+            push.stage = Stage::Waiting;
+            push.dialog = Some(dialog);
+            push.refresh = timer.map(|(timer, _)| timer);
+            push
+        });
+        let Some(push) = self.live.get(key) else { return };
+        self.by_session.insert(push.session_id.clone(), key);
+        self.retrievals.entry(user).or_default().push(key);
+        cx.counts.retrievals += 1;
+        //= 12.2.1 (200-2): a Server header to indicate the IM release version
+        //= 12.2.1 (200-3): an Allow header field that includes all the supported methods within the dialog
+        //= 12.2.1 (200-4): the feature tag "automata" in the Contact header field
+        let mut response = Response::to(&message, 200, flow.peer())
+            .record_route()
+            .to_tag(&tag)
+            .line(Name::Server, &cx.product)
+            .line(Name::Contact, &push.call.contact_value())
+            .line(Name::Allow, respond::ALLOW)
+            .line(Name::Supported, respond::SUPPORTED);
+        if let Some((_, agreed)) = &timer {
+            response = agreed.lines(response);
+        }
+        let octets = response.body(b"application/sdp", &sdp).finish();
+        cx.respond(reply, 200, octets);
+        self.begin_session(cx, key, answer);
+    }
+
+    /// The ACK for the 200 of a retrieval has come, or will not come any more: from now on we may say BYE.
+    pub(super) fn acked(&mut self, cx: &mut Cx, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        let Way::Retrieval { acked, .. } = &mut push.way else { return };
+        if !std::mem::replace(acked, true) && push.stage == Stage::Ending {
+            self.bye(cx, key);
+        }
+    }
+
+    /// An ACK that names this session.
+    pub fn ack_came(&mut self, cx: &mut Cx, message: &Message, key: Key) {
+        let known = self.live.get(key).and_then(|push| push.dialog.as_ref());
+        if known.is_some_and(|dialog| dialog.matches(message)) {
+            self.acked(cx, key);
+        }
+    }
+}
+
+/// What the Request-URI of an INVITE means by mission document 0, for this user; `None` when it is none of its forms.
+pub fn legacy(policy: &Policy, request_uri: &[u8], owner: &Address) -> Option<Legacy> {
+    let uri = Uri::parse_target(request_uri).ok()?;
+    let user = uri.user.filter(|_| matches!(uri.scheme, Scheme::Sip | Scheme::Sips))?;
+    let own = Uri::parse(owner).ok()?;
+    let at_home = uri.host.eq_ignore_ascii_case(policy.hostname.as_bytes());
+    let served = policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()));
+    if (at_home || served) && own.user == Some(user) {
+        return Some(Legacy::Own);
+    }
+    let is_service = [b"Deferred".as_slice(), b"Delete"].iter().any(|name| user.eq_ignore_ascii_case(name));
+    if !at_home || is_service || user.starts_with(super::identity::CONTACT_PREFIX) {
+        return None;
+    }
+    if let Some(id) = MessageId::parse(user) {
+        return Some(Legacy::Id(id));
+    }
+    Some(Legacy::Original(unescaped(user)))
+}
+
+/// The user part with its escapes undone, once (RFC 3986 2.4).
+fn unescaped(user: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(user.len());
+    let mut rest = user;
+    while let Some((&octet, after)) = rest.split_first() {
+        rest = after;
+        let digits = after.first_chunk::<2>().filter(|_| octet == b'%');
+        let escaped = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        out.push(escaped.unwrap_or(octet));
+        if escaped.is_some() {
+            rest = after.get(2..).unwrap_or_default();
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_forms_are_told_apart() {
+        let policy = Policy::new("mail.example.com", &["example.com"]);
+        let bob = Address::from_canonical(b"sip:bob@example.com");
+        let of = |uri: &str| legacy(&policy, uri.as_bytes(), &bob);
+        assert_eq!(of("sip:bob@mail.example.com"), Some(Legacy::Own));
+        assert_eq!(of("sip:bob@example.com"), Some(Legacy::Own));
+        assert_eq!(
+            of("sip:d0982dkjs%40alicepc.example.org@mail.example.com"),
+            Some(Legacy::Original(b"d0982dkjs@alicepc.example.org".to_vec()))
+        );
+        assert_eq!(of("sip:a%25%zz%4@mail.example.com"), None, "no URI");
+        assert!(matches!(of("sip:01jq8z4m7v5c2t9x3h6k0d1b2w@mail.example.com"), Some(Legacy::Id(_))));
+        for other in ["sip:alice@example.com", "sip:deferred@mail.example.com", "sip:mail.example.com", "tel:+1"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The notifier's side of a subscription (RFC 6665): its dialog, its NOTIFYs, and when it is over.
+//!
+//! Knows the headers every NOTIFY has. What is notified of, and when, is the event package's business.
+
+use super::dialog::{Dialog, Unusable};
+use crate::wire::scan;
+use crate::wire::sip::{Message, Method, Name, Request};
+
+/// How a subscription stands (RFC 6665 4.1.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// It goes on for so many seconds.
+    Active {
+        /// Seconds left.
+        expires_s: u32,
+    },
+    /// It is over.
+    Terminated(Reason),
+}
+
+/// Why a subscription is over (RFC 6665 4.1.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Its time is over.
+    Timeout,
+    /// What it was about is no more, or will not change any more.
+    NoResource,
+    /// The subscriber may try again at once.
+    Deactivated,
+    /// Not allowed any more.
+    Rejected,
+}
+
+impl Reason {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Reason::Timeout => b"timeout",
+            Reason::NoResource => b"noresource",
+            Reason::Deactivated => b"deactivated",
+            Reason::Rejected => b"rejected",
+        }
+    }
+}
+
+/// A subscription as its notifier keeps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subscription {
+    dialog: Dialog,
+    /// Value of Event: the package, and the id that tells subscriptions of one dialog apart.
+    event: Box<[u8]>,
+}
+
+impl Subscription {
+    /// The subscription that our 2xx with `local_tag` to `request` (a SUBSCRIBE, or a REFER) establishes.
+    ///
+    //= RFC 3515 2.4.4: the dialog identifiers of each NOTIFY must match those of the REFER as if it had been a SUBSCRIBE
+    pub fn accept(request: &Message, local_tag: &[u8], event: &[u8]) -> Result<Subscription, Unusable> {
+        Ok(Subscription { dialog: Dialog::uas(request, local_tag)?, event: event.into() })
+    }
+
+    /// The next NOTIFY, complete but for Via, Contact and body.
+    ///
+    //= RFC 6665 8.2.1: Event and Subscription-State: every NOTIFY carries both
+    pub fn notify(&mut self, state: State) -> Request {
+        let mut value = Vec::with_capacity(32);
+        match state {
+            State::Active { expires_s } => {
+                value.extend_from_slice(b"active;expires=");
+                scan::put_decimal(&mut value, u64::from(expires_s));
+            }
+            State::Terminated(reason) => {
+                value.extend_from_slice(b"terminated;reason=");
+                value.extend_from_slice(reason.text());
+            }
+        }
+        self.dialog.request(Method::Notify).line(Name::Event, &self.event).line(Name::SubscriptionState, &value)
+    }
+
+    /// Its dialog.
+    pub fn dialog(&self) -> &Dialog {
+        &self.dialog
+    }
+}
+
+/// True when this answer to a NOTIFY ends the subscription, whatever the notifier had in mind.
+///
+//= RFC 6665 4.2.2: a NOTIFY that draws one of these ends the subscription; others leave it
+pub fn is_ended_by(status: u16) -> bool {
+    matches!(status, 404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::base::limits::Limits;
+    use bytes::Bytes;
+
+    fn refer(contact: &str) -> Message {
+        let text = format!(
+            "REFER sip:Delete@example.com SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bKx\r\nFrom: <sip:a@h>;tag=1\r\n\
+             To: <sip:Delete@example.com>\r\nCall-ID: c@h\r\nCSeq: 7 REFER\r\nRecord-Route: <sip:p1;lr>\r\n{contact}Content-Length: 0\r\n\r\n"
+        );
+        Message::parse(Bytes::from(text), &Limits::default()).unwrap()
+    }
+
+    //= RFC 3515 2.4.4: the dialog identifiers of each NOTIFY must match those of the REFER as if it had been a SUBSCRIBE
+    //= RFC 6665 8.2.1: Event and Subscription-State: every NOTIFY carries both
+    #[test]
+    fn a_notify_belongs_to_the_dialog_of_its_request() {
+        let mut subscription = Subscription::accept(&refer("Contact: <sip:a@pc>\r\n"), b"t9", b"refer").unwrap();
+        let states = [
+            (State::Active { expires_s: 60 }, "active;expires=60"),
+            (State::Terminated(Reason::NoResource), "terminated;reason=noresource"),
+            (State::Terminated(Reason::Timeout), "terminated;reason=timeout"),
+            (State::Terminated(Reason::Deactivated), "terminated;reason=deactivated"),
+            (State::Terminated(Reason::Rejected), "terminated;reason=rejected"),
+        ];
+        for (seq, (state, value)) in (1..).zip(states) {
+            let notify = subscription.notify(state).line(Name::Via, b"SIP/2.0/TCP s;branch=z9hG4bKn").finish();
+            let notify = Message::parse(notify, &Limits::default()).unwrap();
+            assert_eq!((notify.method(), notify.cseq().0), (Method::Notify, seq));
+            assert_eq!((notify.from_tag(), notify.to_tag()), (Some(&b"t9"[..]), Some(&b"1"[..])));
+            assert_eq!((notify.call_id(), notify.request_uri()), (&b"c@h"[..], &b"sip:a@pc"[..]));
+            assert_eq!(notify.header(Name::Event), Some(&b"refer"[..]));
+            assert_eq!(notify.header(Name::SubscriptionState), Some(value.as_bytes()));
+            assert_eq!(notify.header(Name::Route), Some(&b"<sip:p1;lr>"[..]));
+        }
+        assert_eq!(subscription.dialog().local_tag(), b"t9");
+        assert_eq!(Subscription::accept(&refer(""), b"t9", b"refer"), Err(Unusable::Contact));
+    }
+
+    //= RFC 6665 4.2.2: a NOTIFY that draws one of these ends the subscription; others leave it
+    #[test]
+    fn some_answers_end_a_subscription() {
+        for status in [404, 405, 410, 416, 480, 481, 485, 489, 501, 604] {
+            assert!(is_ended_by(status), "{status}");
+        }
+        for status in [200, 202, 400, 408, 486, 500, 503, 603] {
+            assert!(!is_ended_by(status), "{status}");
+        }
+    }
+}
