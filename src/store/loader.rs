@@ -114,7 +114,7 @@ struct Lent {
 
 /// One core's loader.
 ///
-/// A record is looked for in what was lent ([`super::extents`]); where that does not have it, it is read. So nothing depends on
+/// A record is looked for in what was lent (`store/extents`); where that does not have it, it is read. So nothing depends on
 /// what is lent being there, or being new.
 #[derive(Debug)]
 pub struct Loader {

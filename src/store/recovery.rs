@@ -1,10 +1,10 @@
 //! After a start: from the segments of all logs back to queues, states, and the places where the logs go on. Reads files through
 //! [`Files`]; knows no SIP and no policy.
 //!
-//! Order of work: of every segment its hint is read, or where it has none the segment whole, several at a time ([`file`]). Either way
-//! what it holds is then known as a [`Hint`]. Then each log is judged as one ([`judge`]): which of what is broken is damage, where the
+//! Order of work: of every segment its hint is read, or where it has none the segment whole, several at a time (`file`). Either way
+//! what it holds is then known as a [`Hint`]. Then each log is judged as one (`judge`): which of what is broken is damage, where the
 //! log goes on. At the end all tombstones are applied to all logs' messages, per home, and only then does a user enter the directory
-//! ([`settle`]). So a start takes as long as the disk needs for 32 octets a message, and for the segments being written.
+//! (`settle`). So a start takes as long as the disk needs for 32 octets a message, and for the segments being written.
 //!
 //! A broken group is *damage* when the log holds a later group that was submitted knowing it durable: what of it is
 //! readable is kept, the rest is counted. It is a *torn tail* when no group says so: nobody was told it is durable, it is cut whole,

@@ -1,7 +1,7 @@
 //! The deferred-list document (12.2.2.8, [IM-XDM-Specification]): the metadata of what waits for a user.
 //!
 //! Written from values. The schema's text could not be had, its names could: which of them is an element, in which order, and
-//! inside what, stands in one table ([`TEMPLATE`]) and nowhere else.
+//! inside what, stands in one table (`TEMPLATE`) and nowhere else.
 
 use super::{date, scan, xml};
 
