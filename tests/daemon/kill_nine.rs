@@ -42,8 +42,23 @@ pub(crate) fn drained(ledger: &Ledger, weather: &Weather, phones: Vec<Phone>, da
     daemon.assert_alive();
     match ledger.judge() {
         Ok(sums) => println!("{sums}"),
-        Err(why) => panic!("DEFERD_SEED={seed:#x}: {why}\nall quiet: {quiet}\nstderr:\n{}", daemon.stderr()),
+        Err(faults) => {
+            let whys: Vec<String> =
+                ["bob", "carol", "dave", "erin", "frank"].iter().map(|user| why(daemon, user)).collect();
+            let (whys, stderr) = (whys.join("\n"), daemon.stderr());
+            panic!("DEFERD_SEED={seed:#x}: {faults}\nall quiet: {quiet}\n{whys}\nstderr:\n{stderr}");
+        }
     }
+}
+
+/// What the daemon says of a user who still has messages.
+fn why(daemon: &Daemon, user: &str) -> String {
+    let asked = std::process::Command::new(env!("CARGO_BIN_EXE_deferctl"))
+        .arg("--config")
+        .arg(daemon.config())
+        .args(["why", &format!("sip:{user}@example.org")])
+        .output();
+    asked.map_or_else(|error| error.to_string(), |answer| String::from_utf8_lossy(&answer.stdout).into_owned())
 }
 
 #[test]
