@@ -51,6 +51,35 @@ impl Offer {
         Ok(out)
     }
 
+    /// The same, where `last` is what we said before: what differs from it is the next version.
+    //= RFC 3264 8: if the version in the origin line does not increment, the SDP MUST be identical to the one with that version
+    pub fn write_next_answer(&mut self, offer: &[u8], ours: Setup, last: &[u8]) -> Result<Vec<u8>, AnswerFault> {
+        let same = self.write_answer(offer, ours)?;
+        if same == last {
+            return Ok(same);
+        }
+        self.version += 1;
+        self.write_answer(offer, ours)
+    }
+
+    /// What we said last, as an offer within the session: who connects is open again, nothing else changes.
+    //= RFC 3264 8: the offer of a session that is up has all m= lines of the description before it, in their order
+    pub fn write_again(&mut self, last: &[u8]) -> Vec<u8> {
+        let open = relined(last, b"a=setup:", |_| Setup::ActPass.name().to_vec());
+        if open == last {
+            return open;
+        }
+        self.version += 1;
+        let version = self.version.to_string();
+        relined(&open, b"o=", |value| {
+            let mut words: Vec<&[u8]> = value.split(|&octet| octet == b' ').collect();
+            if let Some(word) = words.get_mut(2) {
+                *word = version.as_bytes();
+            }
+            words.join(&b' ')
+        })
+    }
+
     /// What we would have accepted, for a 488: the same with port 0.
     pub fn write_capabilities(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
@@ -79,6 +108,22 @@ impl Offer {
             path: &self.path,
         }
     }
+}
+
+/// A description with the values of the lines that begin with `start` replaced.
+fn relined(sdp: &[u8], start: &[u8], value: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(sdp.len() + 16);
+    for line in sdp.split_inclusive(|&octet| octet == b'\n') {
+        match line.strip_prefix(start) {
+            Some(rest) => {
+                out.extend_from_slice(start);
+                out.extend_from_slice(&value(rest.trim_ascii_end()));
+                out.extend_from_slice(b"\r\n");
+            }
+            None => out.extend_from_slice(line),
+        }
+    }
+    out
 }
 
 /// Why an answer cannot be pushed to. All end in BYE.
@@ -133,9 +178,19 @@ pub fn judge_answer(sdp: &[u8]) -> Result<Answer, AnswerFault> {
     if answer.direction.receives() { Ok(answer) } else { Err(AnswerFault::Direction(answer.direction)) }
 }
 
-/// Judges a later offer of the peer's in a running session: `direction` says whether to pause or to go on.
-pub fn judge_offer(sdp: &[u8]) -> Result<Answer, AnswerFault> {
+/// Judges the answer to a later offer of ours: `direction` says whether to pause or to go on.
+pub fn judge_next_answer(sdp: &[u8]) -> Result<Answer, AnswerFault> {
     judge(sdp)
+}
+
+/// Judges an offer of the peer's, the first or a later one: `direction` says whether we may send.
+pub fn judge_offer(sdp: &[u8]) -> Result<Answer, AnswerFault> {
+    let mut offer = judge(sdp)?;
+    // Whoever offers is the one who connects (RFC 4975 5.4), unless it says that it will not, which no offer may (RFC 6135 4.2.1).
+    if offer.setup != Some(Setup::Passive) {
+        offer.connect_to = None;
+    }
+    Ok(offer)
 }
 
 fn judge(sdp: &[u8]) -> Result<Answer, AnswerFault> {
@@ -345,6 +400,43 @@ mod tests {
         assert!(!family.takes(b"message/sip", &[]));
         assert!(!family.takes(b"multipartish/mixed", &[]));
         assert!(!Accepts::default().takes(b"text/plain", &[]));
+    }
+
+    //= RFC 3264 8: if the version in the origin line does not increment, the SDP MUST be identical to the one with that version
+    //= RFC 3264 8: the offer of a session that is up has all m= lines of the description before it, in their order
+    #[test]
+    fn what_changes_has_the_next_version_and_what_does_not_is_the_same() {
+        let offer = |direction: &str| {
+            format!(
+                "v=0\r\no=b 1 2 IN IP4 b\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\nm=message 1 TCP/MSRP *\r\na={direction}\r\n\
+                 a=path:msrp://b:1/s;tcp\r\n"
+            )
+        };
+        let mut ours = ours();
+        let first = ours.write_answer(offer("recvonly").as_bytes(), Setup::Passive).unwrap();
+        let again = ours.write_next_answer(offer("recvonly").as_bytes(), Setup::Passive, &first).unwrap();
+        assert_eq!((again, ours.version), (first.clone(), 1));
+        let held = ours.write_next_answer(offer("inactive").as_bytes(), Setup::Passive, &first).unwrap();
+        assert_eq!(ours.version, 2);
+        let text = String::from_utf8(held.clone()).unwrap();
+        assert!(text.contains("o=dmf 3954441600 2 IN IP4 192.0.2.10\r\n") && text.contains("a=inactive\r\n"), "{text}");
+        let open = ours.write_again(&held);
+        let text = text.replace(" 2 IN", " 3 IN").replace("a=setup:passive", "a=setup:actpass");
+        assert_eq!(String::from_utf8(open.clone()).unwrap(), text);
+        assert!(text.contains("m=audio 0 RTP/AVP 0\r\nm=message 2855"), "{text}");
+        assert_eq!((ours.write_again(&open), ours.version), (open, 3));
+    }
+
+    #[test]
+    fn who_offers_connects_unless_it_says_that_it_will_not() {
+        let offer = |setup: &str| {
+            let text = format!("v=0\r\nm=message 1 TCP/MSRP *\r\n{setup}a=path:msrp://b:1/s;tcp\r\n");
+            judge_offer(text.as_bytes()).unwrap().connect_to
+        };
+        for setup in ["", "a=setup:active\r\n", "a=setup:actpass\r\n"] {
+            assert_eq!(offer(setup), None, "{setup}");
+        }
+        assert_eq!(offer("a=setup:passive\r\n"), Some((b"b".to_vec(), 1)));
     }
 
     //= RFC 4975 8.4: the answer carries a path that is valid at the time
