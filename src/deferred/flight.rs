@@ -52,6 +52,13 @@ impl Flight {
         self.end(number).map(|_| number)
     }
 
+    /// All that have not ended do so unfinished, in the order in which they were taken. What comes next has numbers of its own.
+    pub(super) fn give_back(&mut self) -> Vec<Locator> {
+        self.first = self.next();
+        self.len = 0;
+        self.ring.drain(..).flatten().collect()
+    }
+
     /// True when the message of this place is in it. Looks from the youngest on, through a window of messages at most.
     pub(super) fn contains(&self, place: Place) -> bool {
         self.len > 0 && self.ring.iter().rev().flatten().any(|locator| locator.place() == place)
@@ -87,5 +94,19 @@ mod tests {
         }
         assert!(flight.is_empty() && flight.ring.is_empty());
         assert_eq!((flight.next(), flight.end(99)), (5, None));
+    }
+
+    #[test]
+    fn what_is_given_back_has_no_number_any_more() {
+        let mut flight = Flight::default();
+        let place = |offset| Place { segment: SegmentNo(1), offset };
+        let locator = |n| Locator::new(place(n), Stamp(u64::from(n)), 9, 64, Flags::default());
+        (0..4).for_each(|n| _ = flight.begin(locator(n)));
+        flight.end(1);
+        let back: Vec<Place> = flight.give_back().iter().map(Locator::place).collect();
+        assert_eq!(back, [place(0), place(2), place(3)]);
+        assert!(flight.is_empty() && !flight.has(2) && !flight.contains(place(2)));
+        assert_eq!((flight.begin(locator(2)), flight.end(2)), (4, None));
+        assert!(flight.has(4));
     }
 }

@@ -85,7 +85,7 @@ impl Pushes {
         push.stage = Stage::Ending;
         push.until = cx.now.tick + GOODBYE;
         //= RFC 3261 15: the callee MUST NOT send a BYE on a confirmed dialog until it has received an ACK for its 2xx
-        if push.awaits_ack() {
+        if push.unacked.is_some() {
             self.touch(key);
             return;
         }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`deposit`], [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
-//! | [`push`], [`invite`], [`signal`], [`outcome`], `within`, `refresh` | 12.2.2.2: the INVITE, what its answers mean, what is said in the dialog, how a push ends |
+//! | [`push`], [`invite`], [`signal`], [`outcome`], `within`, `moved`, `refresh` | 12.2.2.2: the INVITE, what its answers mean, what is said in the dialog, how a push ends |
 //! | [`deliver`], `supply`, [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
 //! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
 //! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
@@ -27,6 +27,7 @@ pub mod identity;
 pub mod inquiry;
 pub mod invite;
 mod kept;
+mod moved;
 pub mod outcome;
 pub mod owed;
 pub mod policy;

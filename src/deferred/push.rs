@@ -10,6 +10,7 @@ use super::invite::Call;
 use super::policy::{Afterwards, Media};
 use super::refusals::Refusal;
 use super::users::Users;
+use super::within::Unacked;
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
 use crate::base::net::{ConnId, Flow};
@@ -130,8 +131,6 @@ pub(super) enum Way {
     Retrieval {
         /// Not taken yet, in the order in which it is sent.
         wanted: VecDeque<Locator>,
-        /// The ACK for our 200 has come.
-        acked: bool,
     },
 }
 
@@ -150,6 +149,8 @@ pub(super) struct Push {
     pub(super) dialog: Option<Dialog>,
     /// The ACK for the 2xx, for its repetitions.
     pub(super) ack: Option<Bytes>,
+    /// A 200 of ours to an INVITE of the user's has no ACK yet.
+    pub(super) unacked: Option<Unacked>,
     pub(super) refresh: Option<SessionTimer>,
     /// What the refresh under way or refused with 422 asks for.
     pub(super) refresh_wish: Option<Wish>,
@@ -430,6 +431,9 @@ impl Pushes {
         if let Some(refresh) = &push.refresh {
             at = at.min(refresh.deadline());
         }
+        if let Some(unacked) = &push.unacked {
+            at = at.min(unacked.until);
+        }
         match push.armed {
             Some((_, armed)) if armed <= at => return,
             Some((timer, _)) => {
@@ -445,13 +449,13 @@ impl Pushes {
         let now = cx.now.tick;
         let Some(push) = self.live.get_mut(key) else { return };
         push.armed = None;
+        self.unacknowledged(cx, key);
+        let Some(push) = self.live.get_mut(key) else { return };
         if push.until <= now {
             match push.stage {
                 // Nobody answered within `Expires`: CANCEL.
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
-                // RFC 3261 15: without an ACK the callee may say BYE when the server transaction is over.
-                Stage::Ending if push.awaits_ack() => self.acked(cx, key),
                 Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
                 // What the log does not take now, it is offered until it does; nobody is sent it again meanwhile.
                 Stage::Sending if push.idle == Idle::Unwritten => self.hang_up(cx, key, End::Completed),
@@ -479,6 +483,7 @@ impl Push {
             request: Bytes::new(),
             dialog: None,
             ack: None,
+            unacked: None,
             refresh: None,
             refresh_wish: None,
             offering: false,
@@ -507,11 +512,6 @@ impl Push {
             leaving: false,
             touched: false,
         }
-    }
-
-    /// True when its 200 to the user's INVITE has no ACK yet.
-    pub(super) fn awaits_ack(&self) -> bool {
-        matches!(self.way, Way::Retrieval { acked: false, .. })
     }
 
     /// True when this push has dealt with a message, or is about to.

@@ -2,7 +2,7 @@
 
 use super::cx::Cx;
 use super::invite;
-use super::push::{End, GOODBYE, Late, Pushes, Role, Stage};
+use super::push::{End, GOODBYE, Late, Pushes, Role, Stage, Way};
 use super::respond;
 use super::signal::INTERVAL_MAX_S;
 use crate::base::arena::Key;
@@ -44,8 +44,9 @@ impl Pushes {
         let request = invite::within(cx, dialog, method, &flow).line(Name::Contact, &contact);
         let mut request = wish.lines(request);
         if method == Method::Invite {
-            // The same o= line: nothing changes but the time (RFC 3264 8).
-            request = request.line(Name::Allow, respond::ALLOW).body(b"application/sdp", &push.call.sdp);
+            //= RFC 4028 7.4: a re-INVITE that refreshes carries the session's offer, and its o= line when nothing changes
+            push.call.sdp = push.offer.write_again(&push.call.sdp);
+            request = request.line(Name::Allow, respond::ALLOW_WITHIN).body(b"application/sdp", &push.call.sdp);
         }
         match cx.sip.request(cx.now.tick, method, request.finish(), flow) {
             Ok(txn) => {
@@ -91,6 +92,19 @@ impl Pushes {
             200..300 => {
                 if let Some(timer) = &mut push.refresh {
                     *timer = SessionTimer::uac(cx.now.tick, &wish.unwrap_or(timer.refresh()), message);
+                }
+                // One without a description changes nothing, whatever it should have said.
+                if message.cseq().1 == Method::Invite && !message.body().is_empty() {
+                    self.agreed(cx, key, message.body());
+                }
+            }
+            //= RFC 3261 14.1: 491: again after 2.1 to 4 seconds by who made the Call-ID, after 0 to 2 by the other
+            //= RFC 3311 5.3: the same of an UPDATE
+            491 => {
+                let (least_ms, most_ms) = if matches!(push.way, Way::Push) { (2_100, 4_000) } else { (0, 2_000) };
+                let wait = Duration::from_millis(cx.dice.between(least_ms, most_ms));
+                if let Some(timer) = &mut push.refresh {
+                    timer.retry(cx.now.tick + wait);
                 }
             }
             //= RFC 3261 12.2.1.2: a 481 or a 408 within a dialog: the UAC SHOULD terminate the dialog

@@ -17,6 +17,13 @@ pub const STORAGE_RETRY_AFTER_S: u32 = 60;
 /// What we understand inside a dialog and out of it.
 pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, MESSAGE, PUBLISH";
 
+/// What we understand inside the dialog of a session.
+pub const ALLOW_WITHIN: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER";
+
+/// Bodies we read, whatever the request that carries them.
+const ACCEPT: &[u8] = b"application/sdp, multipart/mixed, application/resource-lists+xml, application/pidf+xml, \
+    application/poc-settings+xml, message/cpim";
+
 /// Extensions we support, as Supported says them.
 pub const SUPPORTED: &[u8] = b"timer, recipient-list-invite, norefersub, multiple-refer";
 
@@ -83,6 +90,23 @@ pub fn begin<'a>(cx: &mut Cx, request: &'a Message, status: u16, peer: SocketAdd
 /// A response with nothing but what every response has.
 pub fn plain(cx: &mut Cx, request: &Message, status: u16, peer: SocketAddr) -> Bytes {
     begin(cx, request, status, peer).finish()
+}
+
+/// What we can do: the 200 to an OPTIONS, inside a dialog or out of it.
+///
+//= RFC 3261 11.2: Allow, Accept, Accept-Encoding, Accept-Language, and Supported SHOULD be present in a 200 to OPTIONS
+pub fn capabilities<'a>(cx: &mut Cx, request: &'a Message, peer: SocketAddr) -> Response<'a> {
+    let mut events = vec!["presence"];
+    let policy = cx.policy.clone();
+    events.extend(policy.settings_events.iter().map(String::as_str));
+    events.push("refer");
+    begin(cx, request, 200, peer)
+        .line(Name::Allow, ALLOW)
+        .line(Name::Accept, ACCEPT)
+        .line(Name::AcceptEncoding, b"identity")
+        .line(Name::AcceptLanguage, b"en")
+        .line(Name::Supported, SUPPORTED)
+        .line(Name::AllowEvents, events.join(", ").as_bytes())
 }
 
 /// 503: what was to be kept could not be.

@@ -11,6 +11,7 @@ use super::policy::Policy;
 use super::push::{Push, Pushes, Stage, Way};
 use super::respond::{self, Refusal};
 use super::users::Users;
+use super::within::Unacked;
 use crate::base::arena::{Arena, Key};
 use crate::base::net::Flow;
 use crate::proto::sip::dialog::Dialog;
@@ -187,7 +188,7 @@ fn listed(cx: &Cx, bodies: &[Body<'_>]) -> Result<Option<Sought>, Refusal> {
 //= 12.2.1-2: without 'recvonly' for the session or the "m=message" media: 488 "Not Acceptable Here" with the correct SDP parameters
 fn judge_sdp(cx: &mut Cx, pushes: &Pushes, flow: &Flow, body: Option<&Body<'_>>) -> Result<Answer, Refusal> {
     let Some(body) = body else { return Err(not_acceptable(cx, flow, 304, "an offer of a message stream is missing")) };
-    let mut answer = match offer::judge_offer(body.octets) {
+    let answer = match offer::judge_offer(body.octets) {
         Ok(answer) => answer,
         Err(AnswerFault::Sdp(_)) => return Err(Refusal::of(400)),
         Err(AnswerFault::Refused) => {
@@ -204,10 +205,6 @@ fn judge_sdp(cx: &mut Cx, pushes: &Pushes, flow: &Flow, body: Option<&Body<'_>>)
     if !answer.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
         return Err(not_acceptable(cx, flow, 305, "multipart/mixed with message/sip is not accepted"));
     }
-    // Whoever offers is the one who connects (RFC 4975 5.4), unless it says that it will not, which no offer may (RFC 6135 4.2.1).
-    if answer.setup != Some(Setup::Passive) {
-        answer.connect_to = None;
-    }
     if answer.connect_to.as_ref().is_some_and(|(host, _)| !pushes.may_connect(host)) {
         return Err(not_acceptable(cx, flow, 399, "the path is outside the networks we connect to"));
     }
@@ -215,7 +212,7 @@ fn judge_sdp(cx: &mut Cx, pushes: &Pushes, flow: &Flow, body: Option<&Body<'_>>)
 }
 
 /// 488, and what would have been accepted.
-fn not_acceptable(cx: &mut Cx, flow: &Flow, code: u16, text: &str) -> Refusal {
+pub(super) fn not_acceptable(cx: &mut Cx, flow: &Flow, code: u16, text: &str) -> Refusal {
     let capable = super::deliver::offer(cx, flow).write_capabilities();
     let warning = respond::coded_warning(cx, code, text);
     Refusal::of(488).with(Name::Warning, warning).with_body(b"application/sdp", capable)
@@ -267,10 +264,11 @@ impl Pushes {
             let mut call = Call::new(cx, key, &owner, flow);
             call.timer = None;
             call.sdp.clone_from(&sdp);
-            let way = Way::Retrieval { wanted: found.into(), acked: false };
+            let way = Way::Retrieval { wanted: found.into() };
             let mut push = Push::new(way, user, call, offer, afterwards);
             push.stage = Stage::Waiting;
             push.dialog = Some(dialog);
+            push.unacked = Some(Unacked::new(cx.now.tick, message.cseq().0, false));
             push.refresh = timer.map(|(timer, _)| timer);
             push
         });
@@ -294,23 +292,6 @@ impl Pushes {
         let octets = response.body(b"application/sdp", &sdp).finish();
         cx.respond(reply, 200, octets);
         self.begin_session(cx, key, answer);
-    }
-
-    /// The ACK for the 200 of a retrieval has come, or will not come any more: from now on we may say BYE.
-    pub(super) fn acked(&mut self, cx: &mut Cx, key: Key) {
-        let Some(push) = self.live.get_mut(key) else { return };
-        let Way::Retrieval { acked, .. } = &mut push.way else { return };
-        if !std::mem::replace(acked, true) && push.stage == Stage::Ending {
-            self.bye(cx, key);
-        }
-    }
-
-    /// An ACK that names this session.
-    pub fn ack_came(&mut self, cx: &mut Cx, message: &Message, key: Key) {
-        let known = self.live.get(key).and_then(|push| push.dialog.as_ref());
-        if known.is_some_and(|dialog| dialog.matches(message)) {
-            self.acked(cx, key);
-        }
     }
 }
 

@@ -1,132 +1,234 @@
-//! What the client asks within the dialog of a push: refresh, hold, resume, good-bye (RFC 3261 12.2.2, 14.2; RFC 3311).
+//! What the client says within the dialog of a push or retrieval: refresh, hold, resume, another path, good-bye (RFC 3261 12.2.2,
+//! 14.2; RFC 3311; RFC 4975 8.4).
+//!
+//! Offers are judged here, and what they mean for the session under way; how a session leaves one path for another is in
+//! [`super::moved`].
 
 use super::cx::{Cx, Reply};
-use super::push::{End, Pushes, Stage};
+use super::push::{End, GOODBYE, Pushes, Stage};
 use super::respond::{self, Refusal};
+use super::retrieve::not_acceptable;
 use crate::base::arena::Key;
+use crate::base::clock::Tick;
 use crate::base::net::Flow;
-use crate::proto::sip::offer::{self, Setup};
+use crate::proto::sip::offer::{self, AnswerFault, Direction, Setup};
 use crate::proto::sip::session_timer::SessionTimer;
+use crate::wire::resource_lists;
+use crate::wire::sip::bodies;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::{Method, Name};
+use bytes::Bytes;
+
+/// A 2xx of ours to an INVITE whose ACK has not come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Unacked {
+    /// Of the INVITE, and so of its ACK.
+    cseq: u32,
+    /// Nobody waits longer (64*T1).
+    pub(super) until: Tick,
+    /// The 2xx carried an offer: the ACK brings its answer.
+    offered: bool,
+}
+
+impl Unacked {
+    /// The INVITE with this number was just answered.
+    pub(super) fn new(now: Tick, cseq: u32, offered: bool) -> Unacked {
+        Unacked { cseq, until: now + GOODBYE, offered }
+    }
+}
 
 impl Pushes {
     /// A request within the dialog of a push.
     ///
     //= RFC 3261 12.2.2: a request within a dialog is matched by its dialog; who may speak in it was settled when it began
     pub fn within(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
-        let known = self.live.get_mut(key).and_then(|push| {
-            let dialog = push.dialog.as_mut()?;
-            dialog.matches(message).then_some(())
-        });
+        let (status, octets) = match self.heard(cx, message, flow, key) {
+            Ok(octets) => (200, octets),
+            Err(refusal) => {
+                cx.counts.refused += 1;
+                (refusal.status, refusal.response(cx, message, flow.peer()))
+            }
+        };
+        cx.respond(reply, status, octets);
+    }
+
+    fn heard(&mut self, cx: &mut Cx, message: &Message, flow: &Flow, key: Key) -> Result<Bytes, Refusal> {
         let peer = flow.peer();
-        if known.is_none() {
-            let octets = respond::plain(cx, message, 481, peer);
-            cx.respond(reply, 481, octets);
-            return;
-        }
-        let Some(push) = self.live.get_mut(key) else { return };
-        let Some(dialog) = push.dialog.as_mut() else { return };
+        let push = self.live.get_mut(key).ok_or_else(|| Refusal::of(481))?;
+        let dialog = push.dialog.as_mut().filter(|dialog| dialog.matches(message)).ok_or_else(|| Refusal::of(481))?;
         // The target is refreshed when the request is accepted, not before.
-        if let Err(status) = dialog.in_order(message) {
-            let octets = respond::plain(cx, message, status.0, peer);
-            cx.respond(reply, status.0, octets);
-            return;
-        }
+        dialog.in_order(message).map_err(|status| Refusal::of(status.0))?;
         let unknown = respond::unsupported(message, respond::SESSION_OPTIONS);
         if !unknown.is_empty() {
-            let octets = Refusal::of(420).with(Name::Unsupported, unknown).response(cx, message, peer);
-            cx.respond(reply, 420, octets);
-            return;
+            return Err(Refusal::of(420).with(Name::Unsupported, unknown));
         }
         //= RFC 3261 15.1.1: after its BYE the UAC considers the session terminated: only the other's BYE may cross it
         if push.stage == Stage::Ending && message.method() != Method::Bye {
-            let octets = respond::plain(cx, message, 481, peer);
-            cx.respond(reply, 481, octets);
-            return;
+            return Err(Refusal::of(481));
         }
         match message.method() {
             Method::Bye => {
-                let octets = respond::plain(cx, message, 200, peer);
-                cx.respond(reply, 200, octets);
                 // What was not confirmed waits on; the user is still there, so it is tried again by backoff.
                 self.finish(cx, key, End::Transient(None));
+                Ok(respond::plain(cx, message, 200, peer))
             }
-            Method::Update | Method::Invite => self.offered_again(cx, reply, message, flow, key),
-            Method::Options => {
-                let octets = respond::begin(cx, message, 200, peer).line(Name::Allow, respond::ALLOW).finish();
-                cx.respond(reply, 200, octets);
-            }
-            _ => {
-                let octets = Refusal::of(405).with(Name::Allow, respond::ALLOW).response(cx, message, peer);
-                cx.respond(reply, 405, octets);
-            }
+            Method::Update | Method::Invite => self.offered_again(cx, message, flow, key),
+            Method::Options => Ok(respond::capabilities(cx, message, peer).finish()),
+            //= RFC 3262 3: a PRACK that matches no unacknowledged reliable provisional response: 481
+            //= RFC 6665 4.1.3: a NOTIFY that matches no subscription: 481
+            Method::Prack | Method::Notify => Err(Refusal::of(481)),
+            //= RFC 3261 8.2.1: a method that is recognised and not supported: 405 with Allow
+            _ => Err(Refusal::of(405).with(Name::Allow, respond::ALLOW_WITHIN)),
         }
     }
 
-    /// Re-INVITE and UPDATE: refresh, hold and resume (RFC 3261 14.2).
-    fn offered_again(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
-        let peer = flow.peer();
-        let Some(push) = self.live.get_mut(key) else { return };
+    /// Re-INVITE and UPDATE (RFC 3261 14.2).
+    fn offered_again(&mut self, cx: &mut Cx, message: &Message, flow: &Flow, key: Key) -> Result<Bytes, Refusal> {
+        let is_invite = message.method() == Method::Invite;
+        let sdp = description(message)?;
+        let push = self.live.get_mut(key).ok_or_else(|| Refusal::of(481))?;
+        //= RFC 3261 14.2: an INVITE while an INVITE of ours is in progress on that dialog: 491
+        //= RFC 3311 5.2: an UPDATE with an offer while an offer of ours has no answer yet: 491
+        let ours_is_open = push.offering || push.unacked.is_some_and(|unacked| unacked.offered);
+        if ours_is_open && (sdp.is_some() || is_invite) {
+            return Err(Refusal::of(491));
+        }
         let min_se = u32::try_from(cx.policy.min_se.as_secs()).unwrap_or(u32::MAX);
-        let refresh = match SessionTimer::uas(cx.now.tick, message, min_se, push.refresh.as_ref()) {
-            Ok(refresh) => refresh,
-            Err(too_small) => {
-                //= RFC 4028 9: an interval below our minimum is refused with 422 and Min-SE
-                let refusal = Refusal::of(422).with(Name::MinSE, too_small.min_se_s.to_string());
-                let octets = refusal.response(cx, message, peer);
-                cx.respond(reply, 422, octets);
-                return;
-            }
-        };
-        let has_offer = !message.body().is_empty();
-        // RFC 3261 14.2: an INVITE while an INVITE of ours is in progress on that dialog: 491
-        // RFC 3311 5.2: an UPDATE with an offer while ours has no answer yet: 491
-        if push.offering && (has_offer || message.method() == Method::Invite) {
-            let octets = respond::plain(cx, message, 491, peer);
-            cx.respond(reply, 491, octets);
-            return;
+        //= RFC 4028 9: an interval below our minimum is refused with 422 and Min-SE
+        let refresh = SessionTimer::uas(cx.now.tick, message, min_se, push.refresh.as_ref())
+            .map_err(|too_small| Refusal::of(422).with(Name::MinSE, too_small.min_se_s.to_string()))?;
+        if let Some(sdp) = sdp {
+            self.agree(cx, flow, key, sdp)?;
         }
-        let mut answer = push.call.sdp.clone();
-        if has_offer {
-            let ours = if push.passive { Setup::Passive } else { Setup::Active };
-            let judged = offer::judge_offer(message.body()).ok().zip(push.session.as_mut());
-            let agreed = judged.and_then(|(offered, session)| {
-                // A new path would be a new session under the messages in flight (RFC 4975 8.2): not while we send.
-                if push.peer_path != offered.peer_path {
-                    return None;
-                }
-                let answer = push.offer.write_answer(message.body(), ours).ok()?;
-                if offered.direction.receives() {
-                    session.resume();
-                } else {
-                    session.pause();
-                }
-                Some(answer)
-            });
-            let Some(agreed) = agreed else {
-                let octets = respond::plain(cx, message, 488, peer);
-                cx.respond(reply, 488, octets);
-                return;
-            };
-            answer = agreed;
-        }
+        let push = self.live.get_mut(key).ok_or_else(|| Refusal::of(481))?;
         if let Some(dialog) = &mut push.dialog {
             dialog.refresh_target(message);
         }
-        let mut response = respond::begin(cx, message, 200, peer).record_route();
+        if is_invite {
+            if sdp.is_none() {
+                //= RFC 3261 14.2: a re-INVITE without an offer is answered with ours
+                push.call.sdp = push.offer.write_again(&push.call.sdp);
+            }
+            push.unacked = Some(Unacked::new(cx.now.tick, message.cseq().0, sdp.is_none()));
+        }
         let contact = push.call.contact_value();
-        response = response.line(Name::Contact, &contact).line(Name::Allow, respond::ALLOW);
+        let mut response = respond::begin(cx, message, 200, flow.peer()).record_route();
+        response = response.line(Name::Contact, &contact).line(Name::Allow, respond::ALLOW_WITHIN);
+        response = response.line(Name::Supported, respond::SUPPORTED);
         if let Some((timer, agreed)) = refresh {
             response = agreed.lines(response);
             push.refresh = Some(timer);
         }
-        // An INVITE without an offer is answered with ours; an UPDATE without one stays without.
-        if has_offer || message.method() == Method::Invite {
-            response = response.body(b"application/sdp", &answer);
+        // An UPDATE without an offer stays without.
+        if sdp.is_some() || is_invite {
+            response = response.body(b"application/sdp", &push.call.sdp);
         }
         let octets = response.finish();
-        cx.respond(reply, 200, octets);
         self.touch(key);
+        Ok(octets)
+    }
+
+    /// An offer of the peer's within the session: hold, resume, another path, or what cannot be.
+    ///
+    //= RFC 4975 8.4: the answerer MUST respond with a path that is valid at the time
+    fn agree(&mut self, cx: &mut Cx, flow: &Flow, key: Key, sdp: &[u8]) -> Result<(), Refusal> {
+        let offered = match offer::judge_offer(sdp) {
+            Ok(offered) => offered,
+            Err(AnswerFault::Sdp(_)) => return Err(Refusal::of(400)),
+            Err(AnswerFault::Protocol | AnswerFault::Transport) => {
+                return Err(not_acceptable(cx, flow, 302, "TCP/MSRP is the only transport"));
+            }
+            Err(_) => return Err(not_acceptable(cx, flow, 304, "the message stream of the session is missing")),
+        };
+        if !offered.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
+            return Err(not_acceptable(cx, flow, 305, "multipart/mixed with message/sip is not accepted"));
+        }
+        let Some(push) = self.live.get_mut(key).filter(|push| push.session.is_some()) else {
+            return Err(Refusal::of(481));
+        };
+        if push.peer_path != offered.peer_path {
+            if offered.connect_to.as_ref().is_some_and(|(host, _)| !self.may_connect(host)) {
+                return Err(not_acceptable(cx, flow, 399, "the path is outside the networks we connect to"));
+            }
+            return self.accept_path(cx, key, offered, sdp);
+        }
+        let ours = if push.passive { Setup::Passive } else { Setup::Active };
+        push.call.sdp = push.offer.write_next_answer(sdp, ours, &push.call.sdp).map_err(|_| Refusal::of(400))?;
+        self.direct(key, offered.direction);
+        Ok(())
+    }
+
+    /// The answer to an offer of ours within the session. One that cannot be used ends it: what we have said stands.
+    pub(super) fn agreed(&mut self, cx: &mut Cx, key: Key, sdp: &[u8]) {
+        let Ok(answer) = offer::judge_next_answer(sdp) else {
+            tracing::info!("a later answer of the client's cannot be used");
+            return self.hang_up(cx, key, End::Transient(None));
+        };
+        let Some(push) = self.live.get(key) else { return };
+        if push.peer_path == answer.peer_path {
+            self.direct(key, answer.direction);
+        } else {
+            //= RFC 4975 8.4: the new offerer MUST NOT assume that the peer will answer with the same path
+            self.move_to(cx, key, answer);
+        }
+    }
+
+    /// The client holds the session, or lets it go on.
+    pub(super) fn direct(&mut self, key: Key, direction: Direction) {
+        let Some(session) = self.live.get_mut(key).and_then(|push| push.session.as_mut()) else { return };
+        if direction.receives() {
+            session.resume();
+        } else {
+            session.pause();
+        }
+        self.touch(key);
+    }
+
+    /// An ACK that names this session.
+    pub fn ack_came(&mut self, cx: &mut Cx, message: &Message, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        if !push.dialog.as_ref().is_some_and(|dialog| dialog.matches(message)) {
+            return;
+        }
+        let Some(unacked) = push.unacked.filter(|unacked| unacked.cseq == message.cseq().0) else { return };
+        push.unacked = None;
+        if push.stage == Stage::Ending {
+            return self.bye(cx, key);
+        }
+        if unacked.offered {
+            // Without an answer it cannot be used either.
+            self.agreed(cx, key, message.body());
+        }
+        self.touch(key);
+    }
+
+    /// Looks whether an ACK was waited for long enough.
+    ///
+    //= RFC 3261 14.2: a 2xx whose ACK is never received: SHOULD generate a BYE to terminate the dialog
+    //= RFC 3261 13.3.1.4: a 2xx retransmitted for 64*T1 without an ACK: the session SHOULD be terminated with a BYE
+    pub(super) fn unacknowledged(&mut self, cx: &mut Cx, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        if push.unacked.is_none_or(|unacked| unacked.until > cx.now.tick) {
+            return;
+        }
+        push.unacked = None;
+        match push.stage {
+            Stage::Ending => self.bye(cx, key),
+            _ => self.hang_up(cx, key, End::Transient(None)),
+        }
+    }
+}
+
+/// The session description of a later INVITE or UPDATE; `None` without one.
+fn description(message: &Message) -> Result<Option<&[u8]>, Refusal> {
+    let bodies = bodies::bodies(message).map_err(|_| Refusal::of(400))?;
+    //= RFC 5366 5.1: the list belongs to the first INVITE: a later one that has one is 420
+    if bodies.iter().any(|body| body.is(resource_lists::MEDIA_TYPE)) {
+        return Err(Refusal::of(420).with(Name::Unsupported, "recipient-list-invite"));
+    }
+    match bodies.as_slice() {
+        [] => Ok(None),
+        [body] if body.is(b"application/sdp") => Ok(Some(body.octets)),
+        _ => Err(Refusal::of(415).with(Name::Accept, "application/sdp")),
     }
 }

@@ -219,12 +219,7 @@ impl Core {
         if !unknown.is_empty() {
             return self.refuse(reply, message, flow, &Refusal::of(420).with(Name::Unsupported, unknown));
         }
-        let octets = respond::begin(&mut self.cx, message, 200, flow.peer())
-            .line(Name::Allow, respond::ALLOW)
-            .line(Name::Accept, b"application/sdp, application/pidf+xml, application/poc-settings+xml")
-            .line(Name::Supported, respond::SUPPORTED)
-            .line(Name::AllowEvents, b"presence, poc-settings, im-settings")
-            .finish();
+        let octets = respond::capabilities(&mut self.cx, message, flow.peer()).finish();
         self.cx.respond(reply, 200, octets);
     }
 
