@@ -186,6 +186,17 @@ impl Call {
         self.inbox.expect(&what, |message| message.code() >= 200 && message.branch() == branch).message
     }
 
+    /// Acknowledges the 200 to an INVITE of ours in this dialog, with a description or without.
+    pub fn acknowledge(&mut self, invite: &SipMessage, sdp: Option<&[u8]>) {
+        let ack = self.request_in_dialog("ACK").set("CSeq", format!("{} ACK", invite.cseq()));
+        self.cseq -= 1;
+        let ack = match sdp {
+            Some(sdp) => ack.with_body("application/sdp", sdp),
+            None => ack,
+        };
+        self.invite.link.send(&ack.write());
+    }
+
     /// Hangs up: BYE, and its 200.
     #[track_caller]
     pub fn bye(&mut self) {

@@ -1,0 +1,113 @@
+//! What the daemon says it can do, and what it says to what it cannot: OPTIONS, unknown methods, unknown extensions.
+
+use deferd_kit::{
+    agents::Client,
+    call::Call,
+    msrp_client::{MsrpClient, Reply},
+    scene::{ALICE, BOB, Scene},
+    sdp::Setup,
+    sip::SipMessage,
+};
+
+use crate::{
+    DEFERD,
+    selection::{DEFERRED, DELETE},
+};
+
+/// A push that waits for the answer to its one SEND.
+#[track_caller]
+fn waiting(bob: &mut Client) -> (Call, MsrpClient) {
+    bob.publish_presence(true);
+    let (call, msrp) = (bob.expect_invite(), bob.msrp(Setup::Active));
+    msrp.set_policy(|_, _| vec![Reply::Silence]);
+    call.answer(&msrp, Setup::Active);
+    msrp.expect_sends(1);
+    (call, msrp)
+}
+
+fn tokens(message: &SipMessage, name: &str) -> Vec<String> {
+    message.all(name).join(",").split(',').map(|token| token.trim().to_string()).collect()
+}
+
+#[track_caller]
+fn says_all(response: &SipMessage) {
+    assert_eq!(response.code(), 200, "{response:?}");
+    let table: [(&str, &[&str]); 4] = [
+        ("Allow", &["INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "REFER", "MESSAGE", "PUBLISH"]),
+        (
+            "Accept",
+            &[
+                "application/sdp",
+                "multipart/mixed",
+                "application/resource-lists+xml",
+                "application/poc-settings+xml",
+                "message/cpim",
+            ],
+        ),
+        ("Supported", &["timer", "recipient-list-invite", "norefersub", "multiple-refer"]),
+        ("Allow-Events", &["presence", "poc-settings", "refer"]),
+    ];
+    for (name, wanted) in table {
+        let found = tokens(response, name);
+        assert!(wanted.iter().all(|wanted| found.iter().any(|found| found == wanted)), "{name}: {found:?}");
+    }
+    assert!(response.header("Accept-Encoding").is_some() && response.header("Accept-Language").is_some());
+}
+
+//= RFC 3261 11.2: Allow, Accept, Accept-Encoding, Accept-Language, and Supported SHOULD be present in a 200 to OPTIONS
+#[test]
+fn options_says_what_can_be_done_outside_a_dialog_and_within() {
+    let scene = Scene::new(DEFERD);
+    let alice = scene.alice();
+    for target in ["sip:mailserver.example.org", BOB, DEFERRED] {
+        says_all(&alice.exchange(alice.request("OPTIONS", target)).response);
+    }
+    // An endpoint does not forward: a hop count that is used up does not matter to it.
+    let last_hop = alice.request("OPTIONS", "sip:mailserver.example.org").set("Max-Forwards", "0");
+    says_all(&alice.exchange(last_hop).response);
+    alice.message(BOB, "hello");
+    let mut bob = scene.bob();
+    let (mut call, _msrp) = waiting(&mut bob);
+    let options = call.request_in_dialog("OPTIONS");
+    says_all(&call.exchange(&options));
+    call.bye();
+}
+
+//= RFC 3261 8.2.1: a method that is recognised and not supported: 405 with Allow; one that is not recognised: 501
+//= RFC 3262 3: a PRACK that matches no unacknowledged reliable provisional response: 481
+//= RFC 6665 4.1.3: a NOTIFY that matches no subscription: 481
+#[test]
+fn a_method_that_makes_no_sense_in_a_session_says_so_and_the_session_goes_on() {
+    let scene = Scene::new(DEFERD);
+    scene.alice().message(BOB, "hello");
+    let mut bob = scene.bob();
+    let (mut call, _msrp) = waiting(&mut bob);
+    for (method, code) in [("INFO", 405), ("MESSAGE", 405), ("DANCE", 501), ("PRACK", 481), ("NOTIFY", 481)] {
+        let request = call.request_in_dialog(method);
+        let response = call.exchange(&request);
+        assert_eq!(response.code(), code, "{response:?}");
+        let allows = tokens(&response, "Allow").iter().any(|method| method == "UPDATE");
+        assert_eq!(allows, matches!(code, 405 | 501), "{response:?}");
+    }
+    let fine = call.request_in_dialog("OPTIONS").with("X-Strange", "1").with("Proxy-Require", "teleport");
+    says_all(&call.exchange(&fine));
+    call.bye();
+}
+
+//= RFC 3261 8.2.2.3: an extension in Require that is not understood: 420 with Unsupported
+#[test]
+fn an_extension_that_is_required_and_unknown_is_420_and_names_it() {
+    let scene = Scene::new(DEFERD);
+    let alice = scene.alice();
+    for (method, target) in [
+        ("OPTIONS", "sip:mailserver.example.org"),
+        ("MESSAGE", BOB),
+        ("PUBLISH", ALICE),
+        ("INVITE", DEFERRED),
+        ("REFER", DELETE),
+    ] {
+        let request = alice.request(method, target).with("Require", "teleport").with("Contact", "<sip:a@127.0.0.1>");
+        let response = alice.exchange(request).response;
+        assert_eq!((response.code(), response.header("Unsupported")), (420, Some("teleport")), "{method} {response:?}");
+    }
+}
