@@ -98,8 +98,8 @@ impl Pushes {
                     self.agreed(cx, key, message.body());
                 }
             }
-            //= RFC 3261 14.1: 491: again after 2.1 to 4 seconds by who made the Call-ID, after 0 to 2 by the other
-            //= RFC 3311 5.3: the same of an UPDATE
+            // RFC 3261 14.1: 491: again after 2.1 to 4 seconds by who made the Call-ID, after 0 to 2 by the other
+            // RFC 3311 5.3: the same of an UPDATE
             491 => {
                 let (least_ms, most_ms) = if matches!(push.way, Way::Push) { (2_100, 4_000) } else { (0, 2_000) };
                 let wait = Duration::from_millis(cx.dice.between(least_ms, most_ms));
