@@ -8,7 +8,7 @@
 //! ```
 
 pub use super::head::Finding;
-use super::head::{FailureReport, HeadReader, Kind, Method, RequestHead, ResponseHead, TID_MAX};
+use super::head::{FailureReport, HeadReader, Kind, Method, RequestHead, ResponseHead, TID_MAX, is_ident};
 use crate::base::span::Span;
 use memchr::memmem::Finder;
 use std::sync::LazyLock;
@@ -20,6 +20,8 @@ pub const OTHER_BODY_MAX: usize = 10_240;
 static BORDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n-------"));
 
 const DASHES: &[u8] = b"-------";
+
+const START: &[u8] = b"MSRP ";
 
 /// The next thing in the stream. `len` octets are consumed with it, and the next call's buffer begins behind them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +94,44 @@ impl Fault {
     }
 }
 
+/// Longest response remembered: two paths of one URI each take 150 octets, behind two relays 400.
+const REMEMBERED_MAX: usize = 512;
+
+/// The last response of a connection, whole. A client answers a thousand SENDs with the same octets but for their transaction ids:
+/// who compares need not read.
+#[derive(Clone, Default, Debug)]
+struct Remembered {
+    octets: Vec<u8>,
+    head: ResponseHead,
+}
+
+impl Remembered {
+    /// The response at the beginning of `buf`, if it is this one with another id of the same length.
+    fn again(&self, buf: &[u8]) -> Option<(ResponseHead, usize)> {
+        let (tid, len) = (self.head.tid.range(), self.octets.len());
+        let candidate = buf.get(..len)?;
+        // `MSRP `, the id, what lies between, the id once more, the flag and a line's end.
+        let second = len.checked_sub(3 + tid.len())?..len.checked_sub(3)?;
+        let ours = |range: std::ops::Range<usize>| self.octets.get(range).unwrap_or_default();
+        let between = tid.end..second.start;
+        let id = candidate.get(tid.clone())?;
+        let same = candidate.get(between.clone())? == ours(between)
+            && candidate.get(second.clone())? == id
+            && candidate.get(..tid.start)? == ours(0..tid.start)
+            && candidate.get(second.end..)? == ours(second.end..len)
+            && is_ident(id);
+        same.then_some((self.head, len))
+    }
+
+    fn remember(&mut self, octets: &[u8], head: ResponseHead) {
+        self.octets.clear();
+        if octets.len() <= REMEMBERED_MAX {
+            self.octets.extend_from_slice(octets);
+            self.head = head;
+        }
+    }
+}
+
 /// Where in the stream we are.
 #[derive(Clone, Debug)]
 pub struct Cut {
@@ -112,6 +152,7 @@ pub struct Cut {
     fresh: bool,
     /// Content that may still come; only SEND has no limit.
     left: usize,
+    last: Remembered,
 }
 
 /// How far octets agree with an end-line.
@@ -136,6 +177,7 @@ impl Cut {
             promised: None,
             fresh: false,
             left: 0,
+            last: Remembered::default(),
         }
     }
 
@@ -147,6 +189,12 @@ impl Cut {
     }
 
     fn head(&mut self, buf: &[u8]) -> Result<Piece, Fault> {
+        if self.scanned == 0
+            && !self.last.octets.is_empty()
+            && let Some((head, len)) = self.last.again(buf)
+        {
+            return Ok(Piece::Response { head, len });
+        }
         loop {
             // A stranger is recognised by the first octets, not after 8 KiB without a line feed; and before anything else is said
             // of it, so that what is said does not hang on how it was delivered.
@@ -191,7 +239,7 @@ impl Cut {
                         return Err(self.lost(Finding::BadEndLine, line));
                     }
                     return match self.reader.kind {
-                        Kind::Response(status) => self.response(status, after),
+                        Kind::Response(status) => self.response(buf, status, after),
                         // The end-line stays: it is the next piece.
                         _ => self.request(buf, line, false),
                     };
@@ -202,7 +250,7 @@ impl Cut {
         }
     }
 
-    fn response(&mut self, status: u16, len: usize) -> Result<Piece, Fault> {
+    fn response(&mut self, buf: &[u8], status: u16, len: usize) -> Result<Piece, Fault> {
         let head = self.reader.head;
         let verdict = self.reader.verdict(len);
         if let Some((what, at)) = verdict {
@@ -213,6 +261,10 @@ impl Cut {
         }
         self.start_over();
         let head = ResponseHead { tid: head.tid, status, to_path: head.to_path, from_path: head.from_path };
+        // Blank lines before it are not part of what is said again.
+        if head.tid.at() == START.len() {
+            self.last.remember(buf.get(..len).unwrap_or_default(), head);
+        }
         Ok(Piece::Response { head, len })
     }
 
@@ -345,7 +397,7 @@ impl Cut {
 
 /// True while octets may be the beginning of a start-line, or of a blank line before one.
 fn begins_frame(octets: &[u8]) -> bool {
-    [&b"MSRP "[..], b"\r\n"].iter().any(|word| octets.starts_with(word) || word.starts_with(octets))
+    [START, b"\r\n"].iter().any(|word| octets.starts_with(word) || word.starts_with(octets))
 }
 
 #[cfg(test)]

@@ -246,6 +246,40 @@ proptest! {
     }
 
     #[test]
+    fn a_response_that_resembles_the_last_one_is_read_as_if_it_came_first(
+        responses in proptest::collection::vec(
+            (
+                prop::sample::select(vec!["d93kswow", "d93kswox", "a.b+c-%=", "-93kswow", "d93 swow", "abcd"]),
+                prop::sample::select(vec!["200 OK", "200 NO", "413 OK", "20"]),
+                prop::sample::select(vec!["msrp://b:1/x;tcp", "msrp://b:2/x;tcp", ""]),
+                prop::sample::select(vec!["", "d93kswow", "$"]),
+                (any::<bool>(), 0usize..120, any::<u8>()),
+            ),
+            1..12,
+        ),
+    ) {
+        let mut cut = Cut::new(8 * 1024);
+        for (tid, status, to, end, (spoil, at, octet)) in responses {
+            let end = if end.is_empty() { tid } else { end };
+            let mut frame =
+                format!("MSRP {tid} {status}\r\nTo-Path: {to}\r\nFrom-Path: y\r\n-------{end}$\r\n").into_bytes();
+            if spoil {
+                let len = frame.len();
+                frame[at % len] = octet;
+            }
+            let fresh = Cut::new(8 * 1024).next(&frame);
+            let found = cut.next(&frame);
+            prop_assert_eq!(found, fresh, "{}", String::from_utf8_lossy(&frame));
+            // What was left in the middle does not go on.
+            if !matches!(found, Ok(Piece::Response { .. })) {
+                let last = std::mem::take(&mut cut.last);
+                cut = Cut::new(8 * 1024);
+                cut.last = last;
+            }
+        }
+    }
+
+    #[test]
     fn no_octets_make_it_panic_or_consume_what_is_not_there(
         seed in proptest::collection::vec((0usize..2_000, any::<u8>()), 0..8),
         borders in proptest::collection::btree_set(1usize..2_000, 0..10),
