@@ -17,7 +17,7 @@ use deferd::engine::effect::Effect;
 use deferd::engine::input::{Input, Service};
 use deferd::engine::setup::{Birth, MsrpSetup, Setup, SipAddress, SipSetup, Transport};
 use deferd::store::directory::Directory;
-use deferd::store::disk::{DiskDone, DiskOp, SegmentNo};
+use deferd::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use deferd::store::log::{Log, LogResume, LogSetup};
 use deferd::store::record::Stamp;
 use deferd::store::recovery::HomeRecovered;
@@ -206,6 +206,9 @@ impl Rig {
                     files.insert(new, file);
                 }
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
+            }
+            DiskOp::ReadHint { ticket, .. } => {
+                DiskDone::Read { ticket, buffer: BytesMut::new(), outcome: Err(DiskFault::Missing) }
             }
             DiskOp::WriteHint { ticket, .. } => DiskDone::HintWritten { ticket, outcome: Ok(()) },
             DiskOp::Lend { ticket, segment, at, len, .. } => {

@@ -2,7 +2,7 @@
 
 #![allow(missing_docs)]
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use deferd::base::gather::Gather;
 use deferd::base::net::CoreId;
@@ -24,6 +24,7 @@ fn serve(op: DiskOp) -> DiskDone {
         DiskOp::Lend { ticket, .. } => DiskDone::Lent { ticket, page: Bytes::new(), outcome: Ok(()) },
         DiskOp::Remove { ticket, .. } => DiskDone::Removed { ticket, outcome: Ok(()) },
         DiskOp::Recycle { ticket, .. } => DiskDone::Recycled { ticket, outcome: Ok(()) },
+        DiskOp::ReadHint { ticket, .. } => DiskDone::Read { ticket, buffer: BytesMut::new(), outcome: Ok(()) },
         DiskOp::WriteHint { ticket, .. } => DiskDone::HintWritten { ticket, outcome: Ok(()) },
     }
 }

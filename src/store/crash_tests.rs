@@ -16,7 +16,7 @@ use super::segments::Segments;
 use crate::base::clock::{Now, Tick, Wall};
 use crate::base::gather::Gather;
 use crate::base::net::CoreId;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -82,6 +82,10 @@ impl Disk {
                 }
                 DiskDone::HintWritten { ticket, outcome: Ok(()) }
             }
+            DiskOp::ReadHint { ticket, log, segment } => match self.hints.get(&(log, segment)) {
+                Some(hint) => DiskDone::Read { ticket, buffer: hint.clone().into(), outcome: Ok(()) },
+                None => DiskDone::Read { ticket, buffer: BytesMut::new(), outcome: Err(DiskFault::Missing) },
+            },
             DiskOp::Lend { ticket, log, segment, at, len } => {
                 let Some((live, _)) = self.files.get(&(log, segment)) else {
                     return DiskDone::Lent { ticket, page: Bytes::new(), outcome: Err(DiskFault::Missing) };

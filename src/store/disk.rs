@@ -92,6 +92,15 @@ pub enum DiskOp {
         /// What is to be written: [`Builder::finish`](super::hint::Builder::finish). Empty: nothing is, for not all of it is known.
         octets: Bytes,
     },
+    /// Read the hint of a segment, whole. Answered by [`DiskDone::Read`]; [`DiskFault::Missing`] when it has none.
+    ReadHint {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// Whose log.
+        log: CoreId,
+        /// Which segment.
+        segment: SegmentNo,
+    },
     /// Delete the segment's file, and its hint. Nothing points into it any more.
     Remove {
         /// Comes back in the answer.

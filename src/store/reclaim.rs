@@ -6,6 +6,8 @@
 //!     └─one is spent─▶ reading ──▶ carrying ──durable──▶ going ──▶ idle
 //!                         what it says of others          removed or recycled
 //! ```
+//! What it says of others stands in its hint, which is a fiftieth of it; one without a hint is read whole.
+//!
 //! A segment is *spent* when it is sealed and nothing in it is alive. What it says of records in other segments (tombstones and marks)
 //! must outlive it as long as those segments are there: it is appended once more before the file goes. A segment is forgotten
 //! only when its file is gone durably, so no tombstone is dropped too early, whatever crashes when.
@@ -13,6 +15,7 @@
 //! Knows files and places. Does not know whose the records are: what is alive is copied by its home (`deferred::forward`).
 
 use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use super::hint::Hint;
 use super::layout::{self, SEGMENT_HEAD, SegmentHead};
 use super::log::{LOADER_TICKET, Log, Refused, Room, Seq};
 use super::record::{Kind, Place};
@@ -62,6 +65,8 @@ pub fn is_reclaim_ticket(ticket: u64) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
     Idle,
+    ReadingHint(SegmentNo),
+    /// All of it: it has no hint, or a broken one.
     Reading(SegmentNo),
     /// What it says of others is appended and not durable yet.
     Carrying(SegmentNo),
@@ -141,12 +146,9 @@ impl Reclaim {
             return None;
         }
         if let Some((number, state)) = own.iter().find(|(_, state)| state.is_spent() && self.may_go(state, log)) {
-            let (log, octets) = (state.segment.log, state.segment.octets);
             let ticket = self.ticket();
-            let len = u32::try_from(octets).unwrap_or(u32::MAX);
-            let buffer = BytesMut::with_capacity(len as usize);
-            out.push(DiskOp::Read { ticket, log, segment: *number, at: 0, len, buffer });
-            self.step = Step::Reading(*number);
+            out.push(DiskOp::ReadHint { ticket, log: state.segment.log, segment: *number });
+            self.step = Step::ReadingHint(*number);
             return None;
         }
         let victims = victims(&own, log.segment_octets());
@@ -176,8 +178,25 @@ impl Reclaim {
             return None;
         }
         match (done, self.step) {
+            (DiskDone::Read { buffer, outcome, .. }, Step::ReadingHint(number)) => {
+                let Some(Segment { log: whose, salt, .. }) = self.segments.find(number).map(|state| state.segment)
+                else {
+                    self.step = Step::Idle;
+                    return None;
+                };
+                match outcome.ok().and_then(|()| Hint::read(buffer.freeze(), whose, number, salt).ok()) {
+                    Some(hint) => {
+                        let said = Said { dead: hint.dead().collect(), retained: hint.retained().collect() };
+                        return self.carry(now, number, said, log, out);
+                    }
+                    None => self.read_whole(number, out),
+                }
+            }
             (DiskDone::Read { buffer, outcome, .. }, Step::Reading(number)) => match outcome {
-                Ok(()) => return self.carry(now, number, &buffer, log, out),
+                Ok(()) => {
+                    let salt = self.segments.find(number).map_or(0, |state| state.segment.salt);
+                    return self.carry(now, number, said(&buffer, number, salt), log, out);
+                }
                 Err(fault) => self.give_up(now, number, fault),
             },
             (DiskDone::Removed { outcome, .. }, Step::Going(old, None)) => match outcome {
@@ -199,17 +218,29 @@ impl Reclaim {
         None
     }
 
+    fn read_whole(&mut self, number: SegmentNo, out: &mut Vec<DiskOp>) {
+        let Some(state) = self.segments.find(number) else {
+            self.step = Step::Idle;
+            return;
+        };
+        let Segment { log, octets, .. } = state.segment;
+        let ticket = self.ticket();
+        let len = u32::try_from(octets).unwrap_or(u32::MAX);
+        let buffer = BytesMut::with_capacity(len as usize);
+        out.push(DiskOp::Read { ticket, log, segment: number, at: 0, len, buffer });
+        self.step = Step::Reading(number);
+    }
+
     /// What a segment says of others goes into the log once more.
     fn carry(
         &mut self,
         now: Tick,
         number: SegmentNo,
-        page: &[u8],
+        said: Said,
         log: &mut Log,
         out: &mut Vec<DiskOp>,
     ) -> Option<Wish> {
-        let salt = self.segments.find(number).map_or(0, |state| state.segment.salt);
-        let (dead, retained) = said_of_others(page, number, salt, &self.segments);
+        let (dead, retained) = said.of_others(number, &self.segments);
         let mut last = None;
         for (places, kept) in [(dead, false), (retained, true)] {
             for places in places.chunks(PLACES_A_RECORD) {
@@ -341,25 +372,44 @@ fn victims(own: &[(SegmentNo, Arc<SegmentState>)], segment_octets: u64) -> Vec<S
     victims
 }
 
-/// The places that a segment's tombstones and marks name in other segments that are still there.
-fn said_of_others(page: &[u8], number: SegmentNo, salt: u32, segments: &Segments) -> (Vec<Place>, Vec<Place>) {
-    let there: BTreeSet<SegmentNo> = segments.list().into_iter().map(|(number, _)| number).collect();
-    let (mut dead, mut retained) = (BTreeSet::new(), BTreeSet::new());
+/// The places that a segment's tombstones and marks name, whichever segments they are in.
+#[derive(Default)]
+struct Said {
+    dead: Vec<Place>,
+    retained: Vec<Place>,
+}
+
+impl Said {
+    /// Those in other segments that are still there, each once.
+    fn of_others(self, number: SegmentNo, segments: &Segments) -> (Vec<Place>, Vec<Place>) {
+        let there: BTreeSet<SegmentNo> = segments.list().into_iter().map(|(number, _)| number).collect();
+        let sift = |mut places: Vec<Place>| {
+            places.retain(|place| place.segment != number && there.contains(&place.segment));
+            places.sort_unstable();
+            places.dedup();
+            places
+        };
+        (sift(self.dead), sift(self.retained))
+    }
+}
+
+/// What a segment without a hint says.
+fn said(page: &[u8], number: SegmentNo, salt: u32) -> Said {
+    let mut said = Said::default();
     for group in scan::groups(page, number, salt).groups {
         let at = usize::try_from(group.at).unwrap_or(usize::MAX);
         // Of a broken group, what is readable: as recovery does.
         scan::records(page, at, &group.head, number, salt, |_, record| {
             let Ok(view) = record else { return };
             let into = match view.head.kind {
-                Kind::Tombstones => &mut dead,
-                Kind::Retained => &mut retained,
+                Kind::Tombstones => &mut said.dead,
+                Kind::Retained => &mut said.retained,
                 _ => return,
             };
-            let places = layout::places(view.envelope.of(page));
-            into.extend(places.filter(|place| place.segment != number && there.contains(&place.segment)));
+            into.extend(layout::places(view.envelope.of(page)));
         });
     }
-    (dead.into_iter().collect(), retained.into_iter().collect())
+    said
 }
 
 #[cfg(test)]

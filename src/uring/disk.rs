@@ -12,7 +12,7 @@ use super::op::{self, Outgoing, SharedFd};
 use crate::base::net::CoreId;
 use crate::engine::input::Input;
 use crate::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use crossbeam::queue::SegQueue;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -257,7 +257,11 @@ impl Disk {
                     shared.desk.put(Input::Disk(DiskDone::Lent { ticket, page, outcome }));
                 });
             }
-            DiskOp::Prepare { .. } | DiskOp::WriteHint { .. } | DiskOp::Remove { .. } | DiskOp::Recycle { .. } => {
+            DiskOp::Prepare { .. }
+            | DiskOp::WriteHint { .. }
+            | DiskOp::ReadHint { .. }
+            | DiskOp::Remove { .. }
+            | DiskOp::Recycle { .. } => {
                 if let DiskOp::Remove { log, segment, .. } | DiskOp::Recycle { log, old: segment, .. } = &order {
                     shared.files.borrow_mut().remove((*log, *segment));
                     shared.mapped.borrow_mut().remove((*log, *segment));
@@ -303,6 +307,12 @@ fn settle(data: &DataDir, order: DiskOp) -> Option<Settled> {
             let outcome = written.map_err(|error| fault(&error));
             Some(Settled { done: answer(&order, outcome)?, file: None })
         }
+        DiskOp::ReadHint { ticket, log, segment } => {
+            let read = data.read_hint(log, segment);
+            let outcome = read.as_ref().map(|_| ()).map_err(fault);
+            let buffer = BytesMut::from(&read.unwrap_or_default()[..]);
+            Some(Settled { done: DiskDone::Read { ticket, buffer, outcome }, file: None })
+        }
         DiskOp::Remove { log, segment, .. } => {
             let outcome = data.remove_segment(log, segment).map_err(|error| fault(&error));
             Some(Settled { done: answer(&order, outcome)?, file: None })
@@ -322,6 +332,7 @@ fn answer(order: &DiskOp, outcome: Result<(), DiskFault>) -> Option<DiskDone> {
     match *order {
         DiskOp::Prepare { ticket, .. } => Some(DiskDone::Prepared { ticket, outcome }),
         DiskOp::WriteHint { ticket, .. } => Some(DiskDone::HintWritten { ticket, outcome }),
+        DiskOp::ReadHint { ticket, .. } => Some(DiskDone::Read { ticket, buffer: BytesMut::new(), outcome }),
         DiskOp::Remove { ticket, .. } => Some(DiskDone::Removed { ticket, outcome }),
         DiskOp::Recycle { ticket, .. } => Some(DiskDone::Recycled { ticket, outcome }),
         DiskOp::Commit { .. } | DiskOp::Read { .. } | DiskOp::Lend { .. } => None,

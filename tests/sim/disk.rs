@@ -95,10 +95,11 @@ impl Disk {
             DiskOp::Read { .. }
             | DiskOp::Lend { .. }
             | DiskOp::WriteHint { .. }
+            | DiskOp::ReadHint { .. }
             | DiskOp::Remove { .. }
             | DiskOp::Recycle { .. } => {}
         }
-        if fault.is_some() && !matches!(op, DiskOp::Read { .. } | DiskOp::Lend { .. } | DiskOp::WriteHint { .. }) {
+        if fault.is_some() && !harmless(&op) {
             self.hurt = true;
         }
         self.next += 1;
@@ -170,6 +171,12 @@ impl Disk {
                 };
                 let outcome = lent.as_ref().map(|_| ()).map_err(|fault| *fault);
                 DiskDone::Lent { ticket, page: lent.unwrap_or_default(), outcome }
+            }
+            DiskOp::ReadHint { ticket, log, segment } => {
+                let hint = self.files.get(&(log, segment)).and_then(|file| file.hint.clone());
+                let outcome = outcome.and(hint.as_ref().map(|_| ()).ok_or(DiskFault::Missing));
+                let buffer = hint.filter(|_| outcome.is_ok()).unwrap_or_default().into();
+                DiskDone::Read { ticket, buffer, outcome }
             }
             DiskOp::Remove { ticket, log, segment } => {
                 if outcome.is_ok() {
@@ -265,7 +272,7 @@ impl Disk {
                         self.files.insert((log, new), file);
                     }
                 }
-                DiskOp::Read { .. } | DiskOp::Lend { .. } => {}
+                DiskOp::Read { .. } | DiskOp::ReadHint { .. } | DiskOp::Lend { .. } => {}
             }
         }
         self.files.retain(|_, file| match file.durable.take() {
@@ -294,6 +301,11 @@ impl Disk {
     pub(crate) fn segment(&self, segment: SegmentNo) -> Option<&[u8]> {
         self.files.iter().find(|((_, number), _)| *number == segment).and_then(|(_, file)| file.durable.as_deref())
     }
+}
+
+/// True for what may fail without the log taking offence.
+fn harmless(op: &DiskOp) -> bool {
+    matches!(op, DiskOp::Read { .. } | DiskOp::Lend { .. } | DiskOp::WriteHint { .. } | DiskOp::ReadHint { .. })
 }
 
 /// Writes any choice of the sectors of `octets` at `at`.
