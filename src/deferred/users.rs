@@ -305,7 +305,7 @@ impl Users {
     pub fn spare(&mut self, user: UserId, gone: &[Locator]) {
         for locator in gone {
             if self.retiring.remove(&locator.place()) {
-                self.undoom(user, locator);
+                self.undoom(user, 1, locator.octets());
                 if let Some(waiting) = self.waiting.get(&user) {
                     waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
                 }
@@ -313,10 +313,10 @@ impl Users {
         }
     }
 
-    /// It is gone, or spared: nobody counts on it any more.
-    pub(super) fn undoom(&mut self, user: UserId, locator: &Locator) {
+    /// They are gone, or spared: nobody counts on them any more.
+    pub(super) fn undoom(&mut self, user: UserId, messages: u32, octets: u64) {
         let Some(doomed) = self.doomed.get_mut(&user) else { return };
-        (doomed.0, doomed.1) = (doomed.0.saturating_sub(1), doomed.1.saturating_sub(locator.octets()));
+        (doomed.0, doomed.1) = (doomed.0.saturating_sub(messages), doomed.1.saturating_sub(octets));
         if doomed.0 == 0 {
             self.doomed.remove(&user);
         }

@@ -118,17 +118,23 @@ impl Users {
             self.lose(cx, &off);
             return false;
         }
+        let (mut messages, mut octets) = (0, 0);
+        let mut waiting = self.waiting.get_mut(&off.user);
         for locator in &mut off.gone {
-            let Some(waiting) = self.waiting.get_mut(&off.user) else { break };
+            let Some(waiting) = &mut waiting else { break };
             // Whoever gave it may have read its place before it was copied forward.
             let Some(now) = waiting.queue.at(locator.stamp()).copied() else { continue };
             *locator = now;
             if off.kept {
                 // Had from now on: whoever retrieves or deletes it meanwhile sees it so, and so does a copy.
                 waiting.queue.mark(now.stamp(), now.flags().with(Flags::RETAINED));
-            } else {
-                self.doom(off.user, &now);
+            } else if self.retiring.insert(now.place()) {
+                (messages, octets) = (messages + 1, octets + now.octets());
             }
+        }
+        if messages > 0 {
+            let doomed = self.doomed.entry(off.user).or_default();
+            (doomed.0, doomed.1) = (doomed.0 + messages, doomed.1 + octets);
         }
         self.due.push(off);
         true
@@ -314,12 +320,14 @@ impl Users {
     /// that their octets are free, but for those in the bin.
     pub(super) fn retire(&mut self, cx: &mut Cx, off: &WrittenOff, durable: bool) -> (Vec<Locator>, Vec<Extent>) {
         let (mut left, mut parts) = (Vec::new(), Vec::new());
+        let (mut messages, mut octets) = (0, 0);
         for locator in &off.gone {
             self.refusals.forget(locator.place());
             if !off.kept && self.retiring.remove(&locator.place()) {
-                self.undoom(off.user, locator);
+                (messages, octets) = (messages + 1, octets + locator.octets());
             }
         }
+        self.undoom(off.user, messages, octets);
         let mut waiting = self.waiting.get_mut(&off.user);
         for locator in off.gone.iter().filter(|_| !off.kept) {
             let Some(waiting) = &mut waiting else { break };
