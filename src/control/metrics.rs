@@ -136,6 +136,8 @@ measures! {
         "Pushes that ended with our BYE after the last message.";
     Pushes Counter pushes_failed "deferd_pushes_failed" "failed"
         "Pushes that ended otherwise: declined, unanswered, broken. Their messages stay stored and are pushed again. When most fail, look at the way to the clients: sip.outbound_proxy, msrp.advertise, msrp.connect_allow.";
+    Pushes Counter pushes_in_line "deferd_pushes_in_line" "waited for their turn"
+        "Pushes whose INVITE was kept back a moment because more than a thousand clients of the core were being rung: everybody came back at once.";
     Pushes Gauge pushes_running "deferd_pushes_running" "under way"
         "Pushes under way. At limits.sessions per core further users wait.";
     Pushes Counter push_octets_copied "deferd_push_octets_copied" "octets copied"

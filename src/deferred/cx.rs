@@ -46,6 +46,8 @@ pub enum Timer {
     Push(Key),
     /// A user's publications, or the next attempt to push.
     Presence(Address),
+    /// There may be room for pushes that wait for their turn.
+    Line,
     /// Messages expire.
     Expiry,
     /// Tombstones that the log refused are tried again.
@@ -313,6 +315,8 @@ pub struct Counts {
     pub publications: u64,
     /// Push INVITEs sent, repetitions for 422 and the like not counted.
     pub pushes: u64,
+    /// Pushes that had to wait for their turn, because many clients were being rung.
+    pub pushes_in_line: u64,
     /// Pushes that ended with BYE after the last message.
     pub pushes_completed: u64,
     /// Pushes that ended otherwise.

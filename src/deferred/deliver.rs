@@ -160,6 +160,7 @@ impl Pushes {
             session.connected(cx.now.tick);
             push.stage = Stage::Sending;
             push.until = crate::base::clock::Tick::NEVER;
+            self.grown_up(key);
             self.touch(key);
         }
     }
@@ -253,6 +254,7 @@ impl Pushes {
 
     /// The client's first SEND came: messages may flow.
     fn bound(&mut self, key: Key) {
+        self.grown_up(key);
         if let Some(push) = self.live.get_mut(key)
             && push.stage == Stage::Waiting
         {

@@ -106,6 +106,7 @@ impl Pushes {
 
     /// The push is over; what was not confirmed simply waits on.
     pub(super) fn finish(&mut self, cx: &mut Cx, key: Key, end: End) {
+        self.grown_up(key);
         let Some(mut push) = self.live.remove(key) else { return };
         let end = push.end.unwrap_or(end);
         match (&push.way, end) {

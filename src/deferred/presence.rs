@@ -3,7 +3,10 @@
 //! A PUBLISH of presence or of the IM service settings is kept as RFC 3903 says, is durable before it is answered, and is then
 //! a reason to look whether messages wait.
 
+mod line;
 mod seen;
+
+pub(super) use line::Young;
 
 use super::cx::{Commit, Cx, Published, Reply, Timer};
 use super::identity::Address;
@@ -54,6 +57,8 @@ pub enum Cause {
     Arrival,
     /// The time set for the next attempt has come.
     Time,
+    /// Those who came back before have been rung.
+    Turn,
 }
 
 /// What keeps the next push back.
@@ -86,6 +91,8 @@ struct Presence {
     /// A PUBLISH came while a push was running.
     triggered: Option<Cause>,
     cautious: bool,
+    /// Waits for the turn of its push.
+    in_line: bool,
     timer: Option<(TimerKey, Tick)>,
 }
 
@@ -93,12 +100,13 @@ struct Presence {
 pub struct Presences {
     users: HashMap<Address, Presence>,
     users_max: usize,
+    line: line::Line,
 }
 
 impl Presences {
     /// None; at most `users_max`.
     pub fn new(users_max: usize) -> Presences {
-        Presences { users: HashMap::new(), users_max }
+        Presences { users: HashMap::new(), users_max, line: line::Line::default() }
     }
 
     /// How many users are known.
@@ -266,6 +274,9 @@ impl Presences {
             self.watch(cx, owner, Some(now.tick + wait));
             return;
         }
+        if !self.may_begin(pushes, cause) {
+            return self.stand_in_line(cx, pushes, owner);
+        }
         if pushes.start(cx, owner, id, flow, cautious)
             && let Some(user) = self.users.get_mut(owner)
         {
@@ -418,6 +429,7 @@ impl Presence {
             last_outcome: None,
             triggered: None,
             cautious: false,
+            in_line: false,
             timer: None,
         }
     }

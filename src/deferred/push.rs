@@ -8,6 +8,7 @@ use super::flight::Flight;
 use super::identity::Address;
 use super::invite::Call;
 use super::policy::{Afterwards, Media};
+use super::presence::Young;
 use super::refusals::Refusal;
 use super::users::Users;
 use super::within::Unacked;
@@ -158,6 +159,8 @@ pub(super) struct Push {
     pub(super) offering: bool,
     /// The client connects to us.
     pub(super) passive: bool,
+    /// Its INVITE has just left, and its client has not connected yet.
+    pub(super) young: bool,
     pub(super) redirected: bool,
     /// Our side of the session as it was offered.
     pub(super) offer: Offer,
@@ -223,6 +226,7 @@ pub(super) struct Late {
 /// All pushes of the users at home on this core.
 pub struct Pushes {
     pub(super) live: Arena<Push>,
+    pub(super) young: Young,
     pub(super) media: Media,
     pub(super) by_user: SpreadMap<UserId, Key>,
     /// Sessions that users set up, beside the one that we may have with them.
@@ -247,6 +251,7 @@ impl Pushes {
     pub fn new(media: Media) -> Pushes {
         Pushes {
             live: Arena::new(),
+            young: Young::default(),
             media,
             by_user: SpreadMap::default(),
             retrievals: SpreadMap::default(),
@@ -343,10 +348,11 @@ impl Pushes {
         let key = self.live.insert_with(|key| {
             let mut call = Call::new(cx, key, owner, flow);
             call.sdp = offer.write();
-            Push { cautious, until, ..Push::new(Way::Push, user, call, offer, cx.policy.after_push) }
+            Push { cautious, until, young: true, ..Push::new(Way::Push, user, call, offer, cx.policy.after_push) }
         });
         self.by_user.insert(user, key);
         self.by_session.insert(session_id, key);
+        self.young.begin(cx.now.tick, key);
         cx.counts.pushes += 1;
         self.invite(cx, key);
         self.live.get(key).is_some()
@@ -488,6 +494,7 @@ impl Push {
             refresh_wish: None,
             offering: false,
             passive: true,
+            young: false,
             redirected: false,
             session_id: Bytes::copy_from_slice(super::deliver::session_id(&offer.path)),
             offer,

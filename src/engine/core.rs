@@ -246,6 +246,7 @@ impl Core {
             for ended in self.pushes.take_ended() {
                 self.presences.ended(&mut self.cx, &self.users, &mut self.pushes, ended);
             }
+            self.presences.next_in_line(&mut self.cx, &self.users, &mut self.pushes);
             let lost = self.users.flush(&mut self.cx);
             self.not_written_off(lost);
             self.dismissed();
@@ -493,6 +494,7 @@ impl Core {
             Timer::Presence(owner) => {
                 self.presences.timer(&mut self.cx, &self.users, &mut self.pushes, &owner);
             }
+            Timer::Line => self.presences.line_timer(),
             Timer::Expiry => {
                 for user in self.users.due(&mut self.cx) {
                     let pushes = &self.pushes;

@@ -85,6 +85,8 @@ readings! {
     pushes_completed,
     /// Pushes that ended otherwise.
     pushes_failed,
+    /// Pushes that waited for their turn.
+    pushes_in_line,
     /// Gauge: pushes under way.
     pushes_running,
     /// Gauge: connections, SIP and MSRP.
@@ -189,6 +191,7 @@ impl Reading {
             pushes,
             pushes_completed,
             pushes_failed,
+            pushes_in_line,
             delivered,
             push_octets_copied,
             expired,
@@ -241,6 +244,7 @@ impl Reading {
             pushes_started: pushes,
             pushes_completed,
             pushes_failed,
+            pushes_in_line,
             pushes_running: gauges.pushes as u64,
             connections: gauges.connections as u64,
             connects_forbidden,
