@@ -12,6 +12,7 @@ mod kill_nine;
 mod life;
 mod limits;
 mod soak;
+mod storm;
 
 use std::time::{Duration, Instant};
 

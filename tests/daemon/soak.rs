@@ -33,7 +33,7 @@ const SEGMENT: u64 = 1 << 20;
 const SEGMENTS_A_CORE: u64 = 8;
 
 /// What one scrape says of a number, all cores together.
-fn measure(http: SocketAddr, name: &str) -> u64 {
+pub(crate) fn measure(http: SocketAddr, name: &str) -> u64 {
     let mut stream = TcpStream::connect(http).expect("the daemon serves /metrics");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("a request");
     let mut text = String::new();
