@@ -445,6 +445,7 @@ fn in_words(op: &DiskOp) -> String {
         }
         DiskOp::Lend { segment, at, len, .. } => format!("lend {len} octets of {} at {at}", segment.0),
         DiskOp::Remove { segment, .. } => format!("remove {}", segment.0),
+        DiskOp::ReadHint { segment, .. } => format!("read the hint of {}", segment.0),
         DiskOp::Recycle { old, new, .. } => format!("recycle {} as {}", old.0, new.0),
     }
 }
