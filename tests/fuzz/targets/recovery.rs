@@ -78,6 +78,11 @@ impl Disk {
                 }
                 DiskDone::HintWritten { ticket, outcome: Ok(()) }
             }
+            DiskOp::ReadHint { ticket, log, segment } => {
+                let hint = self.hints.get(&(log, segment)).map(|hint| BytesMut::from(&hint[..]));
+                let outcome = hint.as_ref().map(|_| ()).ok_or(DiskFault::Missing);
+                DiskDone::Read { ticket, buffer: hint.unwrap_or_default(), outcome }
+            }
             DiskOp::Recycle { ticket, log, old, new, header } => {
                 let mut image = self.files.remove(&(log, old)).expect("it is there");
                 image[..header.len()].copy_from_slice(&header);
