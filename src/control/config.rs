@@ -7,7 +7,7 @@ use super::table::{Findings, Found, Problem, Table};
 use super::units;
 use crate::base::limits::Limits;
 use crate::base::net::CoreId;
-use crate::deferred::policy::{Afterwards, Expired, OverQuota, Policy};
+use crate::deferred::policy::{Afterwards, Expired, OverQuota, Payload, Policy};
 use crate::engine::setup::{MsrpSetup, Setup, SipAddress, SipSetup, Transport};
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -300,6 +300,9 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     }
     let mut push = table.table("push");
     policy.invite_expires = push.text_or("invite_expires", policy.invite_expires, positive).value;
+    let payloads = [("auto", Payload::Auto), ("oma", Payload::Oma), ("cpim", Payload::Cpim)];
+    policy.payload = push.word("payload", policy.payload, &payloads);
+    policy.pager_bare = push.flag("pager_bare", policy.pager_bare);
     push.end();
     read_expiry(table.table("expire"), &mut policy);
     let mut quota = table.table("quota");

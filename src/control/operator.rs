@@ -318,6 +318,8 @@ fn word(waiting: Waiting) -> &'static str {
         Waiting::Leaving => "leaving",
         Waiting::Retained => "retained",
         Waiting::Refused => "refused",
+        Waiting::TooLarge => "too large for the last client",
+        Waiting::Unaccepted => "of no type the last client takes",
     }
 }
 
@@ -371,6 +373,8 @@ fn reasons_into(about: &mut Map<String, Value>, reasons: &Reasons) {
     about.insert("messages".into(), reasons.messages.into());
     about.insert("octets".into(), reasons.octets.into());
     about.insert("to_be_pushed".into(), reasons.has_new.into());
+    about.insert("too_large".into(), reasons.too_large.into());
+    about.insert("unaccepted".into(), reasons.unaccepted.into());
     about.insert("first_expires".into(), reasons.expires_s.map(|at| time(u64::from(at))).into());
     about.insert("pushing".into(), reasons.pushing.into());
     about.insert("presence".into(), reasons.presence.as_ref().map_or(Value::Null, seen));
@@ -407,6 +411,8 @@ fn because(reasons: &Reasons) -> &'static str {
         "the user's settings switch deliveries off"
     } else if presence.waits_for_trigger {
         "the last attempts failed: the next PUBLISH is waited for"
+    } else if reasons.too_large + reasons.unaccepted == reasons.messages {
+        "the last client takes none so large, or none of these types: another PUBLISH is waited for"
     } else if presence.next_attempt.is_some() {
         "the last attempt failed or was moments ago: the next has its time"
     } else {

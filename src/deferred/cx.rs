@@ -323,8 +323,14 @@ pub struct Counts {
     pub pushes_failed: u64,
     /// Messages delivered: acknowledged by their user's client.
     pub delivered: u64,
-    /// Octets of stored messages copied by us on their way to a socket: short bodies, marks of expiry.
+    /// Octets of stored messages copied by us on their way to a socket: short bodies, marks of expiry, other forms.
     pub push_octets_copied: u64,
+    /// Messages sent in another form than they are stored in.
+    pub rewrapped: u64,
+    /// Octets written anew for them.
+    pub rewrapped_octets: u64,
+    /// Messages passed over in a session: too large for its client, or of no type that it takes.
+    pub unfit: u64,
     /// Messages that expired undelivered.
     pub expired: u64,
     /// Messages that made room for later ones of their user (`policy.quota.policy = "drop_oldest"`).

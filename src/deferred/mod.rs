@@ -6,6 +6,7 @@
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
 //! | [`push`], [`invite`], [`signal`], [`outcome`], `within`, `moved`, `refresh` | 12.2.2.2: the INVITE, what its answers mean, what is said in the dialog, how a push ends |
 //! | [`deliver`], `supply`, [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
+//! | [`payload`], [`rewrap`] | 12.2.2.5 for every client: multipart, `message/sip` or CPIM |
 //! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
 //! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
 //! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
@@ -30,6 +31,7 @@ mod kept;
 mod moved;
 pub mod outcome;
 pub mod owed;
+pub mod payload;
 pub mod policy;
 pub mod presence;
 pub mod push;
@@ -38,6 +40,7 @@ pub mod refusals;
 pub mod report;
 pub mod respond;
 pub mod retrieve;
+pub mod rewrap;
 pub mod signal;
 pub mod states;
 mod supply;

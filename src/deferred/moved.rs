@@ -32,6 +32,7 @@ impl Pushes {
     /// Leaves the connection as it is and begins anew with what the client said last.
     pub(super) fn move_to(&mut self, cx: &mut Cx, key: Key, to: Answer) {
         let Some(push) = self.live.get_mut(key) else { return };
+        let choice = push.choice.anew(&cx.policy, push.offer.profile, &to);
         if let Some(session) = push.session.take() {
             push.cautious |= session.was_cautious();
             self.by_tid.remove(&session.tid_prefix());
@@ -47,7 +48,7 @@ impl Pushes {
             self.unlink(cx, key, conn);
         }
         let direction = to.direction;
-        self.begin_session(cx, key, to);
+        self.begin_session(cx, key, to, choice);
         self.direct(key, direction);
     }
 }

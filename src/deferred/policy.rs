@@ -32,6 +32,17 @@ pub enum OverQuota {
     DropOldest,
 }
 
+/// Which forms of a message clients are sent ([`super::payload`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Payload {
+    /// Whichever the client takes: that of 12.2.2.5 first, CPIM first for clients of RCS.
+    Auto,
+    /// Those of 12.2.2.5 only.
+    Oma,
+    /// CPIM only.
+    Cpim,
+}
+
 /// The operator's choices for MSRP sessions (`[msrp]`).
 #[derive(Clone, Debug)]
 pub struct Media {
@@ -68,6 +79,10 @@ pub struct Policy {
     pub push_min_interval: Duration,
     /// How long a push INVITE may ring before it is cancelled.
     pub invite_expires: Duration,
+    /// Which forms of a message clients are sent.
+    pub payload: Payload,
+    /// `message/sip` without a `multipart/mixed` around it where a client takes both (the mission's second example).
+    pub pager_bare: bool,
     /// `Session-Expires` of a push.
     pub session_expires: Duration,
     /// Least session interval we accept (RFC 4028: not below 90 s).
@@ -135,6 +150,8 @@ impl Policy {
             offline_delivery: true,
             push_min_interval: Duration::from_secs(5),
             invite_expires: Duration::from_secs(60),
+            payload: Payload::Auto,
+            pager_bare: false,
             session_expires: Duration::from_secs(1800),
             min_se: Duration::from_secs(90),
             report_wait: Duration::from_secs(5),

@@ -72,6 +72,8 @@ enum Hold {
     },
     /// Until somebody publishes.
     Trigger,
+    /// Until somebody publishes a document: what a client takes does not change by a refresh.
+    Document,
 }
 
 /// One user who has published something, or whose wish is remembered.
@@ -246,6 +248,7 @@ impl Presences {
             Hold::Nothing => true,
             Hold::Until { at, busy } => now.tick >= at || cause == Cause::Fresh || cause == Cause::Refresh && !busy,
             Hold::Trigger => published,
+            Hold::Document => cause == Cause::Fresh,
         };
         if allowed && published {
             // Somebody is there: what failed before says nothing about now, nor about a message that comes later.
@@ -315,6 +318,7 @@ impl Presences {
             }
             End::Busy => user.hold = Hold::Until { at: now + outcome::BUSY_BACKOFF, busy: true },
             End::GiveUp => user.hold = Hold::Trigger,
+            End::Unfit => user.hold = Hold::Document,
             End::Glare => {
                 let wait = Duration::from_millis(cx.dice.between(GLARE_MS.0, GLARE_MS.1));
                 user.hold = Hold::Until { at: now + wait, busy: false };
@@ -335,7 +339,7 @@ impl Presences {
         let cause = match ended.end {
             End::Completed => came_later().then_some(Cause::Arrival),
             End::Transient(_) => triggered,
-            End::Busy | End::GiveUp | End::Glare => None,
+            End::Busy | End::GiveUp | End::Unfit | End::Glare => None,
         };
         if let Some(cause) = cause {
             self.evaluate(cx, users, pushes, &ended.owner, cause);

@@ -7,6 +7,7 @@ use super::cx::{Cx, Timer};
 use super::flight::Flight;
 use super::identity::Address;
 use super::invite::Call;
+use super::payload::Choice;
 use super::policy::{Afterwards, Media};
 use super::presence::Young;
 use super::refusals::Refusal;
@@ -89,6 +90,8 @@ pub enum End {
     Busy,
     /// Not before the next trigger.
     GiveUp,
+    /// The client takes messages in no form we have: not before it publishes anew.
+    Unfit,
     /// Two requests crossed: try again in a moment.
     Glare,
 }
@@ -168,6 +171,8 @@ pub(super) struct Push {
     pub(super) session_id: Bytes,
     /// The client's path as it answered it.
     pub(super) peer_path: Bytes,
+    /// What the client takes.
+    pub(super) choice: Choice,
     pub(super) session: Option<Session>,
     pub(super) conn: Option<ConnId>,
     /// The client's first SEND came before its answer to the INVITE.
@@ -180,7 +185,7 @@ pub(super) struct Push {
     pub(super) in_flight: Flight,
     /// Not for this session: refused, too large, damaged.
     pub(super) skipped: SpreadSet<Place>,
-    /// Of those, the ones to be counted against the message.
+    /// Of those, the ones to be noted about the message, or counted against it.
     pub(super) refused: Vec<(Place, Refusal)>,
     pub(super) loading: bool,
     /// Number in flight of the first message that is loading.
@@ -499,6 +504,7 @@ impl Push {
             session_id: Bytes::copy_from_slice(super::deliver::session_id(&offer.path)),
             offer,
             peer_path: Bytes::new(),
+            choice: Choice::default(),
             session: None,
             conn: None,
             bound_early: false,

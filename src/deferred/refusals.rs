@@ -1,8 +1,9 @@
-//! Messages that clients could not read, and those that are left alone for it (RFC 4975 10.2).
+//! Messages that clients did not take, why, and those that are left alone for it (RFC 4975 10.2).
 //!
 //! Memory only, like everything about attempts: after a restart whatever was not confirmed simply waits again. Knows
 //! places; the message itself stays in its user's list and in the store, retrievable and deletable as before.
 
+use super::payload::Unfit;
 use crate::store::record::Place;
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use std::collections::HashMap;
 /// not read them the fourth.
 pub const ATTEMPTS_MAX: u8 = 3;
 
-/// Refused messages remembered at one time: 65,536 entries of 9 octets and their share of a table are 1 MiB a core. Beyond
+/// Refused messages remembered at one time: 65,536 entries of 10 octets and their share of a table are 1 MiB a core. Beyond
 /// them nothing is counted; such a message is tried at every trigger, which costs its own client's time and nothing else.
 pub const REFUSALS_MAX: usize = 65_536;
 
@@ -21,48 +22,63 @@ pub enum Refusal {
     Unintelligible,
     /// The store has not what was accepted: no client is sent it.
     Damaged,
+    /// The last client does not take it: too large, or of another type. Says nothing about the next one.
+    Unfit(Unfit),
 }
 
-/// How often which messages were refused.
+/// What is held against one message.
+#[derive(Clone, Copy, Default, Debug)]
+struct Record {
+    attempts: u8,
+    unfit: Option<Unfit>,
+}
+
+/// How often which messages were refused, and why the last client was not sent them.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    attempts: HashMap<Place, u8>,
+    records: HashMap<Place, Record>,
 }
 
 impl Refusals {
     /// Counts a refusal. True when the message is left alone from now on.
     //= RFC 4975 10.2: 400: the request was unintelligible; the same octets will not do better for ever, so three times and no more
     pub fn count(&mut self, place: Place, refusal: Refusal) -> bool {
-        if self.attempts.len() >= REFUSALS_MAX && !self.attempts.contains_key(&place) {
+        if self.records.len() >= REFUSALS_MAX && !self.records.contains_key(&place) {
             return false;
         }
-        let attempts = self.attempts.entry(place).or_insert(0);
-        *attempts = match refusal {
-            Refusal::Unintelligible => attempts.saturating_add(1),
-            Refusal::Damaged => ATTEMPTS_MAX,
-        };
-        *attempts >= ATTEMPTS_MAX
+        let record = self.records.entry(place).or_default();
+        match refusal {
+            Refusal::Unintelligible => record.attempts = record.attempts.saturating_add(1),
+            Refusal::Damaged => record.attempts = ATTEMPTS_MAX,
+            Refusal::Unfit(unfit) => record.unfit = Some(unfit),
+        }
+        record.attempts >= ATTEMPTS_MAX
+    }
+
+    /// Why the last client that was to have a message was not sent it.
+    pub fn unfit(&self, place: Place) -> Option<Unfit> {
+        self.records.get(&place)?.unfit
     }
 
     /// True when a message is not to be pushed.
     #[inline]
     pub fn is_poison(&self, place: Place) -> bool {
-        !self.attempts.is_empty() && self.attempts.get(&place).is_some_and(|&attempts| attempts >= ATTEMPTS_MAX)
+        !self.records.is_empty() && self.records.get(&place).is_some_and(|record| record.attempts >= ATTEMPTS_MAX)
     }
 
     /// A message lies elsewhere now.
     pub fn moved(&mut self, from: Place, to: Place) {
-        if !self.attempts.is_empty()
-            && let Some(attempts) = self.attempts.remove(&from)
+        if !self.records.is_empty()
+            && let Some(record) = self.records.remove(&from)
         {
-            self.attempts.insert(to, attempts);
+            self.records.insert(to, record);
         }
     }
 
     /// A message is gone.
     pub fn forget(&mut self, place: Place) {
-        if !self.attempts.is_empty() {
-            self.attempts.remove(&place);
+        if !self.records.is_empty() {
+            self.records.remove(&place);
         }
     }
 }
@@ -92,12 +108,24 @@ mod tests {
     }
 
     #[test]
+    fn what_one_client_does_not_take_is_noted_and_goes_to_the_next() {
+        let (mut refusals, place, there) = (Refusals::default(), Place::from_u64(7), Place::from_u64(9));
+        for _ in 0..5 {
+            assert!(!refusals.count(place, Refusal::Unfit(Unfit::TooLarge)));
+        }
+        assert!(!refusals.is_poison(place));
+        assert_eq!(refusals.unfit(place), Some(Unfit::TooLarge));
+        refusals.moved(place, there);
+        assert_eq!((refusals.unfit(place), refusals.unfit(there)), (None, Some(Unfit::TooLarge)));
+    }
+
+    #[test]
     fn its_memory_is_bounded() {
         let mut refusals = Refusals::default();
         (0..REFUSALS_MAX as u64 + 100).for_each(|n| {
             refusals.count(Place::from_u64(n), Refusal::Unintelligible);
         });
-        assert_eq!(refusals.attempts.len(), REFUSALS_MAX);
+        assert_eq!(refusals.records.len(), REFUSALS_MAX);
         refusals.count(Place::from_u64(0), Refusal::Unintelligible);
         assert!(refusals.count(Place::from_u64(0), Refusal::Unintelligible));
     }

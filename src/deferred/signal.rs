@@ -4,13 +4,14 @@
 use super::cx::Cx;
 use super::invite;
 use super::outcome::{self, Outcome};
+use super::payload::Choice;
 use super::push::{End, Pushes, Role, Stage};
 use crate::base::arena::Key;
 use crate::base::limits::Limits;
 use crate::base::net::Flow;
 use crate::proto::sip::dialog::Dialog;
 use crate::proto::sip::endpoint::{ClientKey, Failure};
-use crate::proto::sip::offer;
+use crate::proto::sip::offer::{self, Profile};
 use crate::proto::sip::session_timer::SessionTimer;
 use crate::wire::sip::address::NameAddr;
 use crate::wire::sip::fields;
@@ -106,6 +107,15 @@ impl Pushes {
                     self.finish(cx, key, End::GiveUp);
                 }
             }
+            Outcome::OtherTypes if push.offer.profile == Profile::Any => {
+                push.offer.profile = Profile::Cpim;
+                // Nobody has agreed to the first; another description all the same (RFC 8866 5.2).
+                push.offer.version += 1;
+                push.call.sdp = push.offer.write();
+                push.call.cseq += 1;
+                self.invite(cx, key);
+            }
+            Outcome::OtherTypes => self.finish(cx, key, End::Unfit),
             Outcome::Glare => self.finish(cx, key, End::Glare),
             Outcome::GiveUp | Outcome::Gone => self.finish(cx, key, End::GiveUp),
             Outcome::Later => self.finish(cx, key, End::Transient(retry_after)),
@@ -148,7 +158,11 @@ impl Pushes {
         //= 12.2.2.2 (200-1): shall start the SIP session timer using the value received in Session-Expires
         push.refresh = push.call.timer.map(|wish| SessionTimer::uac(cx.now.tick, &wish, message));
         match offer::judge_answer(message.body()) {
-            Ok(answer) => self.begin_session(cx, key, answer),
+            Ok(answer) => {
+                let contact = message.values(Name::Contact).next().unwrap_or_default();
+                let choice = Choice::new(&cx.policy, push.offer.profile, &answer, contact);
+                self.begin_session(cx, key, answer, choice);
+            }
             Err(fault) => {
                 tracing::info!(owner = ?push.call.owner, ?fault, "the client's answer cannot be used");
                 push.stage = Stage::Waiting;

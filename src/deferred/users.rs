@@ -6,6 +6,7 @@
 use super::bin::{Binned, Laid};
 use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
+use super::payload::Unfit;
 use super::policy::{Expired, OverQuota};
 use super::refusals::{Refusal, Refusals};
 pub use super::write_off::{Batch, Durable, WrittenOff};
@@ -259,7 +260,11 @@ impl Users {
         } else if self.refusals.is_poison(place) {
             Standing::Refused
         } else {
-            Standing::New
+            match self.refusals.unfit(place) {
+                None => Standing::New,
+                Some(Unfit::TooLarge) => Standing::TooLarge,
+                Some(Unfit::Type) => Standing::Unaccepted,
+            }
         }
     }
 

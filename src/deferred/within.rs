@@ -140,12 +140,14 @@ impl Pushes {
             }
             Err(_) => return Err(not_acceptable(cx, flow, 304, "the message stream of the session is missing")),
         };
-        if !offered.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
-            return Err(not_acceptable(cx, flow, 305, "multipart/mixed with message/sip is not accepted"));
-        }
         let Some(push) = self.live.get_mut(key).filter(|push| push.session.is_some()) else {
             return Err(Refusal::of(481));
         };
+        // What it says it accepts counts from now on.
+        let choice = push.choice.anew(&cx.policy, push.offer.profile, &offered);
+        if choice.is_hopeless() {
+            return Err(not_acceptable(cx, flow, 305, "no type is accepted that stored messages can have"));
+        }
         if push.peer_path != offered.peer_path {
             if offered.connect_to.as_ref().is_some_and(|(host, _)| !self.may_connect(host)) {
                 return Err(not_acceptable(cx, flow, 399, "the path is outside the networks we connect to"));
@@ -154,6 +156,7 @@ impl Pushes {
         }
         let ours = if push.passive { Setup::Passive } else { Setup::Active };
         push.call.sdp = push.offer.write_next_answer(sdp, ours, &push.call.sdp).map_err(|_| Refusal::of(400))?;
+        push.choice = choice;
         self.direct(key, offered.direction);
         Ok(())
     }

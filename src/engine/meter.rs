@@ -57,6 +57,12 @@ readings! {
     messages_delivered,
     /// Octets of stored messages copied on their way to a socket, by us or by a read.
     push_octets_copied,
+    /// Messages sent in another form than they are stored in.
+    messages_rewrapped,
+    /// Octets written anew for them.
+    rewrapped_octets,
+    /// Messages passed over in a session.
+    messages_unfit,
     /// Messages that expired undelivered.
     messages_expired,
     /// Messages that made room for later ones of their user.
@@ -194,6 +200,9 @@ impl Reading {
             pushes_in_line,
             delivered,
             push_octets_copied,
+            rewrapped,
+            rewrapped_octets,
+            unfit,
             expired,
             dropped,
             retrievals,
@@ -230,6 +239,9 @@ impl Reading {
             messages_accepted: accepted,
             messages_delivered: delivered,
             push_octets_copied: push_octets_copied.saturating_add(gauges.octets_read),
+            messages_rewrapped: rewrapped,
+            rewrapped_octets,
+            messages_unfit: unfit,
             messages_expired: expired,
             messages_dropped: dropped,
             retrievals,

@@ -10,6 +10,7 @@ mod c12_2_2_5_pushing;
 mod c12_2_2_6_reports;
 mod c12_2_2_7_deletion;
 mod options;
+mod payload;
 mod policies;
 mod reinvite;
 mod rfc3903_publish;

@@ -12,7 +12,7 @@
 //! | [`agents`], [`call`] | a sender, an IM client, the SIP/IP core between them |
 //! | [`msrp`], [`judge`] | judges of MSRP octets and of whole conversations, from RFC 4975 |
 //! | [`msrp_client`] | the far end of a push: takes messages, answers by policy |
-//! | [`payload`] | the pushed body, part by part |
+//! | [`payload`], [`cpim`] | the pushed body, part by part |
 //! | [`capture`] | loopback traffic as tshark sees it |
 //! | [`scene`] | the usual cast: a daemon, alice who sends, bob who is offline |
 //! | [`load`], [`phone`] | senders and users who outlive the daemon's deaths |
@@ -25,6 +25,7 @@ pub mod agents;
 pub mod call;
 pub mod capture;
 pub mod chance;
+pub mod cpim;
 pub mod daemon;
 pub mod judge;
 pub mod ledger;
