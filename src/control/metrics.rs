@@ -146,6 +146,8 @@ measures! {
         "Messages sent as message/sip or message/cpim instead of the multipart/mixed they are stored in, attempts included. Most of your clients: consider policy.push.payload.";
     Pushes Counter rewrapped_octets "deferd_rewrapped_bytes" "octets written anew"
         "Octets written anew for messages sent in another form. What was CPIM when it came, and message/sip, are sent as they lie and add nothing.";
+    Pushes Counter messages_paged "deferd_messages_paged" "delivered as MESSAGEs"
+        "Messages delivered as SIP MESSAGEs to clients that take no session with them (policy.pager_fallback). They count as delivered too.";
     Pushes Counter messages_unfit "deferd_messages_unfit" "passed over"
         "Messages passed over in a session because its client takes none so large (max-size) or none of their type (accept-types). They wait for another client: deferctl why names them.";
     Store Counter log_groups "deferd_log_groups" "groups synced"

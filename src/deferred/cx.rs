@@ -235,6 +235,18 @@ impl Addresses {
         }
     }
 
+    /// True when a Via with this sent-by is one of ours.
+    pub fn is_own_via(&self, host: &[u8], port: Option<u16>) -> bool {
+        const SIP_PORT: u16 = 5060;
+        self.udp.iter().chain(&self.tcp).any(|(_, text)| {
+            let (own, own_port) = match text.rsplit_once(':').map(|(own, port)| (own, port.parse().ok())) {
+                Some((own, Some(port))) => (own, port),
+                _ => (text.as_str(), SIP_PORT),
+            };
+            host.eq_ignore_ascii_case(own.as_bytes()) && port.unwrap_or(SIP_PORT) == own_port
+        })
+    }
+
     /// True when `host` (without port) is how we call ourselves.
     pub fn is_own_host(&self, host: &[u8]) -> bool {
         self.udp.iter().chain(&self.tcp).any(|(_, text)| {
@@ -329,6 +341,8 @@ pub struct Counts {
     pub rewrapped: u64,
     /// Octets written anew for them.
     pub rewrapped_octets: u64,
+    /// Messages delivered as SIP MESSAGEs, without a session.
+    pub paged: u64,
     /// Messages passed over in a session: too large for its client, or of no type that it takes.
     pub unfit: u64,
     /// Messages that expired undelivered.

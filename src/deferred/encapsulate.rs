@@ -111,8 +111,9 @@ pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool, m
                 | Name::Route
                 | Name::RecordRoute
                 | Name::ContentLength => false,
-                // Privacy: id - the core cannot see an identity inside our payload, so we take it out (RFC 3323 4.2).
-                Name::PAssertedIdentity => !private,
+                //= RFC 3325 9.3: Privacy id: the core cannot see an identity inside our payload, so it is taken out here
+                Name::PAssertedIdentity | Name::PPreferredIdentity => !private,
+                Name::Other => !(private && line.name_bytes.eq_ignore_ascii_case(b"Remote-Party-ID")),
                 _ => true,
             };
             if kept {

@@ -2,17 +2,18 @@
 //!
 //! | file | clause |
 //! |---|---|
-//! | [`deposit`], [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
+//! | [`deposit`], `admit`, [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
 //! | [`push`], [`invite`], [`signal`], [`outcome`], `within`, `moved`, `refresh` | 12.2.2.2: the INVITE, what its answers mean, what is said in the dialog, how a push ends |
 //! | [`deliver`], `supply`, [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
-//! | [`payload`], [`rewrap`] | 12.2.2.5 for every client: multipart, `message/sip` or CPIM |
+//! | [`payload`], [`rewrap`], `pager` | 12.2.2.5 for every client: multipart, `message/sip`, CPIM, or SIP MESSAGEs |
 //! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
 //! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
 //! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
 //! | [`states`], [`forward`] | 2 of the store's contract: what is kept is kept once, and copied forward where its segment is to go |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
+mod admit;
 pub mod bin;
 pub mod cx;
 pub mod delete;
@@ -31,6 +32,7 @@ mod kept;
 mod moved;
 pub mod outcome;
 pub mod owed;
+mod pager;
 pub mod payload;
 pub mod policy;
 pub mod presence;

@@ -40,7 +40,9 @@ impl Pushes {
         //= RFC 4975 5.4: after a new exchange, what was not confirmed is sent again whole, with its Message-ID
         let unconfirmed = push.in_flight.give_back();
         match &mut push.way {
-            Way::Push => push.cursor = unconfirmed.iter().map(|back| back.stamp()).fold(push.cursor, std::cmp::min),
+            Way::Push | Way::Pager => {
+                push.cursor = unconfirmed.iter().map(|back| back.stamp()).fold(push.cursor, std::cmp::min)
+            }
             Way::Retrieval { wanted } => unconfirmed.into_iter().rev().for_each(|back| wanted.push_front(back)),
         }
         (push.idle, push.bound_early) = (Idle::No, false);

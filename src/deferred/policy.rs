@@ -1,5 +1,6 @@
 //! What the operator may choose, as values.
 
+pub use super::admit::Blocked;
 use ipnet::IpNet;
 use std::time::Duration;
 
@@ -95,6 +96,12 @@ pub struct Policy {
     pub retrieved: Afterwards,
     /// A stored message may be retrieved under its sender's name for it, and all under the user's own (mission document 0).
     pub legacy_s0_retrieval: bool,
+    /// Short messages go as SIP MESSAGEs to a client that takes no session with them.
+    pub pager_fallback: bool,
+    /// Whose messages are refused with 403.
+    pub blocked_senders: Vec<Blocked>,
+    /// Media ranges; messages of other types are refused with 415.
+    pub accepted_types: Vec<String>,
     /// When a message's time is over.
     pub expired: Expired,
     /// A sender who asked for it is told that the user deleted the message.
@@ -158,6 +165,9 @@ impl Policy {
             after_push: Afterwards::Delete,
             retrieved: Afterwards::Retain,
             legacy_s0_retrieval: false,
+            pager_fallback: false,
+            blocked_senders: Vec::new(),
+            accepted_types: vec!["*/*".into()],
             expired: Expired::Delete,
             report_user_delete: true,
             processing_imdn: true,

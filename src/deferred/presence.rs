@@ -330,6 +330,14 @@ impl Presences {
             _ => None,
         };
         self.watch(cx, &ended.owner, next);
+        if ended.end == End::Unfit && cx.policy.pager_fallback && !ended.paged {
+            let flow = self.users.get(&ended.owner).and_then(|user| user.flow);
+            let flow = cx.flow_to(flow);
+            if let (Some(flow), Some(id)) = (flow, cx.directory.find(&ended.owner)) {
+                pushes.page(cx, &ended.owner, id, flow);
+            }
+            return;
+        }
         // What came while it ran gets a push of its own: a message after the last look, or a PUBLISH from where the user is
         // now. A refusal is newer than a PUBLISH before it, and what the client has just refused would be refused again.
         let came_later = || {

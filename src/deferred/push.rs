@@ -64,6 +64,8 @@ pub(super) enum Stage {
     Sending,
     /// BYE was sent.
     Ending,
+    /// No session: messages go as SIP MESSAGEs.
+    Paging,
 }
 
 /// Why a session in [`Stage::Sending`] may have nothing in flight and is not over: each has its time, so that none lasts.
@@ -107,6 +109,8 @@ pub struct Ended {
     pub cautious: bool,
     /// Messages it did not take: they wait for the next trigger, and are no reason for a push of their own.
     pub skipped: SpreadSet<Place>,
+    /// It was one without a session.
+    pub paged: bool,
 }
 
 /// What a push that is over leaves to its user's list.
@@ -124,6 +128,7 @@ pub(super) enum Role {
     Invite,
     Refresh,
     Bye,
+    Page,
 }
 
 /// Who set the session up, and so what it brings.
@@ -131,6 +136,8 @@ pub(super) enum Role {
 pub(super) enum Way {
     /// We did: everything that is new.
     Push,
+    /// Nobody: what is new goes without a session.
+    Pager,
     /// The user did: what they chose.
     Retrieval {
         /// Not taken yet, in the order in which it is sent.
@@ -148,6 +155,8 @@ pub(super) struct Push {
     /// What a session in `Sending` waits for besides answers.
     pub(super) idle: Idle,
     pub(super) invite: Option<ClientKey>,
+    /// The MESSAGE under way, and the number of what it carries.
+    pub(super) paged: Option<(ClientKey, u64)>,
     /// The INVITE as sent: the dialog is made from it.
     pub(super) request: Bytes,
     pub(super) dialog: Option<Dialog>,
@@ -310,6 +319,7 @@ impl Pushes {
             Stage::Connecting => "answered, connecting to the client",
             Stage::Sending => "sending",
             Stage::Ending => "BYE sent",
+            Stage::Paging => "sending SIP MESSAGEs, the client takes no session",
         })
     }
 
@@ -411,6 +421,7 @@ impl Pushes {
             }
             self.write_off(cx, users, key);
             self.feed(cx, key);
+            self.page_on(cx, users, key);
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
@@ -467,7 +478,7 @@ impl Pushes {
                 // Nobody answered within `Expires`: CANCEL.
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
-                Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
+                Stage::Cancelling | Stage::Ending | Stage::Paging => self.finish(cx, key, End::Transient(None)),
                 // What the log does not take now, it is offered until it does; nobody is sent it again meanwhile.
                 Stage::Sending if push.idle == Idle::Unwritten => self.hang_up(cx, key, End::Completed),
                 // Behind a relay, without the REPORT 000 200, delivery is not confirmed: the message waits on.
@@ -491,6 +502,7 @@ impl Push {
             until: Tick::NEVER,
             idle: Idle::No,
             invite: None,
+            paged: None,
             request: Bytes::new(),
             dialog: None,
             ack: None,

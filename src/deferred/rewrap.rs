@@ -50,14 +50,21 @@ pub fn dress(choice: &Choice, record: Record, flags: Flags, over: bool) -> Resul
 }
 
 fn look_inside(choice: &Choice, record: Record, flags: Flags, over: bool) -> Result<Dressed, Unfit> {
+    let part = part_type(&record);
+    if flags.has(Flags::LARGE) {
+        // Its content lies in other records: it goes as it is stored, or not at all.
+        let stored = Stored { part: part.of(&record.page), large: true, content: b"" };
+        return match choice.form(&stored) {
+            Ok(Form::Wrapped) => Ok(wrapped(record, flags, over)),
+            _ => Err(Unfit::Type),
+        };
+    }
     let request = encapsulate::embedded(record.body.of(&record.page), record.body_type.of(&record.page));
     let request = request.map(|span| span.shifted(record.body.at())).ok_or(Unfit::Type)?;
-    let part = part_type(&record);
     let Ok(message) = Message::parse_datagram(record.page.slice(request.range()), &Limits::unbounded()) else {
         return Err(Unfit::Type);
     };
-    let stored =
-        Stored { part: part.of(&record.page), large: flags.has(Flags::LARGE), content: content_type(&message) };
+    let stored = Stored { part: part.of(&record.page), large: false, content: content_type(&message) };
     let form = choice.form(&stored)?;
     Ok(match form {
         Form::Wrapped => wrapped(record, flags, over),
@@ -69,7 +76,6 @@ fn look_inside(choice: &Choice, record: Record, flags: Flags, over: bool) -> Res
             form,
             copied: 0,
         },
-        Form::Cpim if stored.large => return Err(Unfit::Type),
         Form::Cpim => match own_cpim(&message) {
             Some((media, body)) => Dressed {
                 content_type: scan::span_in(&record.page, media),
@@ -150,7 +156,7 @@ fn cpim(owner: &[u8], message: &Message, received_s: u64, private: bool, over: b
     // RFC 3428 7: the sender's own Date; one that cannot be read says nothing.
     let sent_s = message.header(Name::Date).and_then(date::parse).unwrap_or(received_s);
     let mut writer = cpim::Writer::new(sender, owner).date_time(sent_s);
-    if let Some(subject) = message.header(Name::Subject) {
+    if let Some(subject) = message.header(Name::Subject).filter(|subject| !scan::trim(subject).is_empty()) {
         writer = writer.line(b"Subject", String::from_utf8_lossy(&flat(subject)).as_bytes());
     }
     let mut more = Vec::new();
@@ -180,4 +186,43 @@ fn describes_content(line: &Line<'_>) -> bool {
 /// A header value on one line: the blanks that continue a line stay, its end goes.
 fn flat(value: &[u8]) -> Vec<u8> {
     value.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n' | 0)).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        //= RFC 3862 2: a message consists of message metadata headers, a blank line, and the encapsulated MIME message content
+        //= RFC 3325 9.1: the sender is who the network says it is, or nobody where it asked for that
+        #[test]
+        fn cpim_made_of_any_message_is_read_back_and_is_the_same_every_time(
+            subject in "[ -~\u{e9}]{0,30}",
+            word in "[a-z]{1,8}",
+            body in proptest::collection::vec(any::<u8>(), 0..80),
+            private: bool,
+        ) {
+            let head = format!(
+                "MESSAGE sip:b@h SIP/2.0\r\nVia: SIP/2.0/TCP h;branch=z9hG4bK1\r\nMax-Forwards: 70\r\nFrom: <sip:x@h>;tag=1\r\n\
+                 To: <sip:b@h>\r\nCall-ID: 1\r\nCSeq: 1 MESSAGE\r\nP-Asserted-Identity: <tel:+1555>, \"A\" <sip:a@h;x=y>\r\n\
+                 Subject: {subject}\r\nContent-Description: {word}\r\n {word}\r\nc: a/b;\r\n x=y\r\nl: {}\r\n\r\n",
+                body.len()
+            );
+            let octets = [head.as_bytes(), &body].concat();
+            let message = Message::parse_datagram(octets.into(), &Limits::unbounded()).unwrap();
+            let made = cpim(b"sip:b@h", &message, 1_769_940_000, private, false);
+            prop_assert_eq!(&made, &cpim(b"sip:b@h", &message, 1_769_940_000, private, false));
+            let read = Cpim::parse(&made).unwrap();
+            let sender = if private { ANONYMOUS } else { b"sip:a@h;x=y" };
+            prop_assert_eq!((read.from(), read.to()), (Some(sender), Some(&b"sip:b@h"[..])));
+            prop_assert_eq!(read.date_time(), Some(&b"2026-02-01T10:00:00Z"[..]));
+            prop_assert_eq!((read.content_type(), read.content()), (Some(&b"a/b; x=y"[..]), &body[..]));
+            let words = format!("{word} {word}");
+            prop_assert_eq!(read.content_header(b"Content-Description"), Some(words.as_bytes()));
+            let found = read.subject().map(|subject| cpim::unescape(subject.value).into_owned()).unwrap_or_default();
+            prop_assert_eq!(found, subject.trim_matches(' ').as_bytes());
+        }
+    }
 }

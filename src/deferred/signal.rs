@@ -34,6 +34,11 @@ impl Pushes {
         match role {
             Role::Invite => self.invite_response(cx, key, txn, message),
             Role::Refresh if status >= 200 => self.refreshed(cx, key, txn, message),
+            Role::Page if status >= 200 => {
+                let retry_after = message.header(Name::RetryAfter).and_then(fields::retry_after);
+                let retry_after = retry_after.map(|seconds| Duration::from_secs(u64::from(seconds)));
+                self.paged(cx, key, txn, status, retry_after);
+            }
             Role::Bye if status >= 200 => {
                 self.by_txn.remove(&txn);
                 self.finish(cx, key, End::Transient(None));
@@ -53,7 +58,7 @@ impl Pushes {
             }
             //= RFC 4028 10: a refresh that times out ends the session
             Role::Refresh => self.hang_up(cx, key, End::Transient(None)),
-            Role::Bye => self.finish(cx, key, End::Transient(None)),
+            Role::Bye | Role::Page => self.finish(cx, key, End::Transient(None)),
         }
     }
 

@@ -11,7 +11,7 @@ use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::net::ConnId;
 use crate::proto::msrp::session::Outgoing;
-use crate::store::loader::{Damage, Loaded};
+use crate::store::loader::{Damage, Loaded, Record};
 use crate::store::record::Locator;
 
 /// Octets asked of the disk at one time for one push. Two of these keep a socket of 256 KiB busy while the next is read.
@@ -116,7 +116,7 @@ impl Pushes {
             true
         };
         match &push.way {
-            Way::Push => {
+            Way::Push | Way::Pager => {
                 let mut new = users.new_from(push.user, push.cursor).filter(|locator| !push.has_taken(locator));
                 new.all(|locator| take(locator, true));
             }
@@ -135,40 +135,21 @@ impl Pushes {
     pub fn loaded(&mut self, cx: &mut Cx, key: Key, records: Vec<Loaded>) {
         let Some(push) = self.live.get_mut(key) else { return };
         push.loading = false;
+        if push.stage == Stage::Paging {
+            return self.page_loaded(cx, key, records);
+        }
         for (token, loaded) in (push.loading_from..).zip(records) {
-            let place = loaded.locator.place();
-            // Withdrawn meanwhile.
-            if !push.in_flight.has(token) {
-                continue;
-            }
-            let record = match loaded.outcome {
-                Ok(record) if record.owner.of(&record.page) == &push.call.owner[..] => record,
-                other => {
-                    let damage = other.err();
-                    push.in_flight.end(token);
-                    push.skipped.insert(place);
-                    if let Some(Damage::Unreadable(errno)) = damage {
-                        // The disk may give it next time: not in this session, and nothing is held against the message.
-                        tracing::error!(owner = ?push.call.owner, ?place, errno, "a stored message cannot be read now");
-                        continue;
-                    }
-                    // Never pushed: it does not hold what was accepted, or is not this user's. It stays for an operator.
-                    cx.counts.damaged += 1;
-                    tracing::error!(owner = ?push.call.owner, ?place, ?damage, "a stored message is damaged");
-                    push.refused.push((place, Refusal::Damaged));
-                    continue;
-                }
-            };
-            let over = u64::from(loaded.locator.expiry_s()) <= cx.now.wall.seconds();
+            let (locator, Some(record)) = (loaded.locator, push.sound(cx, token, loaded)) else { continue };
+            let over = u64::from(locator.expiry_s()) <= cx.now.wall.seconds();
             let marks = over && cx.policy.expired == Expired::DeliverMarked;
             let message_id = *record.id.as_bytes();
-            let dressed = match rewrap::dress(&push.choice, record, loaded.locator.flags(), marks) {
+            let dressed = match rewrap::dress(&push.choice, record, locator.flags(), marks) {
                 Ok(dressed) => dressed,
                 Err(unfit) => {
                     cx.counts.unfit += 1;
                     push.in_flight.end(token);
-                    push.skipped.insert(place);
-                    push.refused.push((place, Refusal::Unfit(unfit)));
+                    push.skipped.insert(locator.place());
+                    push.refused.push((locator.place(), Refusal::Unfit(unfit)));
                     continue;
                 }
             };
@@ -191,6 +172,31 @@ impl Pushes {
 }
 
 impl Push {
+    /// A record that was loaded, when it is what was accepted for this user and still wanted; what is wrong with it is noted.
+    pub(super) fn sound(&mut self, cx: &mut Cx, token: u64, loaded: Loaded) -> Option<Record> {
+        // Withdrawn meanwhile.
+        if !self.in_flight.has(token) {
+            return None;
+        }
+        let damage = match loaded.outcome {
+            Ok(record) if record.owner.of(&record.page) == &self.call.owner[..] => return Some(record),
+            other => other.err(),
+        };
+        let place = loaded.locator.place();
+        self.in_flight.end(token);
+        self.skipped.insert(place);
+        if let Some(Damage::Unreadable(errno)) = damage {
+            // The disk may give it next time: not in this session, and nothing is held against the message.
+            tracing::error!(owner = ?self.call.owner, ?place, errno, "a stored message cannot be read now");
+            return None;
+        }
+        // Never pushed: it does not hold what was accepted, or is not this user's. It stays for an operator.
+        cx.counts.damaged += 1;
+        tracing::error!(owner = ?self.call.owner, ?place, ?damage, "a stored message is damaged");
+        self.refused.push((place, Refusal::Damaged));
+        None
+    }
+
     /// The client answered 415: it is sent the message, and what comes after it, in another form. False when it takes no other; the
     /// message is then counted against, so that one that nobody can read does not stand before all others for ever.
     pub(super) fn changes_form(&mut self, token: u64) -> bool {
@@ -212,7 +218,7 @@ impl Push {
         }
         match &mut self.way {
             Way::Retrieval { wanted, .. } => again.into_iter().rev().for_each(|locator| wanted.push_front(locator)),
-            Way::Push => again.iter().for_each(|locator| self.cursor = self.cursor.min(locator.stamp())),
+            Way::Push | Way::Pager => again.iter().for_each(|locator| self.cursor = self.cursor.min(locator.stamp())),
         }
         true
     }

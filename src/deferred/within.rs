@@ -167,8 +167,13 @@ impl Pushes {
             tracing::info!("a later answer of the client's cannot be used");
             return self.hang_up(cx, key, End::Transient(None));
         };
-        let Some(push) = self.live.get(key) else { return };
+        let Some(push) = self.live.get_mut(key) else { return };
         if push.peer_path == answer.peer_path {
+            let choice = push.choice.anew(&cx.policy, push.offer.profile, &answer);
+            // One that takes nothing any more is sent what it took before: its SENDs will be answered.
+            if !choice.is_hopeless() {
+                push.choice = choice;
+            }
             self.direct(key, answer.direction);
         } else {
             //= RFC 4975 8.4: the new offerer MUST NOT assume that the peer will answer with the same path

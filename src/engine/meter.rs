@@ -61,6 +61,8 @@ readings! {
     messages_rewrapped,
     /// Octets written anew for them.
     rewrapped_octets,
+    /// Messages delivered as SIP MESSAGEs.
+    messages_paged,
     /// Messages passed over in a session.
     messages_unfit,
     /// Messages that expired undelivered.
@@ -202,6 +204,7 @@ impl Reading {
             push_octets_copied,
             rewrapped,
             rewrapped_octets,
+            paged,
             unfit,
             expired,
             dropped,
@@ -241,6 +244,7 @@ impl Reading {
             push_octets_copied: push_octets_copied.saturating_add(gauges.octets_read),
             messages_rewrapped: rewrapped,
             rewrapped_octets,
+            messages_paged: paged,
             messages_unfit: unfit,
             messages_expired: expired,
             messages_dropped: dropped,
