@@ -345,7 +345,8 @@ impl Presences {
             user.is_some_and(|user| users.new_messages(user).any(|new| !ended.skipped.contains(&new.place())))
         };
         let cause = match ended.end {
-            End::Completed => came_later().then_some(Cause::Arrival),
+            // Who published while MESSAGEs went out may have a better client now, for what did not fit into one.
+            End::Completed => came_later().then_some(Cause::Arrival).or(triggered.filter(|_| ended.paged)),
             End::Transient(_) => triggered,
             End::Busy | End::GiveUp | End::Unfit | End::Glare => None,
         };

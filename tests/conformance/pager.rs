@@ -1,19 +1,23 @@
 //! Pager fallback (RFC 3428 8): a client that takes no session with its messages gets the short ones as SIP MESSAGEs, one at a time,
 //! and only an answer that says so delivers.
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use deferd_kit::{
+    WAIT,
     agents::Client,
     daemon::DaemonOptions,
-    payload,
+    payload::is_sip_date,
     peer::Received,
     scene::{BOB, Scene},
     sdp::{Answer, Setup},
     sip::SipMessage,
 };
 
-use crate::DEFERD;
+use crate::{DEFERD, payload::why};
 
 fn scene() -> Scene {
     Scene::with(DaemonOptions::new(DEFERD).line("policy", "pager_fallback = true"))
@@ -39,6 +43,16 @@ fn answer(bob: &Client, received: &Received, status: u16) {
     bob.inbox.respond(received, &SipMessage::response(&received.message, status, "", "t"));
 }
 
+/// Waits until nothing is under way for bob: what comes before would go along as one more MESSAGE.
+#[track_caller]
+fn until_idle(scene: &Scene) {
+    let deadline = Instant::now() + WAIT;
+    while !why(scene, BOB)["pushing"].is_null() {
+        assert!(Instant::now() < deadline, "the pushing never ends");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// It is the deposited request: the sender's headers and body, but for Via and Max-Forwards.
 #[track_caller]
 fn is_it(received: &Received, deposit: &SipMessage) {
@@ -47,7 +61,7 @@ fn is_it(received: &Received, deposit: &SipMessage) {
     for name in ["From", "To", "Call-ID", "CSeq", "Subject", "P-Asserted-Identity", "Content-Type", "Accept-Contact"] {
         assert_eq!(again.all(name), deposit.all(name), "{name}");
     }
-    assert!(again.header("Date").is_some_and(payload::is_sip_date), "when the server received it");
+    assert!(again.header("Date").is_some_and(is_sip_date), "when the server received it");
     assert!(again.write().len() <= 1_300);
 }
 
@@ -72,6 +86,7 @@ fn short_messages_come_one_by_one_and_long_ones_stay() {
     let received = next(&bob);
     is_it(&received, &last);
     answer(&bob, &received, 200);
+    until_idle(&scene);
     scene.push_brings(&mut bob, &[long]);
 }
 
@@ -105,6 +120,7 @@ fn a_client_that_accepts_no_type_of_ours_is_hung_up_on_and_paged() {
     let received = next(&bob);
     is_it(&received, &deposit);
     answer(&bob, &received, 200);
+    until_idle(&scene);
     scene.nothing_waits(&mut bob);
 }
 
@@ -121,6 +137,7 @@ fn what_comes_while_bob_is_paged_comes_too() {
     let received = next(&bob);
     is_it(&received, &late);
     answer(&bob, &received, 200);
+    until_idle(&scene);
     scene.nothing_waits(&mut bob);
 }
 

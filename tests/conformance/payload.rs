@@ -58,9 +58,9 @@ fn takes(bob: &mut Client, types: &Takes, count: usize) -> Vec<MsrpMessage> {
     messages
 }
 
-/// What `deferctl why` says of bob.
+/// What `deferctl why` says.
 #[track_caller]
-fn why(scene: &Scene, about: &str) -> Value {
+pub(crate) fn why(scene: &Scene, about: &str) -> Value {
     let config = scene.daemon.config();
     let mut tool = Command::new(env!("CARGO_BIN_EXE_deferctl"));
     let output = tool.arg("--config").arg(config).args(["why", about, "--json"]).output().expect("deferctl runs");
