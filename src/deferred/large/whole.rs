@@ -149,7 +149,7 @@ fn is_kept(message: &Incoming) -> bool {
     let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
     let passing = [&b"application/im-iscomposing+xml"[..], b"message/imdn+xml"];
     let is_passing = passing.iter().any(|passing| media.eq_ignore_ascii_case(passing));
-    !is_passing && !(is_cpim && cpim::is_imdn(&message.first))
+    !(is_passing || is_cpim && cpim::is_imdn(&message.first))
 }
 
 /// What makes two messages the same: the CPIM Message-ID where there is one, else the session's name and the Message-ID.
