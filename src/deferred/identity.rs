@@ -114,6 +114,9 @@ pub const ANONYMOUS: &[u8] = b"sip:anonymous@anonymous.invalid";
 /// User parts of our own Contacts begin with this; see [`super::invite`].
 pub const CONTACT_PREFIX: &[u8] = b"push-";
 
+/// And those of sessions in which large messages come.
+pub const LARGE_PREFIX: &[u8] = b"defer-";
+
 /// What `request_uri` names (12.2). `is_own_host` says whether a host is one of our addresses.
 pub fn resource(
     policy: &Policy,
@@ -147,7 +150,7 @@ pub fn resource(
             return Ok(Resource::Delete);
         }
     }
-    if ours && user.starts_with(CONTACT_PREFIX) {
+    if ours && (user.starts_with(CONTACT_PREFIX) || user.starts_with(LARGE_PREFIX)) {
         return Ok(Resource::Contact(user.into()));
     }
     if !served {

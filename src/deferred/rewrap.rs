@@ -36,17 +36,18 @@ pub struct Dressed {
     pub copied: usize,
 }
 
-/// A stored message for the client of this session. `over`: its time is over, and it is delivered all the same, marked.
+/// A stored message for the client of this session. `more`: octets of a large one that follow what is in the record; `over`: its
+/// time is over, and it is delivered all the same, marked.
 ///
 /// # Errors
 /// The client does not take it, in whatever form.
-pub fn dress(choice: &Choice, record: Record, flags: Flags, over: bool) -> Result<Dressed, Unfit> {
+pub fn dress(choice: &Choice, record: Record, more: usize, flags: Flags, over: bool) -> Result<Dressed, Unfit> {
     let dressed = match choice.usual().filter(|_| !flags.has(Flags::LARGE)) {
         Some(_) => wrapped(record, flags, over),
         None => look_inside(choice, record, flags, over)?,
     };
     //= RFC 4975 8.6: senders SHOULD NOT exceed the max-size limit for any message sent in the resulting session
-    if choice.fits(dressed.body.len()) { Ok(dressed) } else { Err(Unfit::TooLarge) }
+    if choice.fits(dressed.body.len() + more) { Ok(dressed) } else { Err(Unfit::TooLarge) }
 }
 
 fn look_inside(choice: &Choice, record: Record, flags: Flags, over: bool) -> Result<Dressed, Unfit> {

@@ -2,6 +2,7 @@
 //! a push in order, those of a retrieval as chosen.
 
 use super::cx::{Ask, Cx, Reader};
+use super::feed;
 use super::payload::Form;
 use super::policy::Expired;
 use super::push::{Push, Pushes, Stage, Way};
@@ -37,6 +38,7 @@ impl Pushes {
         for at in 0..count {
             let Some(&key) = self.links.get(&conn).and_then(|link| link.sessions.get(at)) else { break };
             self.load_next(cx, users, key, busy);
+            self.feed_parts(cx, key);
         }
     }
 
@@ -140,10 +142,13 @@ impl Pushes {
         }
         for (token, loaded) in (push.loading_from..).zip(records) {
             let (locator, Some(record)) = (loaded.locator, push.sound(cx, token, loaded)) else { continue };
+            // Of a large message only what stands before its parts is here; they follow while it is sent.
+            let (here, more) = push.feeds.begin(token, &record, &locator);
+            let record = Record { body: here, ..record };
             let over = u64::from(locator.expiry_s()) <= cx.now.wall.seconds();
             let marks = over && cx.policy.expired == Expired::DeliverMarked;
             let message_id = *record.id.as_bytes();
-            let dressed = match rewrap::dress(&push.choice, record, locator.flags(), marks) {
+            let dressed = match rewrap::dress(&push.choice, record, more, locator.flags(), marks) {
                 Ok(dressed) => dressed,
                 Err(unfit) => {
                     cx.counts.unfit += 1;
@@ -164,7 +169,7 @@ impl Pushes {
             }
             if let Some(session) = &mut push.session {
                 // Most bodies are text; in others a border moves by three octets at most, which does no harm.
-                session.offer(Outgoing { token, message_id, content_type, body, has_dash7, text: true, page });
+                session.offer(Outgoing { token, message_id, content_type, body, more, has_dash7, text: true, page });
             }
         }
         self.touch(key);
@@ -179,7 +184,12 @@ impl Push {
             return None;
         }
         let damage = match loaded.outcome {
-            Ok(record) if record.owner.of(&record.page) == &self.call.owner[..] => return Some(record),
+            Ok(record)
+                if record.owner.of(&record.page) == &self.call.owner[..]
+                    && feed::is_sound(&record, &loaded.locator) =>
+            {
+                return Some(record);
+            }
             other => other.err(),
         };
         let place = loaded.locator.place();
