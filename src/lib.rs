@@ -65,9 +65,9 @@
 //!
 //! # What is here, and what is not yet
 //!
-//! Pager-mode deposits, quota and expiry, publications of presence and of service settings, the push, retrieval, deletion by the
-//! user, delivery reports, reclaiming, recovery, metrics, the operator's socket. Still to come, each as a file of [`deferred`]: large
-//! messages, metadata and message-summary.
+//! Deposits in pager mode and in large message mode, quota and expiry, publications of presence and of service settings, the push, retrieval, deletion by the
+//! user, delivery reports, reclaiming, recovery, metrics, the operator's socket. Still to come, each as a file of [`deferred`]: metadata
+//! and message-summary.
 
 pub mod base;
 pub mod control;

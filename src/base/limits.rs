@@ -14,6 +14,9 @@ pub struct Limits {
     pub transactions: usize,
     /// Push sessions of one core at one time. Each holds up to `window_octets` by reference.
     pub sessions: usize,
+    /// Sessions of one core in which large messages come. Each may have four of them under way, with 64 KiB in memory that the log
+    /// has not taken yet: 64 MiB at most.
+    pub large_sessions: usize,
     /// Fingerprints kept to recognise a message deposited twice, all users of one core; 16 octets each.
     pub dedupe_entries: usize,
     /// Letters that begin something and wait at one core.
@@ -53,6 +56,7 @@ impl Default for Limits {
             connections: 65_536,
             transactions: 65_536,
             sessions: 16_384,
+            large_sessions: 256,
             dedupe_entries: 1 << 20,
             letters: 16_384,
             sip_head_octets: 64 * 1024,

@@ -81,12 +81,8 @@ impl Config {
 
     /// Keys with a value that this version reads and does not act on yet: nobody shall believe what is not so.
     pub fn unheeded(&self) -> Vec<&'static str> {
-        let (policy, least) = (&self.policy, Policy::new("", &[]));
         let loopback: Vec<IpNet> = LOOPBACK.iter().filter_map(|text| units::network(text).ok()).collect();
-        let keys = [
-            ("http.trusted", self.http.trusted != loopback),
-            ("policy.expire.default_large", policy.expire_large != least.expire_large.min(policy.expire_max)),
-        ];
+        let keys = [("http.trusted", self.http.trusted != loopback)];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
@@ -378,6 +374,7 @@ fn read_limits(mut table: Table<'_, '_>) -> Limits {
         connections: count("connections", d.connections, 1, 1 << 24),
         transactions: count("transactions", d.transactions, 16, 1 << 24),
         sessions: count("sessions", d.sessions, 1, 1 << 24),
+        large_sessions: count("large_sessions", d.large_sessions, 1, 1 << 20),
         dedupe_entries: count("dedupe_entries", d.dedupe_entries, 1, 1 << 31),
         letters: count("letters", d.letters, 16, 1 << 24),
         sip_headers: count("sip_headers", d.sip_headers, 16, 1 << 16),

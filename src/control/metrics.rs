@@ -105,7 +105,15 @@ macro_rules! measures {
 
 measures! {
     Messages Counter messages_accepted "deferd_messages_accepted" "accepted"
-        "Messages answered 202 after they were synced to disk. Each is delivered, expires, or is deleted by its owner.";
+        "Messages answered 202 (large ones: their last chunk 200) after they were synced to disk. Each is delivered, expires, or is deleted by its owner.";
+    Messages Counter large_accepted "deferd_large_messages_accepted" "large messages"
+        "Large messages whose last chunk was answered 200 after they were synced to disk. They are among deferd_messages_accepted_total.";
+    Messages Counter large_octets "deferd_large_received_bytes" "octets of large messages"
+        "Octets of content of large messages received over MSRP, whatever became of them.";
+    Messages Counter large_discarded "deferd_large_messages_discarded" "large messages discarded"
+        "Large messages that were begun and came to nothing: given up by their sender, cut off, or refused for quota, size or a failed disk. A large share: senders lose their connections, or policy.quota and policy.max_message_size are smaller than what they send.";
+    Messages Gauge large_sessions "deferd_large_sessions" "sessions of senders"
+        "Sessions in which senders deposit large messages. At limits.large_sessions per core further ones are refused with 503.";
     Messages Counter messages_delivered "deferd_messages_delivered" "delivered"
         "Messages that their user's client acknowledged. Far behind deferd_messages_accepted_total for days means that users do not come back, or that their pushes fail.";
     Messages Counter messages_expired "deferd_messages_expired" "expired"

@@ -44,6 +44,8 @@ pub struct Reply {
 pub enum Timer {
     /// A push has something to do.
     Push(Key),
+    /// A session in which a large message comes has something to do.
+    Large(Key),
     /// A user's publications, or the next attempt to push.
     Presence(Address),
     /// There may be room for pushes that wait for their turn.
@@ -77,11 +79,13 @@ pub enum Reader {
     Dismissal(Key),
     /// A retrieval that looks for what it names.
     Retrieval(Key),
+    /// A push or a retrieval that is sending a large message.
+    Feed(Key),
 }
 
 impl Reader {
-    /// The two highest bits of a key's index, which no arena here reaches: sessions and requests are bounded far below 2^30.
-    const SHIFT: u32 = 30;
+    /// The three highest bits of a key's index, which no arena here reaches: sessions and requests are bounded far below 2^29.
+    const SHIFT: u32 = 29;
 
     /// As a job's number.
     pub fn to_u64(self) -> u64 {
@@ -90,18 +94,20 @@ impl Reader {
             Reader::Deletion(key) => (1, key),
             Reader::Dismissal(key) => (2, key),
             Reader::Retrieval(key) => (3, key),
+            Reader::Feed(key) => (4, key),
         };
         key.to_u64() | which << Reader::SHIFT
     }
 
     /// Back from [`Reader::to_u64`].
     pub fn from_u64(job: u64) -> Reader {
-        let key = Key::from_u64(job & !(3 << Reader::SHIFT));
-        match job >> Reader::SHIFT & 3 {
+        let key = Key::from_u64(job & !(7 << Reader::SHIFT));
+        match job >> Reader::SHIFT & 7 {
             0 => Reader::Push(key),
             1 => Reader::Deletion(key),
             2 => Reader::Dismissal(key),
-            _ => Reader::Retrieval(key),
+            3 => Reader::Retrieval(key),
+            _ => Reader::Feed(key),
         }
     }
 }
@@ -150,6 +156,12 @@ pub enum Commit {
     Retire(Box<Batch>),
     /// A report that no tombstone owes: from now on it is to be sent.
     Owe(Box<Recorded>),
+    /// A part of a large message, by the message's serial number on this core.
+    Part(u64, Extent),
+    /// A large message: show it to its user, answer its last chunk.
+    Large(u64),
+    /// A copied part of a large message, by the serial number of its copying.
+    PartMoved(u64, Extent),
     /// Copies of records in wanted segments.
     Moved(Vec<Moved>),
     /// What a segment about to go says of others is in the log once more.
@@ -305,8 +317,14 @@ pub struct Cx {
 /// What one core counted since its start. Plain numbers: they are published by `control`.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages answered 202 after their commit.
+    /// Messages answered 202, or their last chunk 200, after their commit.
     pub accepted: u64,
+    /// Of those, large messages: their last chunk was answered 200.
+    pub large_accepted: u64,
+    /// Octets of content of large messages received, whatever became of them.
+    pub large_octets: u64,
+    /// Large messages that were begun and came to nothing: given up, cut off, refused.
+    pub large_discarded: u64,
     /// Messages recognised as duplicates.
     pub duplicates: u64,
     /// Messages refused, any status.

@@ -4,6 +4,7 @@
 //! [`super::signal`], its MSRP side in [`super::deliver`], its end in `goodbye`.
 
 use super::cx::{Cx, Timer};
+use super::feed::Feeds;
 use super::flight::Flight;
 use super::identity::Address;
 use super::invite::Call;
@@ -182,6 +183,10 @@ pub(super) struct Push {
     pub(super) skipped: SpreadSet<Place>,
     /// Of those, the ones to be counted against the message.
     pub(super) refused: Vec<(Place, Refusal)>,
+    /// Of those, the large ones whose parts are still to be read.
+    pub(super) feeds: Feeds,
+    /// The client takes large messages in the form in which they are kept.
+    pub(super) takes_large: bool,
     pub(super) loading: bool,
     /// Number in flight of the first message that is loading.
     pub(super) loading_from: u64,
@@ -507,6 +512,8 @@ impl Push {
             in_flight: Flight::default(),
             skipped: SpreadSet::default(),
             refused: Vec::new(),
+            feeds: Feeds::default(),
+            takes_large: false,
             loading: false,
             loading_from: 0,
             prompt: false,

@@ -14,7 +14,7 @@ use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, UserId};
 use crate::store::queue::Queue;
-use crate::store::record::{Extent, Flags, Locator, Place};
+use crate::store::record::{Extent, Flags, Locator, Place, extents_of};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
 use std::cell::Cell;
@@ -103,13 +103,21 @@ impl Users {
         let mut waiting = Waiting { queue, ..Waiting::default() };
         let earliest = waiting.queue.earliest_expiry();
         if let Some(domain) = cx.directory.domains().of(&cx.directory.address(user)) {
-            let (messages, octets) = (waiting.queue.len() as u64, waiting.queue.octets());
+            let (messages, octets) = (waiting.queue.len() as u64, self.octets_of(&waiting.queue));
             cx.directory.domains().add(cx.core, domain, messages, octets);
         }
         self.waiting.insert(user, waiting);
         if let Some(earliest) = earliest {
             self.watch(cx, user, earliest);
         }
+    }
+
+    /// What the messages of a list count together.
+    fn octets_of(&self, queue: &Queue) -> u64 {
+        if self.parts.is_empty() {
+            return queue.octets();
+        }
+        queue.iter().map(|locator| self.weight(locator)).sum()
     }
 
     /// A fingerprint that recovery found.
@@ -160,6 +168,24 @@ impl Users {
         if !self.insert(cx, user, arrival) {
             self.drop_twins(cx, user, &[arrival.locator]);
         }
+    }
+
+    /// The same for a large message, with its parts.
+    pub fn land_large(&mut self, cx: &mut Cx, user: UserId, arrival: Arrival, parts: Vec<Locator>) {
+        let (locator, extents) = (arrival.locator, extents_of(&parts));
+        if self.insert(cx, user, arrival) {
+            self.parts.insert(locator.place(), parts);
+            return;
+        }
+        // A twin: without a message in a list that names them its parts are nobody's.
+        cx.release(user, 0, extents.iter().map(|extent| extent.octets).sum());
+        cx.freed(&extents);
+        self.drop_twins(cx, user, &[locator]);
+    }
+
+    /// What a message counts for its user.
+    fn weight(&self, locator: &Locator) -> u64 {
+        weight(&self.parts, locator)
     }
 
     /// True for the fingerprint of a message that was taken in, as far as is remembered.
@@ -296,8 +322,9 @@ impl Users {
         if !there || !self.retiring.insert(locator.place()) {
             return false;
         }
+        let octets = self.weight(locator);
         let doomed = self.doomed.entry(user).or_default();
-        (doomed.0, doomed.1) = (doomed.0 + 1, doomed.1 + locator.octets());
+        (doomed.0, doomed.1) = (doomed.0 + 1, doomed.1 + octets);
         true
     }
 
@@ -305,7 +332,7 @@ impl Users {
     pub fn spare(&mut self, user: UserId, gone: &[Locator]) {
         for locator in gone {
             if self.retiring.remove(&locator.place()) {
-                self.undoom(user, 1, locator.octets());
+                self.undoom(user, 1, self.weight(locator));
                 if let Some(waiting) = self.waiting.get(&user) {
                     waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
                 }
@@ -337,7 +364,7 @@ impl Users {
         let Some(waiting) = self.waiting.get(&user) else { return Vec::new() };
         let doomed = self.doomed.get(&user).copied().unwrap_or_default();
         let mut messages = (waiting.queue.len() as u32).saturating_sub(doomed.0);
-        let mut octets = waiting.queue.octets().saturating_sub(doomed.1);
+        let mut octets = self.octets_of(&waiting.queue).saturating_sub(doomed.1);
         // Of a domain that has too much, whoever gets more gives room: all but the message that came last.
         let domain = cx.directory.domains().of(&cx.directory.address(user));
         let (mut all, mut all_octets) = domain.map_or((0, 0), |domain| cx.directory.domains().usage(domain));
@@ -355,8 +382,9 @@ impl Users {
                 continue;
             }
             (messages, all) = (messages - 1, all.saturating_sub(1));
-            octets -= locator.octets();
-            all_octets = all_octets.saturating_sub(locator.octets());
+            let weight = self.weight(locator);
+            octets = octets.saturating_sub(weight);
+            all_octets = all_octets.saturating_sub(weight);
             gone.push(*locator);
         }
         cx.counts.dropped += gone.len() as u64;
@@ -459,6 +487,15 @@ impl Users {
         cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;
         over
     }
+}
+
+/// What a message counts for its user: its record, and those of its parts.
+pub(super) fn weight(parts: &SpreadMap<Place, Vec<Locator>>, locator: &Locator) -> u64 {
+    if !locator.flags().has(Flags::LARGE) {
+        return locator.octets();
+    }
+    let of_parts = parts.get(&locator.place()).map(|parts| extents_of(parts));
+    locator.octets() + of_parts.unwrap_or_default().iter().map(|extent| extent.octets).sum::<u64>()
 }
 
 fn second(second: u32) -> Wall {

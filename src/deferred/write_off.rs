@@ -12,11 +12,11 @@ use super::bin::{Binned, Laid};
 use super::cx::{Commit, Cx, Timer};
 use super::owed::{Owed, Recorded};
 use super::policy::Afterwards;
-use super::users::Users;
+use super::users::{Users, weight};
 use crate::base::arena::Key;
 use crate::store::directory::UserId;
 use crate::store::log::{Refused, Seq};
-use crate::store::record::{Extent, Flags, Locator, Place, StateDraft};
+use crate::store::record::{Extent, Flags, Locator, Place, StateDraft, extents_of};
 use std::time::Duration;
 
 /// A log that refuses tombstones is asked again after this.
@@ -129,7 +129,7 @@ impl Users {
                 // Had from now on: whoever retrieves or deletes it meanwhile sees it so, and so does a copy.
                 waiting.queue.mark(now.stamp(), now.flags().with(Flags::RETAINED));
             } else if self.retiring.insert(now.place()) {
-                (messages, octets) = (messages + 1, octets + now.octets());
+                (messages, octets) = (messages + 1, octets + weight(&self.parts, &now));
             }
         }
         if messages > 0 {
@@ -324,7 +324,7 @@ impl Users {
         for locator in &off.gone {
             self.refusals.forget(locator.place());
             if !off.kept && self.retiring.remove(&locator.place()) {
-                (messages, octets) = (messages + 1, octets + locator.octets());
+                (messages, octets) = (messages + 1, octets + weight(&self.parts, locator));
             }
         }
         self.undoom(off.user, messages, octets);
@@ -333,7 +333,7 @@ impl Users {
             let Some(waiting) = &mut waiting else { break };
             if let Some(locator) = waiting.queue.remove_stamp(locator.stamp()) {
                 left.push(locator);
-                parts.extend(self.parts.remove(&locator.place()).into_iter().flatten().map(|part| part.extent()));
+                parts.extend(self.parts.remove(&locator.place()).iter().flat_map(|parts| extents_of(parts)));
             }
         }
         if durable && off.bin.is_none() {
@@ -342,7 +342,8 @@ impl Users {
             cx.freed(&parts);
         }
         let Some(waiting) = waiting else { return (left, parts) };
-        cx.release(off.user, left.len() as u32, left.iter().map(Locator::octets).sum());
+        let octets = left.iter().map(Locator::octets).chain(parts.iter().map(|part| part.octets)).sum();
+        cx.release(off.user, left.len() as u32, octets);
         if waiting.queue.is_empty() {
             self.doomed.remove(&off.user);
             if let Some(waiting) = self.waiting.remove(&off.user) {

@@ -28,6 +28,7 @@ use crate::deferred::dismiss::Dismissals;
 use crate::deferred::forward::Forward;
 use crate::deferred::identity::Address;
 use crate::deferred::inquiry::Inquiries;
+use crate::deferred::large::Larges;
 use crate::deferred::policy::Media;
 use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
@@ -70,6 +71,7 @@ pub struct Core {
     pub(super) reclaim: Reclaim,
     pub(super) reclaiming: Option<TimerKey>,
     pub(super) pushes: Pushes,
+    pub(super) larges: Larges,
     pub(super) retrievals: Retrievals,
     pub(super) deletions: Deletions,
     pub(super) dismissals: Dismissals,
@@ -136,6 +138,7 @@ impl Core {
             forward: Forward::default(),
             reclaim: Reclaim::new(setup.core, setup.cores, birth.segments),
             reclaiming: None,
+            larges: Larges::new(setup.limits.large_sessions, media.bind_timeout),
             pushes: Pushes::new(media),
             retrievals: Retrievals::default(),
             deletions: Deletions::default(),
@@ -157,14 +160,15 @@ impl Core {
     }
 
     fn adopt(&mut self, home: crate::store::recovery::HomeRecovered) {
+        // Parts first: a list counts them with its messages.
+        for (message, parts) in home.parts {
+            self.users.adopt_parts(message, parts);
+        }
         for (user, queue) in home.users {
             self.users.adopt(&mut self.cx, user, queue);
         }
         for (fingerprint, _) in home.fingerprints {
             self.users.remember(&self.cx, fingerprint);
-        }
-        for (message, parts) in home.parts {
-            self.users.adopt_parts(message, parts);
         }
         // Tombstones that are owed; if the daemon dies before they are durable the next start finds them again.
         self.cx.buried.extend(home.twins.iter().map(Locator::extent).chain(home.losers));
@@ -212,6 +216,7 @@ impl Core {
             Input::Stop => {
                 self.cx.stopping = true;
                 self.pushes.stop(&mut self.cx);
+                self.larges.stop(&mut self.cx);
             }
         }
         self.upward();
@@ -227,6 +232,7 @@ impl Core {
         self.cx.sip.turn(now.tick);
         self.cx.loader.at(now.tick);
         self.upward();
+        self.large_turn();
         for (user, oldest) in self.users.collect(&mut self.cx) {
             let pushes = &self.pushes;
             let gone = self.users.make_room(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
@@ -264,7 +270,12 @@ impl Core {
         self.cx.log.retry_prepare(now.tick);
         self.cx.log.turn(&mut self.cx.disk);
         self.effects.extend(self.cx.disk.drain(..).map(Effect::Disk));
-        if self.cx.stopping && !self.stopped && self.pushes.is_empty() && self.cx.commits.is_empty() {
+        if self.cx.stopping
+            && !self.stopped
+            && self.pushes.is_empty()
+            && self.larges.is_empty()
+            && self.cx.commits.is_empty()
+        {
             self.stopped = true;
             self.effects.push_back(Effect::Stopped);
         }
@@ -334,7 +345,10 @@ impl Core {
             Ok(octets) if octets > 0 => {
                 self.conns.returned(conn, buffer, octets);
                 self.consume(conn);
-                self.conns.read_on(conn, &mut self.effects);
+                self.large_answers();
+                if !self.larges.stalls(conn) {
+                    self.conns.read_on(conn, &mut self.effects);
+                }
                 self.pump(conn);
             }
             // The peer has said all it has to say; what we still owe it is sent before the FIN.
@@ -380,12 +394,14 @@ impl Core {
                         self.serve(reply, message, flow);
                     }
                     Upward::Response { txn, message } => {
-                        if !self.reports.response(&mut self.cx, txn, message.status()) {
+                        if !self.reports.response(&mut self.cx, txn, message.status())
+                            && !self.larges.response(&mut self.cx, txn, &message)
+                        {
                             self.pushes.response(&mut self.cx, txn, &message);
                         }
                     }
                     Upward::Failed { txn, cause } => {
-                        if !self.reports.no_response(&mut self.cx, txn) {
+                        if !self.reports.no_response(&mut self.cx, txn) && !self.larges.no_response(&mut self.cx, txn) {
                             self.pushes.no_response(&mut self.cx, txn, cause);
                         }
                     }
@@ -470,7 +486,7 @@ impl Core {
     }
 
     /// Closes a connection, telling everybody who used it.
-    fn hang_up(&mut self, conn: ConnId, reset: bool) {
+    pub(super) fn hang_up(&mut self, conn: ConnId, reset: bool) {
         if reset {
             self.conns.close(conn, true, &mut self.effects);
         } else {
@@ -486,11 +502,13 @@ impl Core {
         }
         self.cx.sip.flow_failed(self.cx.now.tick, self.cx.core, conn);
         self.pushes.disconnected(&mut self.cx, conn);
+        self.larges.disconnected(&mut self.cx, conn);
     }
 
     fn timer(&mut self, timer: Timer) {
         match timer {
             Timer::Push(key) => self.pushes.timer(&mut self.cx, key),
+            Timer::Large(key) => self.larges.timer(&mut self.cx, key),
             Timer::Presence(owner) => {
                 self.presences.timer(&mut self.cx, &self.users, &mut self.pushes, &owner);
             }
@@ -517,8 +535,8 @@ impl Core {
             Timer::Reclaim => self.reclaim(),
             Timer::Sweep => {
                 self.sweeping = false;
-                let pushes = &self.pushes;
-                for conn in self.conns.overdue(self.cx.now, |conn| pushes.uses(conn)) {
+                let (pushes, larges) = (&self.pushes, &self.larges);
+                for conn in self.conns.overdue(self.cx.now, |conn| pushes.uses(conn) || larges.uses(conn)) {
                     self.conns.close(conn, false, &mut self.effects);
                     self.broken(conn);
                 }

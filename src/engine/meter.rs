@@ -53,6 +53,14 @@ macro_rules! readings {
 readings! {
     /// Messages answered 202 after their commit.
     messages_accepted,
+    /// Of those, large messages.
+    large_accepted,
+    /// Octets of large messages received.
+    large_octets,
+    /// Large messages that came to nothing.
+    large_discarded,
+    /// Gauge: sessions in which large messages come.
+    large_sessions,
     /// Messages their user's client acknowledged.
     messages_delivered,
     /// Octets of stored messages copied on their way to a socket, by us or by a read.
@@ -162,6 +170,8 @@ pub struct Gauges {
     pub users: usize,
     /// Pushes under way.
     pub pushes: usize,
+    /// Sessions in which large messages come.
+    pub larges: usize,
     /// Connections.
     pub connections: usize,
     /// Records whose use case waits.
@@ -185,6 +195,9 @@ impl Reading {
     pub fn of(deferred: &cx::Counts, sip: &endpoint::Counts, gauges: &Gauges) -> Reading {
         let cx::Counts {
             accepted,
+            large_accepted,
+            large_octets,
+            large_discarded,
             duplicates,
             refused,
             publications,
@@ -228,6 +241,10 @@ impl Reading {
         } = *sip;
         Reading {
             messages_accepted: accepted,
+            large_accepted,
+            large_octets,
+            large_discarded,
+            large_sessions: gauges.larges as u64,
             messages_delivered: delivered,
             push_octets_copied: push_octets_copied.saturating_add(gauges.octets_read),
             messages_expired: expired,
@@ -340,6 +357,7 @@ impl Core {
         let gauges = Gauges {
             users: self.users.len(),
             pushes: self.pushes.len(),
+            larges: self.larges.len(),
             connections: self.connections(),
             commits: self.cx.commits.len(),
             commit_octets: log.waiting_octets(),

@@ -11,6 +11,7 @@ use crate::deferred::cx::Reply;
 use crate::deferred::deposit::Asked;
 use crate::deferred::identity::{self, Address, Resource};
 use crate::deferred::invite;
+use crate::deferred::large;
 use crate::deferred::respond::{self, Refusal};
 use crate::deferred::retrieve::{self, Legacy};
 use crate::proto::sip::endpoint::Endpoint;
@@ -91,7 +92,10 @@ impl Core {
             //= RFC 3903 6-1: the Request-URI is not one for which this is the compositor: 404
             (Method::Publish, _) => self.refuse(reply, &message, &flow, &Refusal::of(404)),
             (Method::Invite, Resource::Deferred) => self.retrieve(reply, message, flow, None),
-            // Interactive sessions are not deferred (they are answered 480); large messages come with their clause.
+            (Method::Invite, Resource::User(owner)) if large::is_large(&message) => {
+                self.large(reply, message, flow, owner)
+            }
+            // Interactive sessions are not deferred.
             (Method::Invite, _) => {
                 if !accepts_sdp(&message) {
                     return self.refuse(reply, &message, &flow, &Refusal::of(406));
@@ -175,7 +179,12 @@ impl Core {
             }
             return self.refuse(reply, &message, &flow, &Refusal::of(481));
         }
-        self.pushes.within(&mut self.cx, reply, &message, &flow, key);
+        match resource {
+            Resource::Contact(user) if user.starts_with(identity::LARGE_PREFIX) => {
+                self.larges.within(&mut self.cx, reply, &message, &flow, key);
+            }
+            _ => self.pushes.within(&mut self.cx, reply, &message, &flow, key),
+        }
     }
 
     /// An ACK for a 2xx of ours: it belongs to the session that our Contact names, wherever it landed.
@@ -185,7 +194,10 @@ impl Core {
         let Ok(Resource::Contact(user)) = resource else { return };
         let Some((core, key)) = invite::contact_key(&user).filter(|&(core, _)| core < self.cores) else { return };
         if CoreId(core) == self.cx.core {
-            self.pushes.ack_came(&mut self.cx, &message, key);
+            match user.starts_with(identity::LARGE_PREFIX) {
+                true => self.larges.ack_came(&mut self.cx, &message, key),
+                false => self.pushes.ack_came(&mut self.cx, &message, key),
+            }
         } else {
             self.effects.push_back(Effect::Letter { to: CoreId(core), letter: Letter::Stray { message, flow } });
         }
@@ -209,7 +221,7 @@ impl Core {
         self.retrievals.invite(cx, users, pushes, retrieve::Asked { reply, message, flow, owner, legacy });
     }
 
-    fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {
+    pub(super) fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {
         self.effects.push_back(Effect::Letter { to, letter: Letter::Request { reply, message, flow } });
     }
 
@@ -235,7 +247,7 @@ fn is_for_refer(message: &Message) -> bool {
 }
 
 /// An INVITE whose Accept leaves out SDP cannot be answered (RFC 4475 3.3.14).
-fn accepts_sdp(message: &Message) -> bool {
+pub(super) fn accepts_sdp(message: &Message) -> bool {
     message.header(Name::Accept).is_none()
         || message.values(Name::Accept).any(|range| {
             let media = respond::media_type(range);

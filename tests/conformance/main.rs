@@ -4,6 +4,7 @@
 mod bad_msrp;
 mod bad_sip;
 mod c12_2_1_retrieval;
+mod c12_2_2_1_large;
 mod c12_2_2_2_offline_delivery;
 mod c12_2_2_3_storage;
 mod c12_2_2_5_pushing;
