@@ -116,6 +116,8 @@ measures! {
         "Sessions that users set up to retrieve messages of their choice. Their messages count as delivered.";
     Messages Counter messages_deleted "deferd_messages_deleted" "deleted"
         "Messages that their users deleted by REFER. Those that expired or made room have counters of their own.";
+    Messages Counter messages_deleted_by_operator "deferd_messages_deleted_by_operator" "deleted by operator"
+        "Messages deleted by deferctl delete.";
     Messages Counter messages_purged "deferd_messages_purged" "purged"
         "Deleted messages whose time in the DELETE bin was over (policy.bin_retention). Zero where there is no bin.";
     Messages Counter reports_sent "deferd_reports_sent" "reports sent"

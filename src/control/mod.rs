@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod birth;
 pub mod config;
+pub mod copying;
 pub mod daemon;
 pub mod health;
 pub mod log;

@@ -8,13 +8,15 @@
 //! | `show` | `id`, `user` or nothing | one message |
 //! | `why` | `user`, or `id` | what waits, what was tried last, when next |
 //! | `push` | `user` | pushes now |
-//! | `delete` | `id`, `user` or nothing | deletes one message |
+//! | `delete` | `id`, `user` or nothing, `report` | deletes one message as its user would; `report` (default true): its sender hears of it |
 //! | `drain` | `on` | 503 for deposits, or no longer |
 //! | `reload` | | reads the configuration again |
+//! | `backup-begin`, `-hold`, `-end` | | holds the segments while their files are copied ([`super::copying`]) |
 //!
 //! Every answer has `ok`; where it is false, `error` says what to do.
 
 use super::config::Config;
+use super::copying::Caller;
 use super::health::Health;
 use crate::base::net::CoreId;
 use crate::deferred::identity::Address;
@@ -45,19 +47,21 @@ pub struct Operator {
     path: PathBuf,
     config: Mutex<Config>,
     drained: AtomicBool,
+    pub(super) copying: AtomicBool,
 }
 
 /// Why nothing came of a request, in words that end with the remedy.
-type Refused = String;
+pub(super) type Refused = String;
 
 impl Operator {
     /// For the daemon whose `cores` are behind `mail`, started with `config` read from `path`.
     pub fn new(mail: Arc<Mail>, cores: u16, health: Arc<Health>, path: PathBuf, config: Config) -> Operator {
-        Operator { mail, cores, health, path, config: Mutex::new(config), drained: AtomicBool::new(false) }
+        let (drained, copying) = (AtomicBool::new(false), AtomicBool::new(false));
+        Operator { mail, cores, health, path, config: Mutex::new(config), drained, copying }
     }
 
-    /// Does what a request asks for.
-    pub fn carry_out(&self, request: &Value) -> Value {
+    /// Does what a request of `caller` asks for.
+    pub fn carry_out(&self, request: &Value, caller: &mut Caller) -> Value {
         let outcome = match request.get("do").and_then(Value::as_str) {
             Some("status") => Ok(self.status()),
             Some("queue") => self.queue(request),
@@ -68,6 +72,9 @@ impl Operator {
             Some("delete") => self.delete(request),
             Some("drain") => self.drain(request),
             Some("reload") => self.reload(),
+            Some("backup-begin") => self.backup_begin(caller),
+            Some("backup-hold") => Ok(json!({})),
+            Some("backup-end") => self.backup_end(caller),
             Some(other) => {
                 Err(format!("'{other}' is not known to this version of deferd; use the deferctl that came with it"))
             }
@@ -84,7 +91,7 @@ impl Operator {
     }
 
     /// Puts a question to every core. All answers but `Elsewhere`.
-    fn ask(&self, question: &Question) -> Result<Vec<Answer>, Refused> {
+    pub(super) fn ask(&self, question: &Question) -> Result<Vec<Answer>, Refused> {
         let waiting: Vec<_> =
             (0..self.cores).map(|core| (core, self.mail.ask(CoreId(core), question.clone()))).collect();
         let until = Instant::now() + PATIENCE;
@@ -107,6 +114,12 @@ impl Operator {
     /// The answer of the one core that knows.
     fn ask_home(&self, question: Question) -> Result<Answer, Refused> {
         self.ask(&question)?.pop().ok_or_else(|| "no core is this user's home; this is a mistake of deferd's".into())
+    }
+
+    /// Where the logs lie.
+    pub(super) fn data_dir(&self) -> Result<PathBuf, Refused> {
+        let path = self.config.lock().unwrap_or_else(PoisonError::into_inner).server.data_dir.clone();
+        std::fs::canonicalize(&path).map_err(|error| format!("cannot find {}: {error}", path.display()))
     }
 
     fn status(&self) -> Value {
@@ -223,10 +236,14 @@ impl Operator {
     fn delete(&self, request: &Value) -> Result<Value, Refused> {
         let id = id(request)?;
         let owner = self.owner_of(request, id)?;
-        match self.ask_home(Question::Delete { owner: owner.clone(), id })? {
-            Answer::Done => Ok(json!({ "deleted": id.to_string(), "user": text(&owner) })),
-            Answer::Busy => {
-                Err("the message is with the user's client right now; try again when the push is over".into())
+        let report = request.get("report").and_then(Value::as_bool).unwrap_or(true);
+        match self.ask_home(Question::Delete { owner: owner.clone(), id, report })? {
+            Answer::Done => {
+                let kept = self.config.lock().unwrap_or_else(PoisonError::into_inner).policy.bin_retention;
+                Ok(json!({ "deleted": id.to_string(), "user": text(&owner), "in_bin_for_s": kept.as_secs() }))
+            }
+            Answer::Failed => {
+                Err("the log takes nothing in (a failed disk): the message is still there; see /healthz".into())
             }
             other => Err(said(&other)),
         }

@@ -413,7 +413,8 @@ impl Pushes {
                 push.delivered.retain(|locator| !locator.flags().has(Flags::RETAINED));
             }
             let places: Vec<Place> = push.delivered.iter().map(Locator::place).collect();
-            if users.delivered(cx, push.user, std::mem::take(&mut push.delivered), push.afterwards) {
+            let (gone, reason) = (std::mem::take(&mut push.delivered), push.way.reason());
+            if users.delivered(cx, push.user, gone, push.afterwards, reason) {
                 push.retiring.extend(places);
             }
             for (place, refusal) in push.refused.drain(..) {

@@ -8,12 +8,13 @@ use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
 use super::policy::{Expired, OverQuota};
 use super::refusals::{Refusal, Refusals};
-pub use super::write_off::{Batch, Durable, WrittenOff};
+pub use super::write_off::{Batch, Buried, Durable, WrittenOff};
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, UserId};
 use crate::store::queue::Queue;
+use crate::store::reason::Reason;
 use crate::store::record::{Extent, Flags, Locator, Place};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
@@ -128,7 +129,7 @@ impl Users {
         let Some(user) = cx.directory.find(laid.binned.owner()) else { return laid };
         let Some(queue) = self.queue(user) else { return laid };
         let gone = laid.binned.stamps().filter_map(|stamp| queue.at(stamp)).copied().collect();
-        (laid.messages, laid.parts) = self.retire(cx, &WrittenOff::of(user, gone), false);
+        (laid.messages, laid.parts) = self.retire(cx, &WrittenOff::of(user, gone, Reason::Purged), false);
         laid
     }
 
@@ -185,7 +186,7 @@ impl Users {
 
     /// A twin that cannot be written off now is dropped all the same: after a restart the home sees both and drops it again.
     fn drop_twins(&mut self, cx: &mut Cx, user: UserId, twins: &[Locator]) {
-        cx.buried.extend(twins.iter().map(Locator::extent));
+        cx.bury(twins.iter().map(Locator::extent), Reason::Twin);
         let octets = twins.iter().map(|twin| twin.octets()).sum();
         cx.release(user, twins.len() as u32, octets);
     }
@@ -453,7 +454,7 @@ impl Users {
         }
         if keep {
             // To be retrieved, like what was had; written down, so that a clock set back does not push it after all.
-            self.retire_later(cx, WrittenOff { kept: true, ..WrittenOff::of(user, over) });
+            self.retire_later(cx, WrittenOff { kept: true, ..WrittenOff::of(user, over, Reason::Expired) });
             return Vec::new();
         }
         cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;

@@ -65,6 +65,8 @@ readings! {
     retrievals,
     /// Messages that their users deleted.
     messages_deleted,
+    /// Messages that the operator deleted.
+    messages_deleted_by_operator,
     /// Messages purged from the DELETE bin.
     messages_purged,
     /// Delivery reports that somebody took.
@@ -198,6 +200,7 @@ impl Reading {
             dropped,
             retrievals,
             deleted,
+            deleted_by_operator,
             purged,
             reports_sent,
             reports_given_up,
@@ -234,6 +237,7 @@ impl Reading {
             messages_dropped: dropped,
             retrievals,
             messages_deleted: deleted,
+            messages_deleted_by_operator: deleted_by_operator,
             messages_purged: purged,
             reports_sent,
             reports_given_up,
