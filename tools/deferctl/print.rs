@@ -38,7 +38,13 @@ pub(super) fn answer(command: &Command, answer: &Value) {
         Command::Show { .. } => show(answer),
         Command::Why { .. } => why(answer),
         Command::Push { .. } => println!("a push begins"),
-        Command::Delete { .. } => println!("{} of {} is deleted", word(answer, "deleted"), word(answer, "user")),
+        Command::Delete { .. } => {
+            let bin = match number(answer, "in_bin_for_s") {
+                0 => String::new(),
+                seconds => format!("; it stays in the DELETE bin for {seconds} s"),
+            };
+            println!("{} of {} is deleted{bin}", word(answer, "deleted"), word(answer, "user"));
+        }
         Command::Drain { .. } if yes(answer, "drained") => {
             println!("deposits are answered 503, pushes go on; 'deferctl drain --off' ends it");
         }
