@@ -10,6 +10,7 @@
 //! - a bound port must not be shared with a stranger, so every address is probed first ([`listen`]).
 
 mod aside;
+pub mod bus;
 pub mod check;
 pub mod clock;
 pub mod data_dir;
