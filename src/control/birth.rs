@@ -119,7 +119,7 @@ impl Files for DataDir {
     }
 }
 
-/// Reads what is stored; gives, per core, what builds its mind on its own thread.
+/// Reads what is stored; gives, per core, what builds its mind on its own thread, and the users of all.
 ///
 /// # Errors
 /// What is stored cannot be used; nothing was changed but the manifest's reservation.
@@ -127,7 +127,7 @@ pub fn recover(
     data: &Arc<DataDir>,
     setups: Vec<Setup>,
     now: Now,
-) -> Result<Vec<impl FnOnce() -> Core + Send + 'static + use<>>, BirthFault> {
+) -> Result<(Vec<impl FnOnce() -> Core + Send + 'static + use<>>, Arc<Directory>), BirthFault> {
     let begun = Instant::now();
     let cores = u16::try_from(setups.len()).unwrap_or(u16::MAX);
     let users = setups.first().map_or(0, |setup| setup.limits.users);
@@ -174,7 +174,7 @@ pub fn recover(
         };
         minds.push(move || Core::new(setup, birth, now));
     }
-    Ok(minds)
+    Ok((minds, directory))
 }
 
 /// Serves what a log asks for before anything else, a segment to write and then the reserve: the first deposit shall not wait until
@@ -288,7 +288,7 @@ mod tests {
         let config = Config::parse("[server]\nhostname = \"a.b\"\ndomains = [\"b\"]\n").unwrap();
         let now = crate::uring::clock::Clock::start().now();
         let start =
-            || recover(&data, vec![config.setup(CoreId(0), 1, &[], &[], [0; 32])], now).map(|minds| minds.len());
+            || recover(&data, vec![config.setup(CoreId(0), 1, &[], &[], [0; 32])], now).map(|(minds, _)| minds.len());
         assert_eq!(start().unwrap(), 1);
         let first = data.segments().unwrap();
         assert_eq!(first.len(), 2, "a segment to write and the reserve are there before anybody asks");

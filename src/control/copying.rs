@@ -11,7 +11,7 @@
 //! not at all. A tombstone that names a record behind another log's cut names nothing, and never will name anything: the copy's manifest
 //! has the cut segments sealed where they were cut, and numbers of segments never come again.
 
-use super::operator::{Operator, Refused};
+use super::operator::{Excuse, Operator};
 use crate::deferred::inquiry::{Answer, Copying, Question, ToCopy};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
@@ -31,7 +31,7 @@ pub struct Caller {
 
 impl Operator {
     /// Holds the segments, and says which there are.
-    pub(super) fn backup_begin(&self, caller: &mut Caller) -> Result<Value, Refused> {
+    pub(super) fn backup_begin(&self, caller: &mut Caller) -> Result<Value, Excuse> {
         if self.copying.swap(true, Ordering::AcqRel) {
             return Err("a backup is under way already; wait for its end".into());
         }
@@ -54,7 +54,7 @@ impl Operator {
     }
 
     /// The copy is whole, or given up. Says whether all files stayed as they were.
-    pub(super) fn backup_end(&self, caller: &mut Caller) -> Result<Value, Refused> {
+    pub(super) fn backup_end(&self, caller: &mut Caller) -> Result<Value, Excuse> {
         if !caller.copies {
             return Err("no backup is under way on this connection".into());
         }
@@ -73,7 +73,7 @@ impl Operator {
         }
     }
 
-    fn let_go(&self, caller: &mut Caller) -> Result<bool, Refused> {
+    fn let_go(&self, caller: &mut Caller) -> Result<bool, Excuse> {
         caller.copies = false;
         let answers = self.ask(&Question::Copying(Copying::End));
         self.copying.store(false, Ordering::Release);

@@ -11,5 +11,6 @@ pub mod metrics;
 pub mod operator;
 pub mod page;
 pub mod socket;
+pub mod stored;
 pub mod table;
 pub mod units;

@@ -333,6 +333,12 @@ pub struct Counts {
     pub retrievals: u64,
     /// Messages that their users deleted.
     pub deleted: u64,
+    /// Messages refused because their receiver has as much as the quota allows.
+    pub over_quota: u64,
+    /// Messages refused because their receiver's domain has.
+    pub over_domain_quota: u64,
+    /// Messages refused because the disk is full or the log has failed.
+    pub without_storage: u64,
     /// Messages that the operator deleted.
     pub deleted_by_operator: u64,
     /// Messages purged from the DELETE bin.

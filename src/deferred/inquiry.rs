@@ -78,6 +78,7 @@ struct Scan {
 enum Scanning {
     Find { id: MessageId },
     Top { limit: usize, by_octets: bool, best: Vec<(u64, UserId)> },
+    Oldest { found: Option<Stamp> },
 }
 
 /// The questions under way on one core.
@@ -122,6 +123,7 @@ impl Inquiries {
                 let limit = limit.min(TOP_MAX);
                 self.scan(cx, ticket, Scanning::Top { limit, by_octets, best: Vec::new() })
             }
+            Question::Oldest => self.scan(cx, ticket, Scanning::Oldest { found: None }),
             Question::Why { owner } => Some(Answer::Why(Box::new(why(cx, known, &owner)))),
             Question::Push { owner } => Some(push(cx, known, &owner)),
             // Of files, not of users: answered before it comes here.
@@ -229,7 +231,8 @@ impl Inquiries {
                     let id =
                         outcome.and_then(|record| if own(&record) { Ok(record.id) } else { Err(Damage::NotTheOne) });
                     let standing = standing(known, user, &locator);
-                    listing.entries.push(Entry { locator, id, standing });
+                    let refused = known.users.refusal(user, &locator);
+                    listing.entries.push(Entry { locator, id, standing, refused });
                 }
                 Answer::Queue(listing)
             }
@@ -238,6 +241,7 @@ impl Inquiries {
                     locator,
                     id,
                     standing: standing(known, user, &locator),
+                    refused: known.users.refusal(user, &locator),
                     body_type: record.page.slice(record.body_type.range()),
                     body: record.body(),
                 })),
@@ -285,6 +289,7 @@ impl Inquiries {
                     let answer = match scan.what {
                         Scanning::Find { .. } => Answer::Found(None),
                         Scanning::Top { best, .. } => Answer::Top(named_users(cx, known, &best)),
+                        Scanning::Oldest { found } => Answer::Oldest(found),
                     };
                     self.answers.push_back((scan.ticket, answer));
                 }
@@ -314,6 +319,10 @@ impl Inquiries {
                         let done = cx.loader.load(job, &wanted, &mut cx.disk);
                         return Some((job, user, done.map(|done| done.records)));
                     }
+                }
+                Scanning::Oldest { found } => {
+                    let oldest = known.users.new_messages(user).next().map(|locator| locator.stamp());
+                    *found = [*found, oldest].into_iter().flatten().min();
                 }
                 Scanning::Top { limit, by_octets, best } => {
                     let much = if *by_octets { queue.octets() } else { queue.len() as u64 };

@@ -7,7 +7,7 @@ use super::bin::{Binned, Laid};
 use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
 use super::policy::{Expired, OverQuota};
-use super::refusals::{Refusal, Refusals};
+use super::refusals::{Refusal, Refusals, Refused};
 pub use super::write_off::{Batch, Buried, Durable, WrittenOff};
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
@@ -264,9 +264,25 @@ impl Users {
         }
     }
 
+    /// What clients made of a message of a user, if anything is held against it.
+    pub fn refusal(&self, user: UserId, locator: &Locator) -> Option<Refused> {
+        let now = self.queue(user).and_then(|queue| queue.at(locator.stamp()))?;
+        self.refusals.of(now.place())
+    }
+
     /// The list of one user.
     pub fn queue(&self, user: UserId) -> Option<&Queue> {
         self.waiting.get(&user).map(|waiting| &waiting.queue)
+    }
+
+    /// How many fingerprints are remembered.
+    pub fn fingerprints(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Messages written off whose tombstone is not durable yet.
+    pub fn tombstones_waiting(&self) -> usize {
+        self.retiring.len()
     }
 
     /// How many users have something here.

@@ -1,13 +1,12 @@
 //! A backup is taken of a daemon that works, brought back elsewhere, and served from.
 
 use crate::{
-    DEFERD,
     deferctl::{CAROL, DEFERCTL, ids, printed, refused, said},
     kill_nine::hardy,
 };
 use deferd_kit::{
     chance::Chance,
-    daemon::{Daemon, DaemonOptions},
+    daemon::Daemon,
     ledger::Ledger,
     load::{Load, LoadOptions},
     log::Log,
@@ -107,7 +106,7 @@ fn what_was_accepted_before_a_backup_is_in_it_whatever_the_daemon_does_meanwhile
 
 #[test]
 fn a_backup_without_a_daemon_is_made_under_the_lock() {
-    let mut scene = Scene::with(DaemonOptions::new(DEFERD));
+    let mut scene = Scene::with(hardy(1));
     let waiting = [scene.alice().message(BOB, "waits")];
     scene.kill9();
     let home = tempfile::tempdir().expect("a directory");
@@ -121,7 +120,7 @@ fn a_backup_without_a_daemon_is_made_under_the_lock() {
 
 #[test]
 fn what_is_no_backup_or_no_place_for_one_is_refused() {
-    let scene = Scene::with(DaemonOptions::new(DEFERD));
+    let scene = Scene::with(hardy(1));
     scene.alice().message(BOB, "a mark: XYZZY");
     let home = tempfile::tempdir().expect("a directory");
     let (place, data) = (home.path().join("backup"), home.path().join("data"));
@@ -163,7 +162,7 @@ fn mark(octets: &[u8]) -> Option<usize> {
 /// The lease is the connection: one at a time, and over when it ends however that happens.
 #[test]
 fn segments_are_held_back_as_long_as_the_connection_lives() {
-    let scene = Scene::with(DaemonOptions::new(DEFERD));
+    let scene = Scene::with(hardy(1));
     scene.alice().message(BOB, "waits");
     let socket = scene.config().with_file_name("control.sock");
     let ask = |stream: &UnixStream, what: &str| -> Value {

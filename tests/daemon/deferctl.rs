@@ -45,7 +45,8 @@ pub(crate) fn printed(scene: &Scene, arguments: &[&str]) -> String {
 
 /// Two cores: each question has to find its way to the user's home.
 fn scene() -> Scene {
-    let mut options = DaemonOptions::new(DEFERD);
+    // Small segments are read quickly.
+    let mut options = DaemonOptions::new(DEFERD).line("limits", "segment_octets = \"1MiB\"");
     options.cores = 2;
     Scene::with(options)
 }
@@ -116,6 +117,7 @@ fn why_says_what_holds_a_message_back_and_push_does_what_a_publish_would() {
     let deposited = [alice.message(BOB, "waits")];
     let why = said(&scene, &["why", BOB]);
     assert_eq!(why["because"], "the user has published nothing: offline");
+    assert!(refused(&scene, &["why", "bob"]).contains("neither a message's id"));
     assert!(refused(&scene, &["push", BOB]).contains("nobody is there"));
     assert!(refused(&scene, &["push", CAROL]).contains("nothing waits"));
     // Bob declines: for ten minutes nothing would come of itself.

@@ -12,6 +12,7 @@ mod disk;
 mod kill_nine;
 mod life;
 mod limits;
+mod quota;
 mod reasons;
 mod repair;
 mod soak;

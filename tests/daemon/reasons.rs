@@ -21,6 +21,8 @@ fn scene(policy: &[&str]) -> (Scene, SipCore, Client) {
     let log = Log::new();
     let core = SipCore::new(&log, Transport::Udp, false);
     let mut options = DaemonOptions::new(DEFERD).line("policy", "push_min_interval = \"0s\"");
+    // Small segments are read quickly.
+    options = options.line("limits", "segment_octets = \"1MiB\"");
     options.outbound_proxy = Some(core.proxy());
     let options = policy.iter().fold(options, |options, line| options.line("policy", line));
     let scene = Scene { log, daemon: Daemon::start(options) };

@@ -12,6 +12,12 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(daemon: &Daemon, as_json: bool, command: &Command) -> Result<ExitCode, String> {
+    if let Command::Why { what } = command
+        && !what.contains(['@', ':'])
+        && !is_id(what)
+    {
+        return Err(format!("'{what}' is neither a message's id (26 digits and small letters) nor a user (user@domain, tel:+number)"));
+    }
     let path = daemon.socket()?;
     let mut line = Line::open(&path).map_err(|error| unreachable(&path, &error))?;
     let answer = match command {

@@ -46,6 +46,7 @@ struct Part {
 
 pub(super) fn backup(daemon: &Daemon, as_json: bool, to: &Path) -> Result<ExitCode, String> {
     let begun = Instant::now();
+    must_be_empty(to)?;
     let socket = daemon.socket()?;
     let mut line = match Line::open(&socket) {
         Ok(line) => Some(line),
@@ -113,6 +114,10 @@ pub(super) fn restore(as_json: bool, from: &Path, to: &Path, accept_damage: bool
         Ok(None) => return Err(format!("{} has no manifest: that backup was never finished", from.display())),
         _ => manifest_of(&kept)?,
     };
+    if to.join("lock").exists() {
+        DataDir::open(to).map_err(|fault| fault.to_string())?;
+    }
+    must_be_empty(to)?;
     let rehearsal = rehearse(&kept, &manifest)?;
     if rehearsal.damaged > 0 && !accept_damage {
         print_damage(&rehearsal);
@@ -120,9 +125,6 @@ pub(super) fn restore(as_json: bool, from: &Path, to: &Path, accept_damage: bool
             "{} records of this backup are damaged and would be missing; take an earlier one, or go on with --accept-damage",
             rehearsal.damaged
         ));
-    }
-    if to.join("lock").exists() {
-        DataDir::open(to).map_err(|fault| fault.to_string())?;
     }
     make_empty(to)?;
     // No daemon starts here before all is there.
@@ -207,23 +209,28 @@ fn all_of(data: &DataDir) -> Result<Vec<Part>, String> {
     Ok(listed.map(|(log, segment, octets)| Part { log, segment, octets, durable: octets, last: 0 }).collect())
 }
 
-/// An empty directory for nobody but its user: made, or found empty.
-fn make_empty(to: &Path) -> Result<(), String> {
+/// A directory with nothing in it, or none.
+fn must_be_empty(to: &Path) -> Result<(), String> {
     let shown = to.display();
     match fs::read_dir(to) {
-        Ok(entries) => {
-            // What a lock leaves behind is nothing.
-            let others = entries.filter_map(Result::ok).any(|entry| entry.file_name() != "lock");
-            if others {
-                Err(format!("{shown} is not empty: name a directory that is, or is not there yet"))
-            } else {
-                Ok(())
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new().mode(0o750).create(to).map_err(|error| format!("cannot make {shown}: {error}"))
-        }
+        // What a lock leaves behind is nothing.
+        Ok(entries) => match entries.filter_map(Result::ok).any(|entry| entry.file_name() != "lock") {
+            true => Err(format!("{shown} is not empty: name a directory that is, or is not there yet")),
+            false => Ok(()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(format!("cannot look into {shown}: {error}")),
+    }
+}
+
+/// An empty directory for nobody but its user: made, or found empty.
+fn make_empty(to: &Path) -> Result<(), String> {
+    must_be_empty(to)?;
+    match DirBuilder::new().mode(0o750).create(to) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(format!("cannot make {}: {error}", to.display()))
+        }
+        _ => Ok(()),
     }
 }
 

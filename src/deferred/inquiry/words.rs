@@ -4,6 +4,7 @@ use crate::base::clock::Wall;
 use crate::base::net::CoreId;
 use crate::deferred::identity::Address;
 use crate::deferred::policy::Policy;
+use crate::deferred::refusals::Refused;
 use crate::store::disk::SegmentNo;
 use crate::store::loader::Damage;
 use crate::store::record::{Locator, MessageId, Stamp};
@@ -47,6 +48,8 @@ pub enum Question {
         /// Ordered by octets instead of messages.
         by_octets: bool,
     },
+    /// When the message was taken in that has waited longest to be pushed.
+    Oldest,
     /// What is known about a user's next push, and what became of the last.
     Why {
         /// Whose.
@@ -110,6 +113,7 @@ impl Question {
             | Question::Push { owner }
             | Question::Delete { owner, .. } => Some(owner),
             Question::Find { .. }
+            | Question::Oldest
             | Question::Top { .. }
             | Question::Copying(_)
             | Question::Drain(_)
@@ -129,6 +133,8 @@ pub enum Answer {
     Found(Option<Address>),
     /// To [`Question::Top`]: this core's users, the first first.
     Top(Vec<Standing>),
+    /// To [`Question::Oldest`]; `None`: nothing waits on this core.
+    Oldest(Option<Stamp>),
     /// To [`Question::Why`].
     Why(Box<Reasons>),
     /// The user's home is another core.
@@ -173,6 +179,8 @@ pub struct Entry {
     pub id: Result<MessageId, Damage>,
     /// What is with it.
     pub standing: Waiting,
+    /// What clients made of it.
+    pub refused: Option<Refused>,
 }
 
 /// What is with a waiting message.
@@ -199,6 +207,8 @@ pub struct Shown {
     pub id: MessageId,
     /// What is with it.
     pub standing: Waiting,
+    /// What clients made of it.
+    pub refused: Option<Refused>,
     /// `Content-Type` of the body.
     pub body_type: Bytes,
     /// Push-ready body.
