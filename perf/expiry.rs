@@ -74,7 +74,9 @@ fn measure(
         places.told()
     )];
     if took.as_secs() >= life_s {
-        notes.push("Deposits went on while the first expired: ask for fewer --messages or more --seconds to live".into());
+        notes.push(
+            "Deposits went on while the first expired: ask for fewer --messages or more --seconds to live".into(),
+        );
     }
     let first = looks.iter().find(|look| look.expired > 0).map_or(0.0, |look| look.at_s);
     Ok(Outcome {
@@ -93,7 +95,11 @@ fn measure(
         series: vec![Series {
             name: "messages expired".into(),
             unit: "",
-            points: looks.iter().filter(|look| look.expired > 0).map(|look| (look.at_s - first, look.expired as f64)).collect(),
+            points: looks
+                .iter()
+                .filter(|look| look.expired > 0)
+                .map(|look| (look.at_s - first, look.expired as f64))
+                .collect(),
         }],
         latencies: vec![Latency { name: "lag behind the second", histogram_us: lags.histogram_us }],
         notes,
@@ -161,7 +167,15 @@ mod tests {
 
     #[test]
     fn a_lag_is_counted_from_the_turn_of_the_second() {
-        let lags = Lags::of(&looks(&[(10.9, 0), (11.1, 60), (11.2, 100), (11.3, 100), (11.9, 100), (12.05, 150), (12.1, 150)]));
+        let lags = Lags::of(&looks(&[
+            (10.9, 0),
+            (11.1, 60),
+            (11.2, 100),
+            (11.3, 100),
+            (11.9, 100),
+            (12.05, 150),
+            (12.1, 150),
+        ]));
         assert_eq!((lags.bursts, lags.most_in_a_second), (2, 100));
         assert_eq!(lags.histogram_us.len(), 150);
         let max = lags.histogram_us.max() as f64 / 1e6;

@@ -12,8 +12,8 @@ use super::stored::Stored;
 use crate::base::clock::Tick;
 use crate::base::net::CoreId;
 use crate::engine::meter::{Meter, Reading};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How often each core is rung. An empty turn is about a microsecond: a second of rest costs nothing.

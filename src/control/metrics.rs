@@ -308,8 +308,7 @@ impl Scrape {
             ConstGauge::new(domain.messages).encode(family.encode_family(&[("domain", &domain.name[..])])?)?;
         }
         let help = "Their octets. At policy.quota.domain.octets further messages get 480.";
-        let mut family =
-            encoder.encode_descriptor("deferd_domain", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        let mut family = encoder.encode_descriptor("deferd_domain", help, Some(&Unit::Bytes), MetricType::Gauge)?;
         for domain in &domains {
             ConstGauge::new(domain.octets).encode(family.encode_family(&[("domain", &domain.name[..])])?)?;
         }
@@ -322,12 +321,10 @@ impl Scrape {
         ConstGauge::new(self.health.oldest_s().map_or(0, Stored::age_s)).encode(family)?;
         let Ok(space) = stored.space() else { return Ok(()) };
         let help = "Room left for the daemon's user on the file system of server.data_dir. Segments are made 64 MiB at a time: below some of them deferd_disk_full comes.";
-        let family =
-            encoder.encode_descriptor("deferd_data_dir_free", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        let family = encoder.encode_descriptor("deferd_data_dir_free", help, Some(&Unit::Bytes), MetricType::Gauge)?;
         ConstGauge::new(space.free).encode(family)?;
         let help = "The size of that file system.";
-        let family =
-            encoder.encode_descriptor("deferd_data_dir_size", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        let family = encoder.encode_descriptor("deferd_data_dir_size", help, Some(&Unit::Bytes), MetricType::Gauge)?;
         ConstGauge::new(space.size).encode(family)
     }
 }

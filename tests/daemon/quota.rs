@@ -45,7 +45,8 @@ fn reservations_come_to_nothing_on_a_disk_that_fills() {
     options.data_dir = Some(disk.path().to_path_buf());
     let mut daemon = Daemon::start(options);
     let users: Vec<String> = ["bob", "carol", "dave", "erin", "frank"].map(|u| format!("sip:{u}@example.org")).into();
-    let options = LoadOptions { to: daemon.sip(), users: users.clone(), tcp: 4, udp: 0, pipelined: 24, body_max: 30_000 };
+    let options =
+        LoadOptions { to: daemon.sip(), users: users.clone(), tcp: 4, udp: 0, pipelined: 24, body_max: 30_000 };
     let load = Load::start(&ledger, &options, &mut chance);
     load.grant(4_000);
     load.finish();
@@ -84,7 +85,10 @@ fn who_is_over_a_quota_is_counted_and_domains_are_told_apart() {
     alice.message("sip:dave@example.net", "x");
     crate::until("the counts", || metric(http, "deferd_deposits_over_domain_quota_total{core=\"0\"}") == Some(1));
     assert_eq!(metric(http, "deferd_deposits_over_quota_total{core=\"0\"}"), Some(1));
-    assert_eq!((metric(http, MESSAGES), metric(http, "deferd_domain_messages{domain=\"example.net\"}")), (Some(3), Some(1)));
+    assert_eq!(
+        (metric(http, MESSAGES), metric(http, "deferd_domain_messages{domain=\"example.net\"}")),
+        (Some(3), Some(1))
+    );
     assert_eq!(metric(http, "deferd_users"), Some(3));
     assert!(metric(http, "deferd_data_dir_free_bytes") > Some(0));
     let status = said(&scene, &["status"]);

@@ -16,7 +16,9 @@ pub(super) fn run(daemon: &Daemon, as_json: bool, command: &Command) -> Result<E
         && !what.contains(['@', ':'])
         && !is_id(what)
     {
-        return Err(format!("'{what}' is neither a message's id (26 digits and small letters) nor a user (user@domain, tel:+number)"));
+        return Err(format!(
+            "'{what}' is neither a message's id (26 digits and small letters) nor a user (user@domain, tel:+number)"
+        ));
     }
     let path = daemon.socket()?;
     let mut line = Line::open(&path).map_err(|error| unreachable(&path, &error))?;

@@ -93,7 +93,10 @@ fn queue(answer: &Value) {
             word(entry, "standing"),
             if flags.is_empty() { "" } else { ", " },
             flags.join(", "),
-            entry.get("refused").filter(|it| !it.is_null()).map_or_else(String::new, |it| format!(": {}", word(it, "why")))
+            entry
+                .get("refused")
+                .filter(|it| !it.is_null())
+                .map_or_else(String::new, |it| format!(": {}", word(it, "why")))
         );
     }
 }

@@ -139,16 +139,22 @@ impl Builder {
             Kind::Tombstones => {
                 let places = whole_places(noted.envelope);
                 self.dead.extend_from_slice(places);
-                self.dead_reasons
-                    .extend_from_slice(&reason::label_carried(reason::endings(noted.label, places, head.stamp)));
+                self.dead_reasons.extend_from_slice(&reason::label_carried(reason::endings(
+                    noted.label,
+                    places,
+                    head.stamp,
+                )));
                 let body_at = RECORD_HEAD + noted.owner.len() + noted.label.len() + noted.envelope.len();
                 owed(noted.body, place, body_at).for_each(|state| self.note_state(&state));
             }
             Kind::Retained => {
                 let places = whole_places(noted.envelope);
                 self.retained.extend_from_slice(places);
-                self.retained_reasons
-                    .extend_from_slice(&reason::label_carried(reason::endings(noted.label, places, head.stamp)));
+                self.retained_reasons.extend_from_slice(&reason::label_carried(reason::endings(
+                    noted.label,
+                    places,
+                    head.stamp,
+                )));
             }
             Kind::Part | Kind::Checkpoint => {}
         }
@@ -210,8 +216,16 @@ impl Builder {
         // Where nobody said why, there is nothing to say.
         let reasons = [&self.dead_reasons[..], &self.retained_reasons[..]].concat();
         let reasons = if reasons.iter().all(|octet| *octet == 0) { Vec::new() } else { reasons };
-        let sections =
-            [&self.messages, &self.copies, &self.parts, &self.dead, &self.retained, &self.owners, &self.states, &reasons];
+        let sections = [
+            &self.messages,
+            &self.copies,
+            &self.parts,
+            &self.dead,
+            &self.retained,
+            &self.owners,
+            &self.states,
+            &reasons,
+        ];
         let octets = HINT_HEAD + sections.iter().map(|section| section.len()).sum::<usize>();
         let mut out = BytesMut::with_capacity(octets);
         out.resize(HINT_HEAD, 0);
