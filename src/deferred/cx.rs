@@ -8,7 +8,7 @@ use super::identity::Address;
 use super::owed::{Owed, Recorded};
 use super::policy::Policy;
 use super::states::StateWritten;
-use super::users::Batch;
+use super::users::{Batch, Buried};
 use crate::base::arena::Key;
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
@@ -20,7 +20,7 @@ use crate::store::directory::{Directory, UserId};
 use crate::store::disk::DiskOp;
 use crate::store::loader::Loader;
 use crate::store::log::{Log, Seq};
-use crate::store::record::{Extent, Locator};
+use crate::store::record::Locator;
 use crate::store::segments::Segments;
 use crate::store::stamp::Stamps;
 use crate::store::states::States;
@@ -283,7 +283,7 @@ pub struct Cx {
     /// The states of the users at home here.
     pub states: States,
     /// Records that nobody needs any more, for the next tombstone.
-    pub buried: Vec<Extent>,
+    pub buried: Vec<Buried>,
     /// The users of all cores.
     pub directory: Arc<Directory>,
     /// This core's nodes for other cores' inboxes.
@@ -351,6 +351,14 @@ pub struct Counts {
     pub retrievals: u64,
     /// Messages that their users deleted.
     pub deleted: u64,
+    /// Messages refused because their receiver has as much as the quota allows.
+    pub over_quota: u64,
+    /// Messages refused because their receiver's domain has.
+    pub over_domain_quota: u64,
+    /// Messages refused because the disk is full or the log has failed.
+    pub without_storage: u64,
+    /// Messages that the operator deleted.
+    pub deleted_by_operator: u64,
     /// Messages purged from the DELETE bin.
     pub purged: u64,
     /// Delivery reports that somebody took.

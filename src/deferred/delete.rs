@@ -19,6 +19,7 @@ use crate::proto::sip::referral::{self, Referral, Target};
 use crate::proto::sip::subscription::{Reason, State, Subscription};
 use crate::store::directory::UserId;
 use crate::store::loader::Loaded;
+use crate::store::reason;
 use crate::store::record::Locator;
 use crate::wire::resource_lists;
 use crate::wire::sip::message::Message;
@@ -183,8 +184,8 @@ impl Deletions {
             deletion.missing += named - found.len();
         }
         cx.counts.deleted += found.len() as u64;
-        let leaving =
-            Leaving { user: deletion.user, gone: found, because: Because::Asked(key), binned: bin.is_open(cx) };
+        let (user, because, binned) = (deletion.user, Because::Asked(key), bin.is_open(cx));
+        let leaving = Leaving { user, gone: found, reason: reason::Reason::DeletedByUser, because, binned };
         dismissals.begin(cx, users, pushes, reports, leaving);
     }
 

@@ -19,6 +19,7 @@ use crate::base::spread::SpreadMap;
 use crate::store::directory::UserId;
 use crate::store::disk::SegmentNo;
 use crate::store::loader::{Damage, LoadDone};
+use crate::store::reason::Reason;
 use crate::store::record::{Extent, Flags, Locator, Place, Stamp};
 use std::time::Duration;
 
@@ -429,7 +430,8 @@ impl Forward {
                 }
             }
             // The original is written off, or the copy that came too late.
-            cx.buried.push(taken.unwrap_or(copy.to));
+            let reason = if taken.is_some() { Reason::Superseded } else { Reason::Late };
+            cx.bury([taken.unwrap_or(copy.to)], reason);
         }
     }
 

@@ -24,6 +24,7 @@ use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::offer::Offer;
 use crate::proto::sip::session_timer::{SessionTimer, Wish};
 use crate::store::directory::UserId;
+use crate::store::reason::Reason;
 use crate::store::record::{Locator, Place};
 use crate::store::stamp::Stamp;
 use crate::wire::sip::names::Method;
@@ -113,6 +114,7 @@ pub(super) struct Left {
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Locator>,
     pub(super) afterwards: Afterwards,
+    pub(super) reason: Reason,
     pub(super) refused: Vec<(Place, Refusal)>,
 }
 
@@ -134,6 +136,16 @@ pub(super) enum Way {
         /// Not taken yet, in the order in which it is sent.
         wanted: VecDeque<Locator>,
     },
+}
+
+impl Way {
+    /// What became of a message that was acknowledged.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Way::Push => Reason::Delivered,
+            Way::Retrieval { .. } => Reason::Retrieved,
+        }
+    }
 }
 
 pub(super) struct Push {
@@ -414,11 +426,11 @@ impl Pushes {
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
-        for Left { user, delivered, afterwards, refused } in std::mem::take(&mut self.left) {
+        for Left { user, delivered, afterwards, reason, refused } in std::mem::take(&mut self.left) {
             for (place, refusal) in refused {
                 users.refused(place, refusal);
             }
-            users.delivered(cx, user, delivered, afterwards);
+            users.delivered(cx, user, delivered, afterwards, reason);
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
         }

@@ -7,13 +7,14 @@ use super::bin::{Binned, Laid};
 use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
 use super::policy::{Expired, OverQuota};
-use super::refusals::{Refusal, Refusals};
-pub use super::write_off::{Batch, Durable, WrittenOff};
+use super::refusals::{Refusal, Refusals, Refused};
+pub use super::write_off::{Batch, Buried, Durable, WrittenOff};
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, UserId};
 use crate::store::queue::Queue;
+use crate::store::reason::Reason;
 use crate::store::record::{Extent, Flags, Locator, Place, extents_of};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
@@ -136,7 +137,7 @@ impl Users {
         let Some(user) = cx.directory.find(laid.binned.owner()) else { return laid };
         let Some(queue) = self.queue(user) else { return laid };
         let gone = laid.binned.stamps().filter_map(|stamp| queue.at(stamp)).copied().collect();
-        (laid.messages, laid.parts) = self.retire(cx, &WrittenOff::of(user, gone), false);
+        (laid.messages, laid.parts) = self.retire(cx, &WrittenOff::of(user, gone, Reason::Purged), false);
         laid
     }
 
@@ -211,7 +212,7 @@ impl Users {
 
     /// A twin that cannot be written off now is dropped all the same: after a restart the home sees both and drops it again.
     fn drop_twins(&mut self, cx: &mut Cx, user: UserId, twins: &[Locator]) {
-        cx.buried.extend(twins.iter().map(Locator::extent));
+        cx.bury(twins.iter().map(Locator::extent), Reason::Twin);
         let octets = twins.iter().map(|twin| twin.octets()).sum();
         cx.release(user, twins.len() as u32, octets);
     }
@@ -289,9 +290,25 @@ impl Users {
         }
     }
 
+    /// What clients made of a message of a user, if anything is held against it.
+    pub fn refusal(&self, user: UserId, locator: &Locator) -> Option<Refused> {
+        let now = self.queue(user).and_then(|queue| queue.at(locator.stamp()))?;
+        self.refusals.of(now.place())
+    }
+
     /// The list of one user.
     pub fn queue(&self, user: UserId) -> Option<&Queue> {
         self.waiting.get(&user).map(|waiting| &waiting.queue)
+    }
+
+    /// How many fingerprints are remembered.
+    pub fn fingerprints(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Messages written off whose tombstone is not durable yet.
+    pub fn tombstones_waiting(&self) -> usize {
+        self.retiring.len()
     }
 
     /// How many users have something here.
@@ -481,7 +498,7 @@ impl Users {
         }
         if keep {
             // To be retrieved, like what was had; written down, so that a clock set back does not push it after all.
-            self.retire_later(cx, WrittenOff { kept: true, ..WrittenOff::of(user, over) });
+            self.retire_later(cx, WrittenOff { kept: true, ..WrittenOff::of(user, over, Reason::Expired) });
             return Vec::new();
         }
         cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;

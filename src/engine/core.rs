@@ -39,6 +39,7 @@ use crate::deferred::users::Users;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
 use crate::proto::sip::timing::Timing;
 use crate::store::loader::Loader;
+use crate::store::reason::Reason;
 use crate::store::reclaim::Reclaim;
 use crate::store::record::Locator;
 use crate::store::states::States;
@@ -171,7 +172,8 @@ impl Core {
             self.users.remember(&self.cx, fingerprint);
         }
         // Tombstones that are owed; if the daemon dies before they are durable the next start finds them again.
-        self.cx.buried.extend(home.twins.iter().map(Locator::extent).chain(home.losers));
+        self.cx.bury(home.twins.iter().map(Locator::extent), Reason::Twin);
+        self.cx.bury(home.losers, Reason::Superseded);
         self.reclaiming = Some(self.cx.timer(Duration::ZERO, Timer::Reclaim));
         let mut turn = 0;
         for state in home.states {
@@ -236,7 +238,7 @@ impl Core {
         for (user, oldest) in self.users.collect(&mut self.cx) {
             let pushes = &self.pushes;
             let gone = self.users.make_room(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
-            self.dismiss(user, gone);
+            self.dismiss(user, gone, Reason::Dropped);
             if self.pushes.arrived(user, oldest) {
                 continue;
             }
@@ -517,7 +519,7 @@ impl Core {
                 for user in self.users.due(&mut self.cx) {
                     let pushes = &self.pushes;
                     let gone = self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
-                    self.dismiss(user, gone);
+                    self.dismiss(user, gone, Reason::Expired);
                 }
             }
             Timer::Bin => self.bin.turn(&mut self.cx, &mut self.users),

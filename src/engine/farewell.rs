@@ -9,9 +9,11 @@ use crate::deferred::cx::{Commit, Cx};
 use crate::deferred::delete::{Deletions, House};
 use crate::deferred::dismiss::{Because, Dismissed, Leaving};
 use crate::deferred::identity::Address;
+use crate::deferred::inquiry::Answer;
 use crate::deferred::owed::{Owed, Recorded};
 use crate::deferred::users::{Batch, Durable, WrittenOff};
 use crate::store::directory::UserId;
+use crate::store::reason::Reason;
 use crate::store::record::{Locator, StateKind};
 use crate::store::recovery::StateRecovered;
 use crate::store::states::StateKey;
@@ -49,10 +51,10 @@ impl Core {
     }
 
     /// Messages go by policy.
-    pub(super) fn dismiss(&mut self, user: UserId, gone: Vec<Locator>) {
+    pub(super) fn dismiss(&mut self, user: UserId, gone: Vec<Locator>, reason: Reason) {
         if !gone.is_empty() {
             let (cx, users, pushes) = (&mut self.cx, &mut self.users, &mut self.pushes);
-            let leaving = Leaving { user, gone, because: Because::Policy, binned: false };
+            let leaving = Leaving { user, gone, reason, because: Because::Policy, binned: false };
             self.dismissals.begin(cx, users, pushes, &self.reports, leaving);
         }
     }
@@ -62,8 +64,12 @@ impl Core {
         let done = self.dismissals.take_done();
         let owes = done.iter().any(|done| !done.owed.is_empty());
         for Dismissed { because, durable, owed } in done {
-            if let Because::Asked(asked) = because {
-                self.deletions.dismissed(&mut self.cx, &mut self.users, asked, durable);
+            match because {
+                Because::Asked(asked) => self.deletions.dismissed(&mut self.cx, &mut self.users, asked, durable),
+                Because::Operator { ticket, .. } => {
+                    self.answer(ticket, if durable { Answer::Done } else { Answer::Failed })
+                }
+                Because::Policy => {}
             }
             //= 12.2.2.7-3: shall act according to 12.2.2.6 after the 200 OK
             owed.into_iter().for_each(|owed| self.owe(owed));

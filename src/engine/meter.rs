@@ -73,6 +73,8 @@ readings! {
     retrievals,
     /// Messages that their users deleted.
     messages_deleted,
+    /// Messages that the operator deleted.
+    messages_deleted_by_operator,
     /// Messages purged from the DELETE bin.
     messages_purged,
     /// Delivery reports that somebody took.
@@ -83,6 +85,12 @@ readings! {
     messages_duplicate,
     /// Requests refused, any status: messages, publications, and what is not served.
     requests_refused,
+    /// Messages refused because their receiver has as much as the quota allows.
+    deposits_over_quota,
+    /// Messages refused because their receiver's domain has.
+    deposits_over_domain_quota,
+    /// Messages refused because the disk is full or the log has failed.
+    deposits_without_storage,
     /// Publications accepted.
     publications,
     /// Gauge: users with messages at home here.
@@ -97,6 +105,18 @@ readings! {
     pushes_in_line,
     /// Gauge: pushes under way.
     pushes_running,
+    /// Gauge: users with publications, or a wish, at home here.
+    users_present,
+    /// Gauge: fingerprints of messages that are remembered, so that a second copy is known.
+    fingerprints,
+    /// Gauge: messages in the DELETE bin.
+    messages_binned,
+    /// Gauge: delivery reports owed.
+    reports_owed,
+    /// Gauge: states whose records lie in the log.
+    states,
+    /// Gauge: messages written off whose tombstone is not durable yet.
+    tombstones_waiting,
     /// Gauge: connections, SIP and MSRP.
     connections,
     /// Connections out that `connect_allow` forbade.
@@ -172,6 +192,18 @@ pub struct Gauges {
     pub pushes: usize,
     /// Sessions in which large messages come.
     pub larges: usize,
+    /// Users with publications, or a wish.
+    pub present: usize,
+    /// Fingerprints that are remembered.
+    pub fingerprints: usize,
+    /// Messages in the DELETE bin.
+    pub binned: usize,
+    /// Delivery reports owed.
+    pub reports: usize,
+    /// States.
+    pub states: usize,
+    /// Messages written off whose tombstone is not durable yet.
+    pub tombstones: usize,
     /// Connections.
     pub connections: usize,
     /// Records whose use case waits.
@@ -211,6 +243,10 @@ impl Reading {
             dropped,
             retrievals,
             deleted,
+            over_quota,
+            over_domain_quota,
+            without_storage,
+            deleted_by_operator,
             purged,
             reports_sent,
             reports_given_up,
@@ -251,6 +287,16 @@ impl Reading {
             messages_dropped: dropped,
             retrievals,
             messages_deleted: deleted,
+            messages_deleted_by_operator: deleted_by_operator,
+            deposits_over_quota: over_quota,
+            deposits_over_domain_quota: over_domain_quota,
+            deposits_without_storage: without_storage,
+            users_present: gauges.present as u64,
+            fingerprints: gauges.fingerprints as u64,
+            messages_binned: gauges.binned as u64,
+            reports_owed: gauges.reports as u64,
+            states: gauges.states as u64,
+            tombstones_waiting: gauges.tombstones as u64,
             messages_purged: purged,
             reports_sent,
             reports_given_up,
@@ -358,6 +404,12 @@ impl Core {
             users: self.users.len(),
             pushes: self.pushes.len(),
             larges: self.larges.len(),
+            present: self.presences.len(),
+            fingerprints: self.users.fingerprints() + self.deposits.fingerprints(),
+            binned: self.bin.len(),
+            reports: self.reports.len(),
+            states: self.cx.states.len(),
+            tombstones: self.users.tombstones_waiting(),
             connections: self.connections(),
             commits: self.cx.commits.len(),
             commit_octets: log.waiting_octets(),

@@ -20,6 +20,7 @@ pub mod loader;
 pub mod log;
 pub mod manifest;
 pub mod queue;
+pub mod reason;
 pub mod reclaim;
 pub mod record;
 pub mod recovery;

@@ -5,12 +5,16 @@
 
 #![allow(clippy::expect_used)]
 
+mod backup;
 mod cores;
 mod deferctl;
 mod disk;
 mod kill_nine;
 mod life;
 mod limits;
+mod quota;
+mod reasons;
+mod repair;
 mod soak;
 mod storm;
 
