@@ -11,8 +11,12 @@ mod disk;
 mod kill_nine;
 mod life;
 mod limits;
+mod power_cut;
+mod soak;
+mod power_cut;
 mod soak;
 mod storm;
+mod volume;
 
 use std::time::{Duration, Instant};
 
