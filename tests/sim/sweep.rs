@@ -112,7 +112,8 @@ rows! {
 fn every_misfortune_is_met_by_some_of_the_seeds() {
     assert_eq!(NUMBERS, (1..ROWS).collect::<Vec<_>>());
     let plans: Vec<Plan> = (0..ROW * ROWS).map(Plan::of_seed).collect();
-    let kinds: [(&str, fn(&Plan) -> bool); 12] = [
+    type Has = fn(&Plan) -> bool;
+    let kinds: [(&str, Has); 12] = [
         ("a lossy network", |plan| plan.loss > 0),
         ("a network that falls apart", |plan| plan.splits > 0),
         ("connections that break", |plan| plan.reset > 0),
@@ -130,6 +131,14 @@ fn every_misfortune_is_met_by_some_of_the_seeds() {
         let count = plans.iter().filter(|plan| has(plan)).count();
         assert!(count >= 8, "{what}: {count} of {} seeds", plans.len());
     }
+}
+
+#[test]
+fn what_rots_is_counted() {
+    let rotten = (0..ROW * ROWS).filter(|seed| Plan::of_seed(*seed).rot > 0).take(12);
+    let reports = rotten.map(|seed| run(seed, false).unwrap_or_else(|what| panic!("SIM_SEED={seed:#x}: {what}")));
+    let sums = reports.fold((0, 0), |sums, report| (sums.0 + report.rots, sums.1 + report.damage));
+    assert!(sums.0 >= 12 && sums.1 > 0, "{} sectors rotted, and {} places are named", sums.0, sums.1);
 }
 
 /// Seeds that failed once, each with its story.

@@ -43,8 +43,9 @@ pub(crate) struct Report {
     pub(crate) sum: (u64, u64),
     /// Hash of what the disk holds at the end.
     pub(crate) disk: u64,
-    /// Sectors that rotted.
+    /// Sectors that rotted, and what was counted for it.
     pub(crate) rots: u64,
+    pub(crate) damage: u64,
     /// Effects the daemon had.
     pub(crate) effects: u64,
     /// Messages sent, accepted, delivered.
@@ -96,7 +97,17 @@ impl World {
         let (segments, octets) = self.cores.reclaimed();
         let reclaimed = (self.reclaimed.0 + segments, self.reclaimed.1 + octets);
         let erased = self.erased();
-        Report { verdict, sum, disk: self.disk.sum(), rots: self.disk.rots, effects, figures, reclaimed, erased }
+        Report {
+            verdict,
+            sum,
+            disk: self.disk.sum(),
+            rots: self.disk.rots,
+            damage: self.g.oracle.damage_counted(),
+            effects,
+            figures,
+            reclaimed,
+            erased,
+        }
     }
 
     /// Messages deleted, messages purged, reports that were taken, in all lives.

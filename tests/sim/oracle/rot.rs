@@ -52,6 +52,11 @@ impl Oracle {
         self.rot.met = self.rot.met.max(damaged);
     }
 
+    /// Segments in which damage was counted, and records that did not pass when they were wanted.
+    pub(crate) fn damage_counted(&self) -> u64 {
+        self.rot.named.len() as u64 + self.rot.met
+    }
+
     /// At the end: what rotted and is not there any more was counted, with its place. `listed`: so many are there still, and nobody
     /// has looked at them.
     pub(crate) fn judge_rotten(&mut self, alive: &BTreeSet<u32>, listed: usize) {
