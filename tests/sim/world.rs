@@ -131,6 +131,9 @@ impl World {
         }
         self.cores.disk_is_bounded(&self.g, &self.disk)?;
         if self.g.oracle.has_rotted() {
+            // What rotted since the last start the next one would name.
+            let found = self.cores.found(&self.disk).map_err(|fault| format!("recovery: {fault:?}"))?;
+            self.g.oracle.named(&found.report);
             let (alive, listed) = self.cores.alive(&self.disk)?;
             self.g.oracle.judge_rotten(&alive.into_keys().collect(), listed);
             self.g.oracle.verdict()?;
