@@ -12,8 +12,6 @@ mod kill_nine;
 mod life;
 mod limits;
 mod power_cut;
-mod power_cut;
-mod soak;
 mod soak;
 mod storm;
 mod volume;
