@@ -65,7 +65,10 @@ impl Core {
         let owes = done.iter().any(|done| !done.owed.is_empty());
         for Dismissed { because, durable, owed } in done {
             match because {
-                Because::Asked(asked) => self.deletions.dismissed(&mut self.cx, &mut self.users, asked, durable),
+                Because::Asked(asked) => {
+                    let (deletions, house, cx) = self.house();
+                    deletions.dismissed(cx, house, asked, durable);
+                }
                 Because::Operator { ticket, .. } => {
                     self.answer(ticket, if durable { Answer::Done } else { Answer::Failed })
                 }
@@ -73,6 +76,12 @@ impl Core {
             }
             //= 12.2.2.7-3: shall act according to 12.2.2.6 after the 200 OK
             owed.into_iter().for_each(|owed| self.owe(owed));
+        }
+        loop {
+            let (deletions, house, cx) = self.house();
+            if !deletions.resume(cx, house) {
+                break;
+            }
         }
         if owes {
             self.reports.turn(&mut self.cx, &self.presences);
