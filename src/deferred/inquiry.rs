@@ -13,7 +13,8 @@ mod words;
 pub use words::*;
 
 use super::cx::{Cx, Timer};
-use super::identity::Address;
+use super::identity::{self, Address};
+use super::metadata::{Documents, changes};
 use super::presence::Presences;
 use super::push::Pushes;
 use super::users::{Users, WrittenOff};
@@ -77,6 +78,7 @@ pub struct Inquiries {
     /// Candidates of a `Find` whose records are being read: the scan goes on when none of them was it.
     scans: VecDeque<Scan>,
     checking: SpreadMap<u64, (Scan, UserId)>,
+    documents: Documents,
     jobs: u64,
     armed: bool,
     answers: VecDeque<(u64, Answer)>,
@@ -85,17 +87,17 @@ pub struct Inquiries {
 impl Inquiries {
     /// The next answer.
     pub fn answer(&mut self) -> Option<(u64, Answer)> {
-        self.answers.pop_front()
+        self.answers.pop_front().or_else(|| self.documents.answer())
     }
 
     /// True for a job of the loader that is a question's.
     pub fn owns(&self, job: u64) -> bool {
-        self.reading.contains_key(&job) || self.checking.contains_key(&job)
+        self.reading.contains_key(&job) || self.checking.contains_key(&job) || self.documents.owns(job)
     }
 
     /// Takes a question in. The answer comes under `ticket`, at once or later.
     pub fn ask(&mut self, cx: &mut Cx, known: &mut Known<'_>, ticket: u64, question: Question) {
-        if self.reading.len() + self.scans.len() + self.checking.len() >= QUESTIONS_MAX {
+        if self.reading.len() + self.scans.len() + self.checking.len() + self.documents.len() >= QUESTIONS_MAX {
             return self.answers.push_back((ticket, Answer::Overloaded));
         }
         if question.owner().is_some_and(|owner| cx.directory.home(owner) != cx.core) {
@@ -112,6 +114,19 @@ impl Inquiries {
             }
             Question::Why { owner } => Some(Answer::Why(Box::new(why(cx, known, &owner)))),
             Question::Push { owner } => Some(push(cx, known, &owner)),
+            Question::Revision { owner, .. } if !identity::is_served(&cx.policy, &owner) => Some(Answer::Unknown),
+            Question::Revision { owner, most } => {
+                Some(Answer::Revision(self.documents.revision(cx, known.users, &owner, most)))
+            }
+            Question::Document { owner, most } => {
+                let job = self.job();
+                self.documents.ask(cx, known.users, (ticket, job), owner, most);
+                self.again(cx);
+                None
+            }
+            Question::Changes => Some(changes::changes(cx, known.users)),
+            Question::Mark { owner } => Some(changes::mark(cx, known.users, &owner)),
+            Question::Settled { owner } => Some(changes::settled(cx, known.users, &owner)),
             Question::Drain(on) => {
                 cx.draining = on;
                 Some(Answer::Done)
@@ -196,6 +211,10 @@ impl Inquiries {
 
     /// Records that a question needs are there.
     pub fn loaded(&mut self, cx: &mut Cx, known: &mut Known<'_>, job: u64, records: Vec<Loaded>) {
+        if self.documents.owns(job) {
+            self.documents.loaded(cx, known.users, job, records);
+            return self.again(cx);
+        }
         if let Some((mut scan, user)) = self.checking.remove(&job) {
             let Scanning::Find { id } = scan.what else { return };
             if records.iter().any(|loaded| loaded.outcome.as_ref().is_ok_and(|record| record.id == id)) {
@@ -256,7 +275,7 @@ impl Inquiries {
     }
 
     fn again(&mut self, cx: &mut Cx) {
-        if !self.armed && !self.scans.is_empty() {
+        if !self.armed && !(self.scans.is_empty() && self.documents.is_idle()) {
             self.armed = true;
             cx.timer(Duration::from_millis(1), Timer::Inquiry);
         }
@@ -265,6 +284,7 @@ impl Inquiries {
     /// Goes on with what concerns all users: one slice.
     pub fn turn(&mut self, cx: &mut Cx, known: &mut Known<'_>) {
         self.armed = false;
+        self.documents.turn(cx, known.users);
         if let Some(mut scan) = self.scans.pop_front() {
             let end = cx.directory.places();
             let until = scan.next.saturating_add(SLICE).min(end);

@@ -343,6 +343,12 @@ impl Users {
         }
         let Some(waiting) = waiting else { return (left, parts) };
         cx.release(off.user, left.len() as u32, left.iter().map(Locator::octets).sum());
+        if let Some(changes) = self.changes.as_mut().filter(|_| !left.is_empty()) {
+            match waiting.queue.is_empty() {
+                true => changes.emptied(cx, off.user),
+                false => changes.changed(off.user),
+            }
+        }
         if waiting.queue.is_empty() {
             self.doomed.remove(&off.user);
             if let Some(waiting) = self.waiting.remove(&off.user) {

@@ -2,6 +2,7 @@
 
 use crate::base::clock::Wall;
 use crate::deferred::identity::Address;
+use crate::deferred::metadata::{Document, Revision};
 use crate::deferred::policy::Policy;
 use crate::store::loader::Damage;
 use crate::store::record::{Locator, MessageId, Stamp};
@@ -62,6 +63,32 @@ pub enum Question {
         /// Which.
         id: MessageId,
     },
+    /// The entity tag of a user's metadata document.
+    Revision {
+        /// Whose.
+        owner: Address,
+        /// Messages that the document has at most.
+        most: usize,
+    },
+    /// The document itself.
+    Document {
+        /// Whose.
+        owner: Address,
+        /// At most so many messages, the oldest.
+        most: usize,
+    },
+    /// Whose metadata document has changed since this was asked last. From the first time on changes are remembered.
+    Changes,
+    /// A user's document is about to be written elsewhere. Changes something.
+    Mark {
+        /// Whose.
+        owner: Address,
+    },
+    /// An empty document of a user was taken elsewhere. Changes something.
+    Settled {
+        /// Whose.
+        owner: Address,
+    },
     /// Take no more deposits, or take them again.
     Drain(bool),
     /// From now on the operator's choices are these.
@@ -76,8 +103,16 @@ impl Question {
             | Question::Show { owner, .. }
             | Question::Why { owner }
             | Question::Push { owner }
-            | Question::Delete { owner, .. } => Some(owner),
-            Question::Find { .. } | Question::Top { .. } | Question::Drain(_) | Question::Policy(_) => None,
+            | Question::Delete { owner, .. }
+            | Question::Revision { owner, .. }
+            | Question::Document { owner, .. }
+            | Question::Mark { owner }
+            | Question::Settled { owner } => Some(owner),
+            Question::Changes
+            | Question::Find { .. }
+            | Question::Top { .. }
+            | Question::Drain(_)
+            | Question::Policy(_) => None,
         }
     }
 }
@@ -95,6 +130,12 @@ pub enum Answer {
     Top(Vec<Standing>),
     /// To [`Question::Why`].
     Why(Box<Reasons>),
+    /// To [`Question::Revision`].
+    Revision(Revision),
+    /// To [`Question::Document`].
+    Document(Box<Document>),
+    /// To [`Question::Changes`]: some of them; ask until there is none.
+    Changes(Vec<Address>),
     /// The user's home is another core.
     Elsewhere,
     /// What was asked for is done, or begun.
