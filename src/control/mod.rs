@@ -12,3 +12,5 @@ pub mod page;
 pub mod socket;
 pub mod table;
 pub mod units;
+pub mod xcap;
+pub mod xdms;
