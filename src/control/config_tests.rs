@@ -126,7 +126,7 @@ fn every_key_is_read() {
     assert_eq!((config.msrp.bind_timeout, config.msrp.tx_timeout), (secs(11), secs(12)));
     assert_eq!(config.http.trusted[0].to_string(), "192.0.2.1/32");
     let root = Root { authority: "xdms.example.org:8090".into(), path: "/xcap-root".into() };
-    assert_eq!((config.xdms.mode, config.xdms.root), (Mode::External, Some(root)));
+    assert_eq!((config.xdms.mode, &config.xdms.root), (Mode::External, &Some(root)));
     assert_eq!((config.xdms.max_messages, config.xdms.connections, config.xdms.rate), (900, 3, 40));
     assert_eq!(config.xdms.timeout, Duration::from_secs(4));
     let policy = &config.policy;

@@ -97,11 +97,12 @@ impl Inquiries {
 
     /// Takes a question in. The answer comes under `ticket`, at once or later.
     pub fn ask(&mut self, cx: &mut Cx, known: &mut Known<'_>, ticket: u64, question: Question) {
-        if self.reading.len() + self.scans.len() + self.checking.len() + self.documents.len() >= QUESTIONS_MAX {
-            return self.answers.push_back((ticket, Answer::Overloaded));
-        }
+        // First: who has much to do has nothing to say about others' users.
         if question.owner().is_some_and(|owner| cx.directory.home(owner) != cx.core) {
             return self.answers.push_back((ticket, Answer::Elsewhere));
+        }
+        if self.reading.len() + self.scans.len() + self.checking.len() + self.documents.len() >= QUESTIONS_MAX {
+            return self.answers.push_back((ticket, Answer::Overloaded));
         }
         let answer = match question {
             Question::Queue { owner, from, limit } => self.queue(cx, known, ticket, &owner, from, limit),
@@ -275,7 +276,8 @@ impl Inquiries {
     }
 
     fn again(&mut self, cx: &mut Cx) {
-        if !self.armed && !(self.scans.is_empty() && self.documents.is_idle()) {
+        let is_idle = self.scans.is_empty() && self.documents.is_idle();
+        if !self.armed && !is_idle {
             self.armed = true;
             cx.timer(Duration::from_millis(1), Timer::Inquiry);
         }

@@ -62,7 +62,8 @@ pub(super) fn read(mut table: Table<'_, '_>) -> Xdms {
         // Half a kilobyte each: the default is what the default quota lets a user have, 5 MiB; the most is what the bound of a
         // document's octets holds of the shortest.
         max_messages: usize::try_from(table.number("max_messages", 10_000, 1..=100_000).value).unwrap_or(usize::MAX),
-        connections: usize::try_from(table.number("connections", 8, 1..=256).value).unwrap_or(usize::MAX),
+        // A core answers 64 questions at one time: half of them for these.
+        connections: usize::try_from(table.number("connections", 8, 1..=32).value).unwrap_or(usize::MAX),
         rate: u32::try_from(table.number("rate", 500, 1..=100_000).value).unwrap_or(u32::MAX),
         timeout: table.text_or("timeout", Duration::from_secs(10), positive).value,
     };

@@ -19,6 +19,9 @@ const SUBJECT_MAX: usize = 512;
 /// Longest URI told: what is longer is nobody's address here (`identity`).
 const URI_MAX: usize = 1024;
 
+/// Begins the Byte-Range of a SEND that carries all of its message.
+const BYTE_RANGE: &[u8] = b"\r\nByte-Range: 1-";
+
 /// Who wrote it, where that is private (RFC 3323 4.1.1.3).
 const ANONYMOUS: &[u8] = b"sip:anonymous@anonymous.invalid";
 
@@ -70,13 +73,20 @@ pub fn write(out: &mut Vec<u8>, record: &Record, locator: &Locator, hostname: &s
     true
 }
 
-/// The header lines of a body's first part, and the octets of what it is about.
+/// The header lines of a body's first part, and the octets of what it is about: of a request its body; of a fragment that stands before a
+/// `message/msrp` part what the SEND in there says it carries, for those octets lie in records of their own.
 fn head_and_content<'a>(body: &'a [u8], body_type: &[u8]) -> Option<(&'a [u8], u64)> {
     let at = memmem::find(body_type, b"boundary=\"")? + 10;
     let boundary = body_type.get(at..)?.split(|&octet| octet == b'"').next()?;
     let rest = body.get(memmem::find(body, b"\r\n\r\n")? + 4..)?;
     let end = memmem::find(rest, b"\r\n\r\n").map_or(rest.len(), |at| at + 2);
     let (head, content) = rest.split_at_checked(end)?;
+    let next = [b"\r\n--", boundary, b"\r\nContent-Type: message/msrp\r\n"].concat();
+    if content.starts_with(&next) {
+        let at = memmem::find(content, BYTE_RANGE)? + BYTE_RANGE.len();
+        let total = content.get(at..)?.split(|octet| !octet.is_ascii_digit()).next()?;
+        return Some((head, scan::decimal(total)?));
+    }
     let after = b"\r\n".len() + b"\r\n--".len() + boundary.len() + b"--".len();
     Some((head, content.len().saturating_sub(after) as u64))
 }
@@ -167,6 +177,12 @@ mod tests {
         let (head, content) = head_and_content(body, of).unwrap();
         assert!(head.ends_with(b"To: <sip:b@c>\r\n"));
         assert_eq!(content, 5);
+        let large = b"--dmf-0123456789abcdef\r\nContent-Type: message/sipfrag\r\n\r\nINVITE sip:b@c SIP/2.0\r\nTo: <sip:b@c>\r\n\r\n\
+            --dmf-0123456789abcdef\r\nContent-Type: message/msrp\r\n\r\nMSRP dkei38sd SEND\r\nMessage-ID: 1\r\nByte-Range: 1-7340032/7340032\r\n\
+            Content-Type: text/plain\r\n\r\n\r\n-------dkei38sd$\r\n\r\n--dmf-0123456789abcdef--";
+        let (head, content) = head_and_content(large, of).unwrap();
+        assert!(head.ends_with(b"To: <sip:b@c>\r\n"));
+        assert_eq!(content, 7_340_032);
         assert!(head_and_content(b"", of).is_none());
         assert!(head_and_content(body, b"text/plain").is_none());
         assert_eq!(head_and_content(b"\r\n\r\n", of), Some((&b""[..], 0)));
