@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn attempts_are_paced() {
         let (mut queue, now) = (Queue::new(10), Instant::now());
-        ["a", "b"].map(|name| queue.changed(user(name), now));
+        ["a", "b"].iter().for_each(|name| queue.changed(user(name), now));
         assert!(queue.next(now).is_ok());
         assert_eq!(queue.next(now), Err(Some(Duration::from_millis(100))));
         assert!(queue.next(now + Duration::from_millis(100)).is_ok());
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn an_xdms_that_is_down_is_left_alone_by_everybody_and_tried_with_one() {
         let (mut queue, now) = (Queue::new(1_000_000), Instant::now());
-        ["a", "b", "c"].map(|name| queue.changed(user(name), now));
+        ["a", "b", "c"].iter().for_each(|name| queue.changed(user(name), now));
         queue.next(now).unwrap();
         assert_eq!(queue.ended(user("a"), Outcome::Silent, now), Some(News::Down));
         assert_eq!(queue.next(now), Err(Some(AGAIN)));
