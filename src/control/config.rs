@@ -3,6 +3,10 @@
 //! Keys are promises to those who write them: add, never change. Each is read in one place below; everything wrong is reported
 //! with its line, not only the first.
 
+mod xdms;
+
+pub use xdms::{Mode, Root, Xdms};
+
 use super::table::{Findings, Found, Problem, Table};
 use super::units;
 use crate::base::limits::Limits;
@@ -52,6 +56,8 @@ pub struct Config {
     pub msrp: MsrpSetup,
     /// `[http]`.
     pub http: Http,
+    /// `[xdms]`.
+    pub xdms: Xdms,
     /// `[policy]` and the names of `[server]`.
     pub policy: Policy,
     /// `[limits]`.
@@ -70,19 +76,19 @@ impl Config {
         let (sip, sip_places) = read_sip(root.table("sip"));
         let (msrp, msrp_places) = read_msrp(root.table("msrp"));
         let (http, http_place) = read_http(root.table("http"));
+        let xdms = xdms::read(root.table("xdms"));
         let policy = read_policy(root.table("policy"), &hostname, &domains);
         let limits = read_limits(root.table("limits"));
         check_ports(&root, &server, &sip_places, &msrp_places);
         check_http(&root, &server, &http_place, &sip_places, &msrp_places);
         root.end();
         let problems = findings.into_problems();
-        if problems.is_empty() { Ok(Config { server, sip, msrp, http, policy, limits }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Config { server, sip, msrp, http, xdms, policy, limits }) } else { Err(problems) }
     }
 
     /// Keys with a value that this version reads and does not act on yet: nobody shall believe what is not so.
     pub fn unheeded(&self) -> Vec<&'static str> {
-        let loopback: Vec<IpNet> = LOOPBACK.iter().filter_map(|text| units::network(text).ok()).collect();
-        let keys = [("http.trusted", self.http.trusted != loopback)];
+        let keys: [(&str, bool); 0] = [];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
@@ -93,6 +99,7 @@ impl Config {
             ("sip", self.sip != other.sip),
             ("msrp", self.msrp != other.msrp),
             ("http", self.http != other.http),
+            ("xdms", self.xdms != other.xdms),
             ("limits", self.limits != other.limits),
         ];
         sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

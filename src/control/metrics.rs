@@ -249,6 +249,11 @@ impl Metrics {
         Metrics(registry)
     }
 
+    /// Somebody else's numbers, too.
+    pub fn also(&mut self, collector: Box<dyn Collector>) {
+        self.0.register_collector(collector);
+    }
+
     /// All of it.
     ///
     /// # Errors

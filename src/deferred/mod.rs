@@ -10,6 +10,7 @@
 //! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
 //! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
 //! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
+//! | [`metadata`] | 12.2.2.8 Updating Metadata in IM XDMS |
 //! | [`states`], [`forward`] | 2 of the store's contract: what is kept is kept once, and copied forward where its segment is to go |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
@@ -31,6 +32,7 @@ pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod large;
+pub mod metadata;
 mod moved;
 pub mod outcome;
 pub mod owed;

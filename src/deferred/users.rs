@@ -6,6 +6,7 @@
 use super::bin::{Binned, Laid};
 use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
+use super::metadata::changes::Changes;
 use super::policy::{Expired, OverQuota};
 use super::refusals::{Refusal, Refusals, Refused};
 pub use super::write_off::{Batch, Buried, Durable, WrittenOff};
@@ -72,6 +73,8 @@ pub struct Users {
     drained: Vec<Arrival>,
     /// Taken in before their turn, and nobody was told yet.
     early: Vec<(UserId, Stamp)>,
+    /// Whose metadata has changed, where somebody wants to know.
+    pub(super) changes: Option<Box<Changes>>,
     /// Of what has landed in this turn and nobody was told of: the oldest stamp, the earliest expiry.
     landed: SpreadMap<UserId, (Stamp, u32)>,
 }
@@ -95,6 +98,7 @@ impl Users {
             ready: Vec::new(),
             drained: Vec::new(),
             early: Vec::new(),
+            changes: None,
             landed: SpreadMap::default(),
         }
     }
@@ -207,6 +211,9 @@ impl Users {
         waiting.new_from.set(waiting.new_from.get().min(stamp));
         let (oldest, earliest) = self.landed.entry(user).or_insert((stamp, expiry_s));
         (*oldest, *earliest) = ((*oldest).min(stamp), (*earliest).min(expiry_s));
+        if let Some(changes) = &mut self.changes {
+            changes.changed(user);
+        }
         true
     }
 
@@ -294,6 +301,12 @@ impl Users {
     pub fn refusal(&self, user: UserId, locator: &Locator) -> Option<Refused> {
         let now = self.queue(user).and_then(|queue| queue.at(locator.stamp()))?;
         self.refusals.of(now.place())
+    }
+
+    /// Whose metadata has changed: everybody's, when it was not asked for before.
+    pub(super) fn changes(&mut self, cx: &Cx) -> &mut Changes {
+        let users = self.waiting.keys().copied();
+        self.changes.get_or_insert_with(|| Box::new(Changes::everybody(cx, users)))
     }
 
     /// The list of one user.

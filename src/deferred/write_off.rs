@@ -370,6 +370,12 @@ impl Users {
         let Some(waiting) = waiting else { return (left, parts) };
         let octets = left.iter().map(Locator::octets).chain(parts.iter().map(|part| part.octets)).sum();
         cx.release(off.user, left.len() as u32, octets);
+        if let Some(changes) = self.changes.as_mut().filter(|_| !left.is_empty()) {
+            match waiting.queue.is_empty() {
+                true => changes.emptied(cx, off.user),
+                false => changes.changed(off.user),
+            }
+        }
         if waiting.queue.is_empty() {
             self.doomed.remove(&off.user);
             if let Some(waiting) = self.waiting.remove(&off.user) {

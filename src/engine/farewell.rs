@@ -46,7 +46,7 @@ impl Core {
                     self.cx.end_state(&named);
                 }
             },
-            StateKind::Settings | StateKind::Subscription => {}
+            StateKind::Settings | StateKind::Subscription | StateKind::Metadata => {}
         }
     }
 
