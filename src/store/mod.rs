@@ -28,3 +28,4 @@ pub mod seen;
 pub mod segments;
 pub mod stamp;
 pub mod states;
+pub mod tally;
