@@ -66,8 +66,8 @@
 //! # What is here, and what is not yet
 //!
 //! Pager-mode deposits, quota and expiry, publications of presence and of service settings, the push, retrieval, deletion by the
-//! user, delivery reports, reclaiming, recovery, metrics, the operator's socket. Still to come, each as a file of [`deferred`]: large
-//! messages, metadata and message-summary.
+//! user, delivery reports, message summaries, reclaiming, recovery, metrics, the operator's socket. Still to come, each as a file of
+//! [`deferred`]: large messages and metadata.
 
 pub mod base;
 pub mod control;

@@ -8,6 +8,7 @@ use super::identity::Address;
 use super::owed::{Owed, Recorded};
 use super::policy::Policy;
 use super::states::StateWritten;
+use super::summary::Subscribed;
 use super::users::Batch;
 use crate::base::arena::Key;
 use crate::base::clock::{Now, Tick};
@@ -64,6 +65,8 @@ pub enum Timer {
     Sweep,
     /// A question that concerns all users goes on.
     Inquiry,
+    /// A subscription has something to say, or is over.
+    Summary(Key),
 }
 
 /// Who asked the loader for records: its job's number says so.
@@ -77,11 +80,13 @@ pub enum Reader {
     Dismissal(Key),
     /// A retrieval that looks for what it names.
     Retrieval(Key),
+    /// A summary that names what came.
+    Summary(Key),
 }
 
 impl Reader {
-    /// The two highest bits of a key's index, which no arena here reaches: sessions and requests are bounded far below 2^30.
-    const SHIFT: u32 = 30;
+    /// The three highest bits of a key's index, which no arena here reaches: sessions and requests are bounded far below 2^29.
+    const SHIFT: u32 = 29;
 
     /// As a job's number.
     pub fn to_u64(self) -> u64 {
@@ -90,18 +95,20 @@ impl Reader {
             Reader::Deletion(key) => (1, key),
             Reader::Dismissal(key) => (2, key),
             Reader::Retrieval(key) => (3, key),
+            Reader::Summary(key) => (4, key),
         };
         key.to_u64() | which << Reader::SHIFT
     }
 
     /// Back from [`Reader::to_u64`].
     pub fn from_u64(job: u64) -> Reader {
-        let key = Key::from_u64(job & !(3 << Reader::SHIFT));
-        match job >> Reader::SHIFT & 3 {
+        let key = Key::from_u64(job & !(7 << Reader::SHIFT));
+        match job >> Reader::SHIFT & 7 {
             0 => Reader::Push(key),
             1 => Reader::Deletion(key),
             2 => Reader::Dismissal(key),
-            _ => Reader::Retrieval(key),
+            3 => Reader::Retrieval(key),
+            _ => Reader::Summary(key),
         }
     }
 }
@@ -156,6 +163,8 @@ pub enum Commit {
     Carried,
     /// A state.
     State(StateWritten),
+    /// A subscription: answer 200, and tell how things stand.
+    Subscribe(Box<Subscribed>),
     /// Nobody waits for it.
     Note,
 }
@@ -339,6 +348,10 @@ pub struct Counts {
     pub reports_sent: u64,
     /// Delivery reports that nobody took, or for which there was no room.
     pub reports_given_up: u64,
+    /// NOTIFYs of message summaries that were taken.
+    pub summaries: u64,
+    /// Subscriptions that ended because a NOTIFY failed.
+    pub subscriptions_lost: u64,
     /// Malformed SIP.
     pub sip_faults: u64,
     /// Malformed MSRP.

@@ -111,6 +111,9 @@ impl Unserved {
 /// User parts of our own Contacts begin with this; see [`super::invite`].
 pub const CONTACT_PREFIX: &[u8] = b"push-";
 
+/// Those of a subscription's Contact with this; see [`super::summary`].
+pub const SUMMARY_PREFIX: &[u8] = b"summary-";
+
 /// What `request_uri` names (12.2). `is_own_host` says whether a host is one of our addresses.
 pub fn resource(
     policy: &Policy,
@@ -144,7 +147,7 @@ pub fn resource(
             return Ok(Resource::Delete);
         }
     }
-    if ours && user.starts_with(CONTACT_PREFIX) {
+    if ours && (user.starts_with(CONTACT_PREFIX) || user.starts_with(SUMMARY_PREFIX)) {
         return Ok(Resource::Contact(user.into()));
     }
     if !served {

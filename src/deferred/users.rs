@@ -17,6 +17,7 @@ use crate::store::queue::Queue;
 use crate::store::record::{Extent, Flags, Locator, Place};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
+use crate::store::tally::Tally;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -69,6 +70,10 @@ pub struct Users {
     pub(super) unwritten: Vec<Batch>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
+    /// Users whose arrivals somebody wants to hear of one by one.
+    watched: SpreadSet<UserId>,
+    /// Of theirs, what came since it was last asked.
+    came: Vec<(UserId, Stamp)>,
     /// Taken in before their turn, and nobody was told yet.
     early: Vec<(UserId, Stamp)>,
     /// Of what has landed in this turn and nobody was told of: the oldest stamp, the earliest expiry.
@@ -93,6 +98,8 @@ impl Users {
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
+            watched: SpreadSet::default(),
+            came: Vec::new(),
             early: Vec::new(),
             landed: SpreadMap::default(),
         }
@@ -180,7 +187,29 @@ impl Users {
         waiting.new_from.set(waiting.new_from.get().min(stamp));
         let (oldest, earliest) = self.landed.entry(user).or_insert((stamp, expiry_s));
         (*oldest, *earliest) = ((*oldest).min(stamp), (*earliest).min(expiry_s));
+        if !self.watched.is_empty() && self.watched.contains(&user) {
+            self.came.push((user, stamp));
+        }
         true
+    }
+
+    /// From now on somebody wants to hear of this user's arrivals, or nobody any more.
+    pub fn listen(&mut self, user: UserId, wanted: bool) {
+        if wanted {
+            self.watched.insert(user);
+        } else {
+            self.watched.remove(&user);
+        }
+    }
+
+    /// What came for those users since the last call.
+    pub fn take_came(&mut self) -> Vec<(UserId, Stamp)> {
+        std::mem::take(&mut self.came)
+    }
+
+    /// How many of a user's messages are of which kind.
+    pub fn tally(&self, user: UserId) -> Tally {
+        self.queue(user).map(Queue::tally).unwrap_or_default()
     }
 
     /// A twin that cannot be written off now is dropped all the same: after a restart the home sees both and drops it again.

@@ -65,6 +65,7 @@ impl Core {
     fn loaded(&mut self, reader: Reader, records: Vec<Loaded>) {
         match reader {
             Reader::Push(key) => self.pushes.loaded(&mut self.cx, key, records),
+            Reader::Summary(key) => self.summaries.loaded(&mut self.cx, &mut self.users, key, records),
             Reader::Dismissal(key) => self.dismissals.loaded(&mut self.cx, &mut self.users, key, records),
             Reader::Deletion(key) => {
                 let (deletions, house, cx) = self.house();
@@ -87,7 +88,9 @@ impl Core {
                 stored.into_iter().for_each(|owed| self.promise(*owed));
             }
             Commit::Publish(done) => {
+                let owner = (!self.summaries.is_empty()).then(|| done.owner.clone());
                 self.presences.durable(&mut self.cx, &self.users, &mut self.pushes, *done);
+                owner.into_iter().for_each(|owner| self.summaries.reached(&self.cx, &owner));
             }
             Commit::Retire(batch) => self.written_off(*batch),
             Commit::Owe(recorded) => self.owe(*recorded),
@@ -98,6 +101,7 @@ impl Core {
             }
             Commit::Carried => self.carried(true),
             Commit::State(written) => self.cx.state_durable(&written),
+            Commit::Subscribe(done) => self.summaries.durable(&mut self.cx, &mut self.users, *done),
             Commit::Note => {}
         }
     }
@@ -143,6 +147,7 @@ impl Core {
             Commit::Moved(moved) => self.forward.failed(&mut self.users, moved),
             Commit::Carried => self.carried(false),
             Commit::State(lost) => self.cx.state_failed(&lost),
+            Commit::Subscribe(lost) => self.summaries.failed(&mut self.cx, &mut self.users, *lost),
             Commit::Note => {}
         }
     }

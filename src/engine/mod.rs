@@ -14,3 +14,4 @@ mod farewell;
 mod intake;
 mod questions;
 mod route;
+mod subscribers;
