@@ -80,8 +80,8 @@ struct Live {
     until: Wall,
     /// A record of it is, or will be, in the log.
     kept: bool,
-    /// Found by a start: more sequence numbers may have been used than its record says.
-    leaps: bool,
+    /// Sequence numbers that may be used before its record is written anew.
+    numbers: u32,
     owed: Owed,
     over: Option<Over>,
     /// What the last NOTIFY said.
@@ -241,7 +241,8 @@ impl Summaries {
         self.by_id.insert(id, key);
         let all = self.by_user.entry(user).or_default();
         all.push(key);
-        let oldest = all.first().copied().filter(|_| all.len() > A_USER_MAX);
+        let mut lasting = all.iter().filter(|key| self.live.get(**key).is_some_and(|live| live.over.is_none()));
+        let oldest = lasting.next().copied().filter(|_| lasting.count() >= A_USER_MAX);
         users.listen(user, true);
         self.touch(key);
         if let Some(oldest) = oldest {
@@ -337,7 +338,9 @@ impl Summaries {
             What::Refresh(key, _) | What::Renewed(key) => {
                 if let Some(live) = self.live.get_mut(key) {
                     live.committing -= 1;
-                    live.leaps |= matches!(lost.what, What::Renewed(_));
+                    if matches!(lost.what, What::Renewed(_)) {
+                        live.numbers = 0;
+                    }
                     live.hold = cx.now.tick + tell::AGAIN;
                     self.touch(key);
                 }
@@ -359,7 +362,9 @@ impl Summaries {
             return;
         };
         let mut live = Live::new(owner, user, read.id, read.subscription, read.flow, read.until);
-        (live.kept, live.leaps, live.hold) = (true, true, cx.now.tick + after);
+        // As many may have been used since the record was written.
+        live.subscription.dialog_mut().leap(read.numbers);
+        (live.kept, live.hold) = (true, cx.now.tick + after);
         self.insert(users, live);
     }
 
@@ -416,7 +421,7 @@ impl Live {
             flow,
             until,
             kept: false,
-            leaps: false,
+            numbers: 0,
             owed: Owed::Whole,
             over: None,
             said: None,

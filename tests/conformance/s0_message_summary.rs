@@ -350,7 +350,8 @@ fn a_subscription_survives_the_daemon() {
         last = first;
     }
     alice.message(BOB, "after it");
-    assert_eq!(told(&notified(&bob, &request)).1.len(), 1);
+    let next = notified(&bob, &request);
+    assert_eq!((told(&next).1.len(), next.cseq()), (1, last.cseq() + 1));
     // Over another connection: the first died with the daemon.
     let bob = scene.client(Transport::Tcp, BOB, scene.sip());
     core.route(&bob);

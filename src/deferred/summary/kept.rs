@@ -1,7 +1,7 @@
 //! What outlives the daemon of a subscription, as octets in a state record, and what our Contact carries of it.
 //!
 //! ```text
-//!   version │ until, microseconds since 1970 │ flow, behind its length │ Event, behind its length │ dialog
+//!   version │ until, microseconds since 1970 │ sequence numbers, 4 octets │ flow, behind its length │ Event, behind its length │ dialog
 //! ```
 
 use super::Live;
@@ -29,34 +29,28 @@ pub(super) struct Read {
     pub(super) subscription: Subscription,
     pub(super) flow: Option<Flow>,
     pub(super) until: Wall,
+    /// Sequence numbers that may have been used since.
+    pub(super) numbers: u32,
 }
 
 impl Live {
-    /// Appends its record as it is now. One found by a start first leaves out the sequence numbers that may have been used.
+    /// Appends its record as it is now, and takes as many sequence numbers as it may use until the next.
     ///
     /// A record is written for each SUBSCRIBE, not for each NOTIFY: there is at most one of those a second, so as many numbers are
     /// left out after a restart as the record had seconds to go.
     pub(super) fn keep(&mut self, cx: &mut Cx) -> Result<(Seq, StateWritten), Refused> {
-        if self.leaps {
-            self.leap(cx);
-        }
+        let numbers = self.left_s(cx).saturating_add(SPARE_NUMBERS);
         let mut value = vec![VERSION];
         value.extend_from_slice(&self.until.0.to_le_bytes());
+        value.extend_from_slice(&numbers.to_le_bytes());
         encode_flow(&mut value, self.flow);
         let event = self.subscription.event();
         value.extend_from_slice(&(event.len() as u16).to_le_bytes());
         value.extend_from_slice(event);
         self.subscription.dialog().encode(&mut value);
         let written = cx.set_state(self.state(), &value)?;
-        (self.kept, self.leaps) = (true, false);
+        (self.kept, self.numbers) = (true, numbers);
         Ok(written)
-    }
-
-    /// No number that was used before the restart is used again.
-    pub(super) fn leap(&mut self, cx: &Cx) {
-        let most_s = cx.policy.summary.expires.2.max(self.left_s(cx));
-        self.subscription.dialog_mut().leap(most_s.saturating_add(SPARE_NUMBERS));
-        self.leaps = false;
     }
 }
 
@@ -68,13 +62,15 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Option<Read> {
         return None;
     }
     let (until, rest) = rest.split_first_chunk::<8>()?;
+    let (numbers, rest) = rest.split_first_chunk::<4>()?;
     let (&len, rest) = rest.split_first()?;
     let (flow, rest) = rest.split_at_checked(usize::from(len))?;
     let flow = decode_flow(std::str::from_utf8(flow).ok()?);
     let (len, rest) = rest.split_first_chunk::<2>()?;
     let (event, dialog) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
     let subscription = Subscription::resumed(Dialog::decode(dialog)?, event);
-    Some(Read { id, subscription, flow, until: Wall(u64::from_le_bytes(*until)) })
+    let (until, numbers) = (Wall(u64::from_le_bytes(*until)), u32::from_le_bytes(*numbers));
+    Some(Read { id, subscription, flow, until, numbers })
 }
 
 /// Our Contact: the subscription's number and whose it is, so that a refresh finds its home after a restart, too.

@@ -120,7 +120,7 @@ impl Summaries {
             live.hold = cx.now.tick + AGAIN;
             return live.arm(cx, key);
         };
-        if live.over.is_none() && live.leaps {
+        if live.over.is_none() && live.numbers == 0 {
             return self.renew(cx, key);
         }
         let chosen = !cx.policy.summary.headers.is_empty();
@@ -141,7 +141,7 @@ impl Summaries {
         }
     }
 
-    /// One that a start found is written anew before it says anything: its next sequence number must never be used twice.
+    /// One that a start found, or whose numbers are used up, is written anew before it says anything: no number comes twice.
     fn renew(&mut self, cx: &mut Cx, key: Key) {
         let Some(live) = self.live.get_mut(key) else { return };
         match live.keep(cx) {
@@ -151,7 +151,6 @@ impl Summaries {
                 cx.commit(seq, Commit::Subscribe(Box::new(renewed)));
             }
             Err(_) => {
-                live.leaps = true;
                 live.hold = cx.now.tick + AGAIN;
                 live.arm(cx, key);
             }
@@ -199,9 +198,7 @@ impl Summaries {
     //= RFC 3842 3.5: message headers in subsequent notifications MUST only correspond to messages added since the previous one
     fn send(&mut self, cx: &mut Cx, users: &mut Users, key: Key, flow: &Flow, groups: &[Vec<u8>]) {
         let Some(live) = self.live.get_mut(key) else { return };
-        if live.leaps {
-            live.leap(cx);
-        }
+        live.numbers = live.numbers.saturating_sub(1);
         let tally = users.tally(live.user);
         let body = digest::body(&cx.policy, &live.owner, tally, groups);
         let state = match live.over {
