@@ -66,8 +66,8 @@
 //! # What is here, and what is not yet
 //!
 //! Deposits in pager mode and in large message mode, quota and expiry, publications of presence and of service settings, the
-//! push, retrieval, deletion by the user, delivery reports, metadata over XCAP, reclaiming, recovery, metrics, the operator's
-//! socket, backup and repair. Still to come, as a file of [`deferred`]: message-summary.
+//! push, retrieval, deletion by the user, delivery reports, metadata over XCAP, message summaries, reclaiming, recovery, metrics,
+//! the operator's socket, backup and repair.
 
 pub mod base;
 pub mod control;

@@ -133,6 +133,12 @@ measures! {
         "Delivery reports (IMDN) that somebody took: of messages that expired or were deleted, and of messages stored, where their senders asked.";
     Messages Counter reports_given_up "deferd_reports_given_up" "reports given up"
         "Delivery reports that nobody took after four attempts, or for which there was no room. When it grows, look at the way to the senders: sip.outbound_proxy.";
+    Messages Gauge subscriptions "deferd_subscriptions" "subscriptions"
+        "Subscriptions to message summaries, by the core where their users are at home. At limits.subscriptions per core further ones are refused with 503.";
+    Messages Counter summaries "deferd_summaries" "summaries taken"
+        "NOTIFYs with a message summary that their subscriber took.";
+    Messages Counter subscriptions_lost "deferd_subscriptions_lost" "subscriptions lost"
+        "Subscriptions that ended because a NOTIFY got no answer or one that ends them. Growth: clients leave without a word, or the way to them is closed: sip.outbound_proxy.";
     Messages Counter messages_duplicate "deferd_messages_duplicate" "duplicates"
         "Messages that came a second time and were stored once. A steady share is a sender that does not get our answers in time.";
     Messages Counter requests_refused "deferd_requests_refused" "requests refused"

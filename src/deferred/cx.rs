@@ -8,6 +8,7 @@ use super::identity::Address;
 use super::owed::{Owed, Recorded};
 use super::policy::Policy;
 use super::states::StateWritten;
+use super::summary::Subscribed;
 use super::users::{Batch, Buried};
 use crate::base::arena::Key;
 use crate::base::clock::{Now, Tick};
@@ -66,6 +67,8 @@ pub enum Timer {
     Sweep,
     /// A question that concerns all users goes on.
     Inquiry,
+    /// A subscription has something to say, or is over.
+    Summary(Key),
 }
 
 /// Who asked the loader for records: its job's number says so.
@@ -81,6 +84,8 @@ pub enum Reader {
     Retrieval(Key),
     /// A push or a retrieval that is sending a large message.
     Feed(Key),
+    /// A summary that names what came.
+    Summary(Key),
 }
 
 impl Reader {
@@ -95,6 +100,7 @@ impl Reader {
             Reader::Dismissal(key) => (2, key),
             Reader::Retrieval(key) => (3, key),
             Reader::Feed(key) => (4, key),
+            Reader::Summary(key) => (5, key),
         };
         key.to_u64() | which << Reader::SHIFT
     }
@@ -107,7 +113,8 @@ impl Reader {
             1 => Reader::Deletion(key),
             2 => Reader::Dismissal(key),
             3 => Reader::Retrieval(key),
-            _ => Reader::Feed(key),
+            4 => Reader::Feed(key),
+            _ => Reader::Summary(key),
         }
     }
 }
@@ -168,6 +175,8 @@ pub enum Commit {
     Carried,
     /// A state.
     State(StateWritten),
+    /// A subscription: answer 200, and tell how things stand.
+    Subscribe(Box<Subscribed>),
     /// Nobody waits for it.
     Note,
 }
@@ -365,6 +374,10 @@ pub struct Counts {
     pub reports_sent: u64,
     /// Delivery reports that nobody took, or for which there was no room.
     pub reports_given_up: u64,
+    /// NOTIFYs of message summaries that were taken.
+    pub summaries: u64,
+    /// Subscriptions that ended because a NOTIFY failed.
+    pub subscriptions_lost: u64,
     /// Malformed SIP.
     pub sip_faults: u64,
     /// Malformed MSRP.

@@ -19,6 +19,7 @@ use crate::store::reason::Reason;
 use crate::store::record::{Extent, Flags, Locator, Place, extents_of};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
+use crate::store::tally::Tally;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -71,6 +72,10 @@ pub struct Users {
     pub(super) unwritten: Vec<Batch>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
+    /// Users whose arrivals somebody wants to hear of one by one.
+    watched: SpreadSet<UserId>,
+    /// Of theirs, what came since it was last asked.
+    came: Vec<(UserId, Stamp)>,
     /// Taken in before their turn, and nobody was told yet.
     early: Vec<(UserId, Stamp)>,
     /// Whose metadata has changed, where somebody wants to know.
@@ -97,6 +102,8 @@ impl Users {
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
+            watched: SpreadSet::default(),
+            came: Vec::new(),
             early: Vec::new(),
             changes: None,
             landed: SpreadMap::default(),
@@ -214,7 +221,29 @@ impl Users {
         if let Some(changes) = &mut self.changes {
             changes.changed(user);
         }
+        if !self.watched.is_empty() && self.watched.contains(&user) {
+            self.came.push((user, stamp));
+        }
         true
+    }
+
+    /// From now on somebody wants to hear of this user's arrivals, or nobody any more.
+    pub fn listen(&mut self, user: UserId, wanted: bool) {
+        if wanted {
+            self.watched.insert(user);
+        } else {
+            self.watched.remove(&user);
+        }
+    }
+
+    /// What came for those users since the last call.
+    pub fn take_came(&mut self) -> Vec<(UserId, Stamp)> {
+        std::mem::take(&mut self.came)
+    }
+
+    /// How many of a user's messages are of which kind.
+    pub fn tally(&self, user: UserId) -> Tally {
+        self.queue(user).map(Queue::tally).unwrap_or_default()
     }
 
     /// A twin that cannot be written off now is dropped all the same: after a restart the home sees both and drops it again.

@@ -35,6 +35,7 @@ use crate::deferred::push::Pushes;
 use crate::deferred::report::Reports;
 use crate::deferred::respond;
 use crate::deferred::retrieve::Retrievals;
+use crate::deferred::summary::Summaries;
 use crate::deferred::users::Users;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
 use crate::proto::sip::timing::Timing;
@@ -78,6 +79,7 @@ pub struct Core {
     pub(super) dismissals: Dismissals,
     pub(super) reports: Reports,
     pub(super) bin: Bin,
+    pub(super) summaries: Summaries,
     pub(super) inquiries: Inquiries,
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
@@ -146,6 +148,7 @@ impl Core {
             dismissals: Dismissals::default(),
             reports: Reports::default(),
             bin: Bin::default(),
+            summaries: Summaries::new(setup.limits.subscriptions),
             inquiries: Inquiries::default(),
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
@@ -258,6 +261,7 @@ impl Core {
             let lost = self.users.flush(&mut self.cx);
             self.not_written_off(lost);
             self.dismissed();
+            self.summarise();
             self.carry_out();
             while framed < TURN_OCTETS
                 && let Some(conn) = self.conns.next_due()
@@ -395,18 +399,8 @@ impl Core {
                         let reply = Reply { core: self.cx.core, txn };
                         self.serve(reply, message, flow);
                     }
-                    Upward::Response { txn, message } => {
-                        if !self.reports.response(&mut self.cx, txn, message.status())
-                            && !self.larges.response(&mut self.cx, txn, &message)
-                        {
-                            self.pushes.response(&mut self.cx, txn, &message);
-                        }
-                    }
-                    Upward::Failed { txn, cause } => {
-                        if !self.reports.no_response(&mut self.cx, txn) && !self.larges.no_response(&mut self.cx, txn) {
-                            self.pushes.no_response(&mut self.cx, txn, cause);
-                        }
-                    }
+                    Upward::Response { txn, message } => self.response(txn, &message),
+                    Upward::Failed { txn, cause } => self.no_response(txn, cause),
                     Upward::Ack { message, flow } => self.acked(message, flow),
                     // INVITEs are answered within a read of the disk: a CANCEL comes too late, and what answers it is the 200.
                     Upward::Cancel { .. } | Upward::Ended { .. } => {}
@@ -524,6 +518,7 @@ impl Core {
             }
             Timer::Bin => self.bin.turn(&mut self.cx, &mut self.users),
             Timer::Report => self.reports.turn(&mut self.cx, &self.presences),
+            Timer::Summary(key) => self.summaries.timer(key),
             Timer::Inquiry => self.inquiries_turn(),
             Timer::WriteOff => {
                 let lost = self.users.write_off_again(&mut self.cx);

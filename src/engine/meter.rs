@@ -81,6 +81,12 @@ readings! {
     reports_sent,
     /// Delivery reports that nobody took, or for which there was no room.
     reports_given_up,
+    /// NOTIFYs of message summaries that were taken.
+    summaries,
+    /// Gauge: subscriptions to message summaries.
+    subscriptions,
+    /// Subscriptions that ended because a NOTIFY failed.
+    subscriptions_lost,
     /// Messages recognised as duplicates.
     messages_duplicate,
     /// Requests refused, any status: messages, publications, and what is not served.
@@ -188,6 +194,8 @@ readings! {
 pub struct Gauges {
     /// Users with messages at home here.
     pub users: usize,
+    /// Subscriptions to message summaries.
+    pub subscriptions: usize,
     /// Pushes under way.
     pub pushes: usize,
     /// Sessions in which large messages come.
@@ -250,6 +258,8 @@ impl Reading {
             purged,
             reports_sent,
             reports_given_up,
+            summaries,
+            subscriptions_lost,
             sip_faults,
             msrp_faults,
             damaged,
@@ -300,6 +310,9 @@ impl Reading {
             messages_purged: purged,
             reports_sent,
             reports_given_up,
+            summaries,
+            subscriptions: gauges.subscriptions as u64,
+            subscriptions_lost,
             messages_duplicate: duplicates,
             requests_refused: refused,
             publications,
@@ -402,6 +415,7 @@ impl Core {
         let log = &self.cx.log;
         let gauges = Gauges {
             users: self.users.len(),
+            subscriptions: self.summaries.len(),
             pushes: self.pushes.len(),
             larges: self.larges.len(),
             present: self.presences.len(),

@@ -15,3 +15,4 @@ mod intake;
 mod large;
 mod questions;
 mod route;
+mod subscribers;

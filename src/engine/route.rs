@@ -14,6 +14,7 @@ use crate::deferred::invite;
 use crate::deferred::large;
 use crate::deferred::respond::{self, Refusal};
 use crate::deferred::retrieve::{self, Legacy};
+use crate::deferred::summary;
 use crate::proto::sip::endpoint::Endpoint;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::{Method, Name};
@@ -107,12 +108,7 @@ impl Core {
                 let warning = respond::warning(&self.cx, "sessions are not deferred");
                 self.refuse(reply, &message, &flow, &Refusal::of(480).with(Name::Warning, warning));
             }
-            //= RFC 3515 3.2: a SUBSCRIBE to the refer event that no REFER created is refused: 403
-            (Method::Subscribe, _) if is_for_refer(&message) => self.refuse(reply, &message, &flow, &Refusal::of(403)),
-            (Method::Subscribe, _) => {
-                let events = Refusal::of(489).with(Name::AllowEvents, "presence, poc-settings, im-settings");
-                self.refuse(reply, &message, &flow, &events);
-            }
+            (Method::Subscribe, resource) => self.subscribe(reply, message, flow, resource),
             //= RFC 3261 12.2.2: a request that belongs to a dialog we do not know
             (Method::Bye | Method::Update | Method::Notify | Method::Prack | Method::Info, _) => {
                 self.refuse(reply, &message, &flow, &Refusal::of(481));
@@ -167,7 +163,12 @@ impl Core {
     /// A request with a To tag: it belongs to the dialog that our Contact names.
     fn within_dialog(&mut self, reply: Reply, message: Message, flow: Flow, resource: &Resource) {
         let found = match resource {
-            Resource::Contact(user) => invite::contact_key(user),
+            Resource::Contact(user) => {
+                if let Some((owner, id)) = summary::contact_of(user) {
+                    return self.within_subscription(reply, message, flow, owner, id);
+                }
+                invite::contact_key(user)
+            }
             _ => None,
         };
         let Some((core, key)) = found.filter(|&(core, _)| core < self.cores) else {
@@ -240,10 +241,6 @@ impl Core {
         let octets = refusal.response(&mut self.cx, message, flow.peer());
         self.cx.respond(reply, refusal.status, octets);
     }
-}
-
-fn is_for_refer(message: &Message) -> bool {
-    message.header(Name::Event).map(respond::media_type).is_some_and(|event| event.eq_ignore_ascii_case(b"refer"))
 }
 
 /// An INVITE whose Accept leaves out SDP cannot be answered (RFC 4475 3.3.14).

@@ -15,6 +15,7 @@ mod options;
 mod policies;
 mod reinvite;
 mod rfc3903_publish;
+mod s0_message_summary;
 mod selection;
 mod within_a_session;
 mod xdms;

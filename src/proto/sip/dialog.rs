@@ -1,6 +1,8 @@
 //! Dialogs (RFC 3261 12): what two user agents remember of each other between requests. Knows how a request inside one is
 //! addressed and in which order the peer's may come; does not know what the dialog is for.
 
+mod kept;
+
 use crate::wire::sip::{Message, Method, Name, NameAddr, Request};
 use crate::wire::uri::{Scheme, Uri};
 
