@@ -235,6 +235,11 @@ impl Addresses {
         }
     }
 
+    /// True when a SIP/IP core carries what is for users.
+    pub fn has_core(&self) -> bool {
+        self.proxy_udp.is_some() || self.proxy_tcp.is_some()
+    }
+
     /// True when `host` (without port) is how we call ourselves.
     pub fn is_own_host(&self, host: &[u8]) -> bool {
         self.udp.iter().chain(&self.tcp).any(|(_, text)| {

@@ -313,7 +313,7 @@ impl Presences {
                 };
                 user.failures += 1;
             }
-            End::Busy => user.hold = Hold::Until { at: now + outcome::BUSY_BACKOFF, busy: true },
+            End::Busy(retry_after) => user.hold = Hold::Until { at: now + outcome::busy(retry_after), busy: true },
             End::GiveUp => user.hold = Hold::Trigger,
             End::Glare => {
                 let wait = Duration::from_millis(cx.dice.between(GLARE_MS.0, GLARE_MS.1));
@@ -335,7 +335,7 @@ impl Presences {
         let cause = match ended.end {
             End::Completed => came_later().then_some(Cause::Arrival),
             End::Transient(_) => triggered,
-            End::Busy | End::GiveUp | End::Glare => None,
+            End::Busy(_) | End::GiveUp | End::Glare => None,
         };
         if let Some(cause) = cause {
             self.evaluate(cx, users, pushes, &ended.owner, cause);

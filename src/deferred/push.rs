@@ -19,6 +19,7 @@ use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::proto::msrp::session::{Session, SessionEvent};
 use crate::proto::sip::dialog::Dialog;
+use crate::proto::sip::early::Early;
 use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::offer::Offer;
 use crate::proto::sip::session_timer::{SessionTimer, Wish};
@@ -85,8 +86,8 @@ pub enum End {
     Completed,
     /// Something on the way failed: try again by backoff, or when the other side said.
     Transient(Option<Duration>),
-    /// The user declined.
-    Busy,
+    /// The user declined, perhaps saying until when.
+    Busy(Option<Duration>),
     /// Not before the next trigger.
     GiveUp,
     /// Two requests crossed: try again in a moment.
@@ -121,6 +122,8 @@ pub(super) enum Role {
     Invite,
     Refresh,
     Bye,
+    /// Of a PRACK: whatever is answered, the INVITE's own answer counts.
+    Prack,
 }
 
 /// Who set the session up, and so what it brings.
@@ -148,6 +151,8 @@ pub(super) struct Push {
     /// The INVITE as sent: the dialog is made from it.
     pub(super) request: Bytes,
     pub(super) dialog: Option<Dialog>,
+    /// What rang before the 2xx.
+    pub(super) early: Early,
     /// The ACK for the 2xx, for its repetitions.
     pub(super) ack: Option<Bytes>,
     /// A 200 of ours to an INVITE of the user's has no ACK yet.
@@ -221,6 +226,8 @@ pub(super) struct Late {
     pub(super) flow: Flow,
     /// The INVITE: from it and a 2xx comes the dialog to be ended.
     pub(super) request: Bytes,
+    /// What rang: the numbers that such a dialog has used.
+    pub(super) early: Early,
 }
 
 /// All pushes of the users at home on this core.
@@ -363,6 +370,7 @@ impl Pushes {
         let Some(push) = self.live.get_mut(key) else { return };
         let octets = push.call.invite(cx);
         push.request = octets.clone();
+        push.early = Early::default();
         //= 12.2.2.2-1h: shall send the SIP INVITE request towards the served IM User
         match cx.sip.request(cx.now.tick, Method::Invite, octets, push.call.flow) {
             Ok(txn) => {
@@ -488,6 +496,7 @@ impl Push {
             invite: None,
             request: Bytes::new(),
             dialog: None,
+            early: Early::default(),
             ack: None,
             unacked: None,
             refresh: None,

@@ -6,6 +6,7 @@ use super::push::{End, GOODBYE, Late, Pushes, Role, Stage, Way};
 use super::respond;
 use super::signal::INTERVAL_MAX_S;
 use crate::base::arena::Key;
+use crate::proto::sip::early::Early;
 use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::session_timer::{Due, SessionTimer, Wish};
 use crate::wire::sip::message::Message;
@@ -78,7 +79,7 @@ impl Pushes {
             if message.cseq().1 == Method::Invite {
                 let ack = invite::ack(cx, dialog, message.cseq().0, &flow);
                 let to_tag = dialog.remote_tag().to_vec();
-                let late = Late { to_tag, ack: ack.clone(), flow, request: Bytes::new() };
+                let late = Late { to_tag, ack: ack.clone(), flow, request: Bytes::new(), early: Early::default() };
                 cx.sip.transmit(flow, ack);
                 self.late.insert(txn, late);
                 self.late_order.push_back((cx.now.tick + GOODBYE, txn));

@@ -11,6 +11,7 @@ mod c12_2_2_6_reports;
 mod c12_2_2_7_deletion;
 mod options;
 mod policies;
+mod provisional;
 mod reinvite;
 mod rfc3903_publish;
 mod selection;
