@@ -192,6 +192,8 @@ pub struct Published {
     pub fresh: bool,
     /// Its record.
     pub state: StateWritten,
+    /// Which of the user's publications, as long as it is not durable.
+    pub edition: u64,
     /// False for a removal and a document that says "closed": nothing is pushed for it.
     pub triggers: bool,
 }
