@@ -19,6 +19,7 @@ use super::setup::{Birth, Setup};
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
 use crate::base::net::{ConnId, CoreId, Flow};
+use crate::base::spread::SpreadMap;
 use crate::base::timers::{TimerKey, Timers};
 use crate::deferred::bin::Bin;
 use crate::deferred::cx::{Ask, Counts, Cx, Dial, Reply, Timer};
@@ -32,10 +33,9 @@ use crate::deferred::policy::Media;
 use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
 use crate::deferred::report::Reports;
-use crate::deferred::respond;
 use crate::deferred::retrieve::Retrievals;
 use crate::deferred::users::Users;
-use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
+use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, ServerKey, Upward};
 use crate::proto::sip::timing::Timing;
 use crate::store::loader::Loader;
 use crate::store::reclaim::Reclaim;
@@ -82,6 +82,8 @@ pub struct Core {
     pub(super) meter: Option<Publisher>,
     pub(super) setup: Setup,
     pub(super) conns: Conns,
+    /// INVITEs that another core decides, until their transactions are over: as many as there are transactions at most.
+    pub(super) elsewhere: SpreadMap<ServerKey, CoreId>,
     sweeping: bool,
     stopped: bool,
 }
@@ -148,6 +150,7 @@ impl Core {
             cores: setup.cores,
             meter: None,
             conns: Conns::new(&setup.limits),
+            elsewhere: SpreadMap::default(),
             setup,
             sweeping: false,
             stopped: false,
@@ -390,8 +393,8 @@ impl Core {
                         }
                     }
                     Upward::Ack { message, flow } => self.acked(message, flow),
-                    // INVITEs are answered within a read of the disk: a CANCEL comes too late, and what answers it is the 200.
-                    Upward::Cancel { .. } | Upward::Ended { .. } => {}
+                    Upward::Cancel { txn } => self.cancelled(txn),
+                    Upward::Ended { txn, .. } => _ = self.elsewhere.remove(&txn),
                 }
             }
             self.dial();
@@ -422,7 +425,8 @@ impl Core {
                 }
             },
             Flow::Stream { core, conn, .. } => {
-                self.effects.push_back(Effect::Letter { to: core, letter: Letter::Write { conn, octets } });
+                self.effects
+                    .push_back(Effect::Letter { to: core, letter: Letter::Write { from: self.cx.core, conn, octets } });
             }
         }
     }
@@ -455,7 +459,7 @@ impl Core {
     }
 
     /// Sends what waits for a connection: at once, or, where sessions have to fill it, when its turn comes.
-    fn pump(&mut self, conn: ConnId) {
+    pub(super) fn pump(&mut self, conn: ConnId) {
         if !self.conns.put_off(conn) {
             self.conns.pump(self.cx.now, conn, &mut self.pushes, &mut self.effects);
         }
@@ -470,7 +474,7 @@ impl Core {
     }
 
     /// Closes a connection, telling everybody who used it.
-    fn hang_up(&mut self, conn: ConnId, reset: bool) {
+    pub(super) fn hang_up(&mut self, conn: ConnId, reset: bool) {
         if reset {
             self.conns.close(conn, true, &mut self.effects);
         } else {
@@ -485,6 +489,7 @@ impl Core {
             self.cx.proxy = None;
         }
         self.cx.sip.flow_failed(self.cx.now.tick, self.cx.core, conn);
+        self.tell_writers(conn);
         self.pushes.disconnected(&mut self.cx, conn);
     }
 
@@ -526,40 +531,6 @@ impl Core {
                     self.sweep_later();
                 }
             }
-        }
-    }
-
-    fn letter(&mut self, letter: Letter) {
-        match letter {
-            Letter::Owed(owed) => self.reports.owe(&mut self.cx, *owed),
-            Letter::Request { reply, message, flow } => self.serve(reply, message, flow),
-            Letter::Stray { message, flow } => self.cx.sip.receive(self.cx.now.tick, message, flow),
-            Letter::Respond { txn, status, octets } => {
-                self.cx.sip.respond(self.cx.now.tick, txn, status, octets);
-            }
-            Letter::Question { ticket, question } => self.question(ticket, *question),
-            Letter::Write { conn, octets } => match self.conns.write(conn, octets) {
-                Written::Queued => self.pump(conn),
-                Written::Gone => {}
-                Written::Overflow => {
-                    self.cx.counts.overloads += 1;
-                    self.hang_up(conn, true);
-                }
-            },
-        }
-    }
-
-    /// The other core's box is full: its answer is ours to give.
-    fn undelivered(&mut self, letter: Letter) {
-        match letter {
-            Letter::Request { reply, message, flow } => {
-                self.cx.counts.overloads += 1;
-                let refusal = respond::Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
-                self.refuse(reply, &message, &flow, &refusal);
-            }
-            // Sent from here, then: where there is a SIP/IP core, any of us reaches it.
-            Letter::Owed(owed) => self.reports.owe(&mut self.cx, *owed),
-            _ => {}
         }
     }
 }

@@ -12,5 +12,6 @@ mod commits;
 mod conns;
 mod farewell;
 mod intake;
+mod post;
 mod questions;
 mod route;

@@ -210,6 +210,9 @@ impl Core {
     }
 
     fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {
+        if message.method() == Method::Invite {
+            self.elsewhere.insert(reply.txn, to);
+        }
         self.effects.push_back(Effect::Letter { to, letter: Letter::Request { reply, message, flow } });
     }
 
