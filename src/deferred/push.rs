@@ -66,6 +66,13 @@ pub(super) enum Stage {
     Ending,
 }
 
+impl Stage {
+    /// True while the session is established and not being ended.
+    pub(super) fn is_up(self) -> bool {
+        matches!(self, Stage::Waiting | Stage::Connecting | Stage::Sending)
+    }
+}
+
 /// Why a session in [`Stage::Sending`] may have nothing in flight and is not over: each has its time, so that none lasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Idle {
@@ -439,10 +446,10 @@ impl Pushes {
     fn arm(&mut self, cx: &mut Cx, key: Key) {
         let Some(push) = self.live.get_mut(key) else { return };
         let mut at = push.until;
-        if let Some(deadline) = push.session.as_ref().and_then(Session::deadline) {
-            at = at.min(deadline);
-        }
-        if let Some(refresh) = &push.refresh {
+        // What is looked at only while the session is up must not ring when it is over: it would ring without end.
+        let deadline = push.session.as_ref().filter(|_| push.stage == Stage::Sending).and_then(Session::deadline);
+        at = at.min(deadline.unwrap_or(Tick::NEVER));
+        if let Some(refresh) = push.refresh.as_ref().filter(|_| push.stage.is_up()) {
             at = at.min(refresh.deadline());
         }
         if let Some(unacked) = &push.unacked {

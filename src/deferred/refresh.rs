@@ -2,7 +2,7 @@
 
 use super::cx::Cx;
 use super::invite;
-use super::push::{End, GOODBYE, Late, Pushes, Role, Stage, Way};
+use super::push::{End, GOODBYE, Late, Pushes, Role, Way};
 use super::respond;
 use super::signal::INTERVAL_MAX_S;
 use crate::base::arena::Key;
@@ -21,7 +21,7 @@ impl Pushes {
     /// The session timer: refresh at half the interval when that is ours to do, end when nobody did (RFC 4028 10).
     pub(super) fn session_timer(&mut self, cx: &mut Cx, key: Key) {
         let Some(push) = self.live.get_mut(key) else { return };
-        if !matches!(push.stage, Stage::Sending | Stage::Waiting | Stage::Connecting) {
+        if !push.stage.is_up() {
             return;
         }
         let Some(timer) = &mut push.refresh else { return };
@@ -99,8 +99,8 @@ impl Pushes {
                     self.agreed(cx, key, message.body());
                 }
             }
-            // RFC 3261 14.1: 491: again after 2.1 to 4 seconds by who made the Call-ID, after 0 to 2 by the other
-            // RFC 3311 5.3: the same of an UPDATE
+            //= RFC 3261 14.1: 491: again after 2.1 to 4 seconds by who made the Call-ID, after 0 to 2 by the other
+            //= RFC 3311 5.3: the same of an UPDATE
             491 => {
                 let (least_ms, most_ms) = if matches!(push.way, Way::Push) { (2_100, 4_000) } else { (0, 2_000) };
                 let wait = Duration::from_millis(cx.dice.between(least_ms, most_ms));
