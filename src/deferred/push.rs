@@ -174,6 +174,8 @@ pub(super) struct Push {
     /// Its INVITE has just left, and its client has not connected yet.
     pub(super) young: bool,
     pub(super) redirected: bool,
+    /// A REFER has made a subscription in its dialog: the next is told apart by an id.
+    pub(super) referred: bool,
     /// Our side of the session as it was offered.
     pub(super) offer: Offer,
     /// Of our path.
@@ -512,6 +514,7 @@ impl Push {
             passive: true,
             young: false,
             redirected: false,
+            referred: false,
             session_id: Bytes::copy_from_slice(super::deliver::session_id(&offer.path)),
             offer,
             peer_path: Bytes::new(),

@@ -63,7 +63,8 @@ impl Core {
         let owes = done.iter().any(|done| !done.owed.is_empty());
         for Dismissed { because, durable, owed } in done {
             if let Because::Asked(asked) = because {
-                self.deletions.dismissed(&mut self.cx, &mut self.users, asked, durable);
+                let (cx, users, pushes) = (&mut self.cx, &mut self.users, &mut self.pushes);
+                self.deletions.dismissed(cx, users, pushes, asked, durable);
             }
             //= 12.2.2.7-3: shall act according to 12.2.2.6 after the 200 OK
             owed.into_iter().for_each(|owed| self.owe(owed));

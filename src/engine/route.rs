@@ -8,6 +8,7 @@ use super::effect::Effect;
 use super::letters::Letter;
 use crate::base::net::{CoreId, Flow};
 use crate::deferred::cx::Reply;
+use crate::deferred::delete;
 use crate::deferred::deposit::Asked;
 use crate::deferred::identity::{self, Address, Resource};
 use crate::deferred::invite;
@@ -143,7 +144,7 @@ impl Core {
             return self.letter_request(home, reply, message, flow);
         }
         let (deletions, house, cx) = self.house();
-        deletions.refer(cx, house, reply, message, flow, &owner);
+        deletions.refer(cx, house, delete::Asked { reply, message, flow, owner, within: None });
     }
 
     /// What an INVITE of mission document 0 means, where the operator lets it mean that.
@@ -175,7 +176,16 @@ impl Core {
             }
             return self.refuse(reply, &message, &flow, &Refusal::of(481));
         }
-        self.pushes.within(&mut self.cx, reply, &message, &flow, key);
+        if message.method() != Method::Refer {
+            return self.pushes.within(&mut self.cx, reply, &message, &flow, key);
+        }
+        match self.pushes.referred(&message, key) {
+            Ok(owner) => {
+                let (deletions, house, cx) = self.house();
+                deletions.refer(cx, house, delete::Asked { reply, message, flow, owner, within: Some(key) });
+            }
+            Err(refusal) => self.refuse(reply, &message, &flow, &refusal),
+        }
     }
 
     /// An ACK for a 2xx of ours: it belongs to the session that our Contact names, wherever it landed.

@@ -103,6 +103,11 @@ impl Dialog {
         self.remote_seq = self.remote_seq.max(early.remote_seq);
     }
 
+    /// Leaves out numbers that somebody else may have used in it since this copy was made.
+    pub fn leap(&mut self, numbers: u32) {
+        self.local_seq = Some(self.local_seq.unwrap_or(0).saturating_add(numbers));
+    }
+
     /// Call-ID.
     pub fn call_id(&self) -> &[u8] {
         &self.call_id
