@@ -92,7 +92,8 @@ impl Pushes {
         match status {
             200..300 => {
                 if let Some(timer) = &mut push.refresh {
-                    *timer = SessionTimer::uac(cx.now.tick, &wish.unwrap_or(timer.refresh()), message);
+                    let agreed = SessionTimer::uac(cx.now.tick, &wish.unwrap_or(timer.refresh()), message);
+                    *timer = agreed.after(Some(timer), message);
                 }
                 // One without a description changes nothing, whatever it should have said.
                 if message.cseq().1 == Method::Invite && !message.body().is_empty() {

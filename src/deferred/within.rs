@@ -143,7 +143,7 @@ impl Pushes {
         response = response.line(Name::Supported, respond::SUPPORTED);
         if let Some((timer, agreed)) = refresh {
             response = agreed.lines(response);
-            push.refresh = Some(timer);
+            push.refresh = Some(timer.after(push.refresh.as_ref(), message));
         }
         // An UPDATE without an offer stays without.
         if sdp.is_some() || is_invite {
