@@ -302,6 +302,9 @@ impl Rig {
                 let end = file.len().min(at as usize + len as usize);
                 DiskDone::Lent { ticket, page: Bytes::copy_from_slice(&file[at as usize..end]), outcome: Ok(()) }
             }
+            DiskOp::ReadHint { ticket, .. } => {
+                DiskDone::Read { ticket, buffer: BytesMut::new(), outcome: Err(DiskFault::Missing) }
+            }
             DiskOp::WriteHint { ticket, .. } => DiskDone::HintWritten { ticket, outcome: Ok(()) },
             DiskOp::Remove { ticket, segment, .. } => {
                 self.files.remove(&segment);
