@@ -63,7 +63,10 @@ impl Pushes {
         let status = message.status();
         let Some(push) = self.live.get_mut(key) else { return };
         if status < 200 {
-            self.ringing(cx, key, message);
+            // A 100 is the next hop's, and says nothing of anybody.
+            if status > 100 {
+                self.ringing(cx, key, message);
+            }
             return;
         }
         if status < 300 {

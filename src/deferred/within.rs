@@ -92,6 +92,10 @@ impl Pushes {
         let contact = push.call.contact_value();
         let (dialog, answered) = push.early.of(message).ok_or_else(|| Refusal::of(481))?;
         dialog.in_order(message).map_err(|status| Refusal::of(status.0))?;
+        let unknown = respond::unsupported(message, respond::SESSION_OPTIONS);
+        if !unknown.is_empty() {
+            return Err(Refusal::of(420).with(Name::Unsupported, unknown));
+        }
         match message.method() {
             //= RFC 3311 5.2: an UPDATE with an offer while an offer of ours has no answer yet: 491
             Method::Update if !message.body().is_empty() && !answered => Err(Refusal::of(491)),
