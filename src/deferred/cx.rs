@@ -213,6 +213,8 @@ pub struct Published {
     pub fresh: bool,
     /// Its record.
     pub state: StateWritten,
+    /// Which of the user's publications, as long as it is not durable.
+    pub edition: u64,
     /// False for a removal and a document that says "closed": nothing is pushed for it.
     pub triggers: bool,
 }
@@ -254,6 +256,11 @@ impl Addresses {
                 ("TCP", any.map_or("", |(_, text)| text.as_str()))
             }
         }
+    }
+
+    /// True when a SIP/IP core carries what is for users.
+    pub fn has_core(&self) -> bool {
+        self.proxy_udp.is_some() || self.proxy_tcp.is_some()
     }
 
     /// True when `host` (without port) is how we call ourselves.

@@ -8,6 +8,7 @@ use super::effect::Effect;
 use super::letters::Letter;
 use crate::base::net::{CoreId, Flow};
 use crate::deferred::cx::Reply;
+use crate::deferred::delete;
 use crate::deferred::deposit::Asked;
 use crate::deferred::identity::{self, Address, Resource};
 use crate::deferred::invite;
@@ -143,7 +144,7 @@ impl Core {
             return self.letter_request(home, reply, message, flow);
         }
         let (deletions, house, cx) = self.house();
-        deletions.refer(cx, house, reply, message, flow, &owner);
+        deletions.refer(cx, house, delete::Asked { reply, message, flow, owner, within: None });
     }
 
     /// What an INVITE of mission document 0 means, where the operator lets it mean that.
@@ -180,11 +181,20 @@ impl Core {
             }
             return self.refuse(reply, &message, &flow, &Refusal::of(481));
         }
-        match resource {
-            Resource::Contact(user) if user.starts_with(identity::LARGE_PREFIX) => {
-                self.larges.within(&mut self.cx, reply, &message, &flow, key);
+        if let Resource::Contact(user) = resource
+            && user.starts_with(identity::LARGE_PREFIX)
+        {
+            return self.larges.within(&mut self.cx, reply, &message, &flow, key);
+        }
+        if message.method() != Method::Refer {
+            return self.pushes.within(&mut self.cx, reply, &message, &flow, key);
+        }
+        match self.pushes.referred(&message, key) {
+            Ok(owner) => {
+                let (deletions, house, cx) = self.house();
+                deletions.refer(cx, house, delete::Asked { reply, message, flow, owner, within: Some(key) });
             }
-            _ => self.pushes.within(&mut self.cx, reply, &message, &flow, key),
+            Err(refusal) => self.refuse(reply, &message, &flow, &refusal),
         }
     }
 
@@ -223,6 +233,9 @@ impl Core {
     }
 
     pub(super) fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {
+        if message.method() == Method::Invite {
+            self.elsewhere.insert(reply.txn, to);
+        }
         self.effects.push_back(Effect::Letter { to, letter: Letter::Request { reply, message, flow } });
     }
 

@@ -97,6 +97,19 @@ impl Dialog {
         })
     }
 
+    /// It was early until now: the numbers of what was said then are used up.
+    ///
+    //= RFC 3261 12.2.1.1: strictly monotonically increasing CSeq sequence numbers, in the early dialog and after it
+    pub fn follows(&mut self, early: &Dialog) {
+        self.local_seq = self.local_seq.max(early.local_seq);
+        self.remote_seq = self.remote_seq.max(early.remote_seq);
+    }
+
+    /// Leaves out numbers that somebody else may have used in it since this copy was made.
+    pub fn leap(&mut self, numbers: u32) {
+        self.local_seq = Some(self.local_seq.unwrap_or(0).saturating_add(numbers));
+    }
+
     /// Call-ID.
     pub fn call_id(&self) -> &[u8] {
         &self.call_id

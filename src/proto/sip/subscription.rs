@@ -65,18 +65,7 @@ impl Subscription {
     ///
     //= RFC 6665 8.2.1: Event and Subscription-State: every NOTIFY carries both
     pub fn notify(&mut self, state: State) -> Request {
-        let mut value = Vec::with_capacity(32);
-        match state {
-            State::Active { expires_s } => {
-                value.extend_from_slice(b"active;expires=");
-                scan::put_decimal(&mut value, u64::from(expires_s));
-            }
-            State::Terminated(reason) => {
-                value.extend_from_slice(b"terminated;reason=");
-                value.extend_from_slice(reason.text());
-            }
-        }
-        self.dialog.request(Method::Notify).line(Name::Event, &self.event).line(Name::SubscriptionState, &value)
+        notify_within(&mut self.dialog, &self.event, state)
     }
 
     /// One that was kept.
@@ -115,6 +104,22 @@ impl Subscription {
     pub fn dialog_mut(&mut self) -> &mut Dialog {
         &mut self.dialog
     }
+}
+
+/// A NOTIFY of a subscription that shares its dialog with something else: complete but for Via, Contact and body.
+pub fn notify_within(dialog: &mut Dialog, event: &[u8], state: State) -> Request {
+    let mut value = Vec::with_capacity(32);
+    match state {
+        State::Active { expires_s } => {
+            value.extend_from_slice(b"active;expires=");
+            scan::put_decimal(&mut value, u64::from(expires_s));
+        }
+        State::Terminated(reason) => {
+            value.extend_from_slice(b"terminated;reason=");
+            value.extend_from_slice(reason.text());
+        }
+    }
+    dialog.request(Method::Notify).line(Name::Event, event).line(Name::SubscriptionState, &value)
 }
 
 /// True when this answer to a NOTIFY ends the subscription, whatever the notifier had in mind.
