@@ -21,7 +21,7 @@ use crate::store::directory::{Directory, UserId};
 use crate::store::disk::DiskOp;
 use crate::store::loader::Loader;
 use crate::store::log::{Log, Seq};
-use crate::store::record::Locator;
+use crate::store::record::{Extent, Locator};
 use crate::store::segments::Segments;
 use crate::store::stamp::Stamps;
 use crate::store::states::States;

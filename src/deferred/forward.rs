@@ -405,7 +405,7 @@ impl Forward {
             if landing.as_ref().is_some_and(|landing| landing.failed) {
                 // It names a part that is not there: the original holds.
                 users.moving.remove(&place);
-                cx.buried.push(copy.to);
+                cx.bury([copy.to], Reason::Late);
                 cx.freed(&landing.map(|landing| landing.durable).unwrap_or_default());
                 continue;
             }

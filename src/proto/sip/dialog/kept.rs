@@ -57,13 +57,6 @@ impl Dialog {
             secure: secure == 1,
         })
     }
-
-    /// Leaves out so many of our sequence numbers: more may have been used than were written down.
-    ///
-    //= RFC 3261 12.2.2: a request may be higher than the remote sequence number by more than one: not an error condition
-    pub fn leap(&mut self, numbers: u32) {
-        self.local_seq = Some(self.local_seq.unwrap_or(0).saturating_add(numbers));
-    }
 }
 
 fn seq(octets: &[u8]) -> Option<(Option<u32>, &[u8])> {
