@@ -51,7 +51,7 @@ fn verdict(status: u16, retry_after: Option<Duration>) -> Verdict {
         400 => Verdict::Skipped(Some(Refusal::Unintelligible)),
         _ => Verdict::Over(match outcome::of_status(status) {
             Outcome::Later => End::Transient(retry_after),
-            Outcome::Busy => End::Busy,
+            Outcome::Busy => End::Busy(retry_after),
             _ => End::GiveUp,
         }),
     }
@@ -213,7 +213,7 @@ mod tests {
             (480, Verdict::Over(End::Transient(retry_after))),
             (482, Verdict::Over(End::Transient(retry_after))),
             (503, Verdict::Over(End::Transient(retry_after))),
-            (486, Verdict::Over(End::Busy)),
+            (486, Verdict::Over(End::Busy(retry_after))),
             (302, Verdict::Over(End::GiveUp)),
         ];
         for (status, expected) in table {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 /// not read them the fourth.
 pub const ATTEMPTS_MAX: u8 = 3;
 
-/// Refused messages remembered at one time: 65,536 entries of 10 octets and their share of a table are 1 MiB a core. Beyond
+/// Refused messages remembered at one time: 65,536 entries of 16 octets and their share of a table are 1 MiB a core. Beyond
 /// them nothing is counted; such a message is tried at every trigger, which costs its own client's time and nothing else.
 pub const REFUSALS_MAX: usize = 65_536;
 
@@ -22,63 +22,79 @@ pub enum Refusal {
     Unintelligible,
     /// The store has not what was accepted: no client is sent it.
     Damaged,
-    /// The last client does not take it: too large, or of another type. Says nothing about the next one.
+    /// Another status: this client did not take it, the next may. Not held against the message, and told to who asks.
+    Declined(u16),
+    /// It was not sent: the last client does not take it, too large or of another type. Told like one that was declined.
     Unfit(Unfit),
 }
 
-/// What is held against one message.
-#[derive(Clone, Copy, Default, Debug)]
-struct Record {
-    attempts: u8,
-    unfit: Option<Unfit>,
+/// How often a message was refused, and why the last time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// How often that counts; at [`ATTEMPTS_MAX`] it is left alone.
+    pub attempts: u8,
+    /// The last time.
+    pub last: Refusal,
 }
 
 /// How often which messages were refused, and why the last client was not sent them.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    records: HashMap<Place, Record>,
+    refused: HashMap<Place, Refused>,
 }
 
 impl Refusals {
     /// Counts a refusal. True when the message is left alone from now on.
     //= RFC 4975 10.2: 400: the request was unintelligible; the same octets will not do better for ever, so three times and no more
     pub fn count(&mut self, place: Place, refusal: Refusal) -> bool {
-        if self.records.len() >= REFUSALS_MAX && !self.records.contains_key(&place) {
+        // What is only told to who asks leaves room for what counts.
+        let room =
+            if matches!(refusal, Refusal::Declined(_) | Refusal::Unfit(_)) { REFUSALS_MAX / 2 } else { REFUSALS_MAX };
+        if self.refused.len() >= room && !self.refused.contains_key(&place) {
             return false;
         }
-        let record = self.records.entry(place).or_default();
-        match refusal {
-            Refusal::Unintelligible => record.attempts = record.attempts.saturating_add(1),
-            Refusal::Damaged => record.attempts = ATTEMPTS_MAX,
-            Refusal::Unfit(unfit) => record.unfit = Some(unfit),
-        }
-        record.attempts >= ATTEMPTS_MAX
+        let refused = self.refused.entry(place).or_insert(Refused { attempts: 0, last: refusal });
+        refused.last = refusal;
+        refused.attempts = match refusal {
+            Refusal::Unintelligible => refused.attempts.saturating_add(1),
+            Refusal::Damaged => ATTEMPTS_MAX,
+            Refusal::Declined(_) | Refusal::Unfit(_) => refused.attempts,
+        };
+        refused.attempts >= ATTEMPTS_MAX
+    }
+
+    /// What became of a message, if anything is held against it.
+    pub fn of(&self, place: Place) -> Option<Refused> {
+        self.refused.get(&place).copied()
     }
 
     /// Why the last client that was to have a message was not sent it.
     pub fn unfit(&self, place: Place) -> Option<Unfit> {
-        self.records.get(&place)?.unfit
+        match self.of(place)?.last {
+            Refusal::Unfit(unfit) => Some(unfit),
+            _ => None,
+        }
     }
 
     /// True when a message is not to be pushed.
     #[inline]
     pub fn is_poison(&self, place: Place) -> bool {
-        !self.records.is_empty() && self.records.get(&place).is_some_and(|record| record.attempts >= ATTEMPTS_MAX)
+        !self.refused.is_empty() && self.refused.get(&place).is_some_and(|refused| refused.attempts >= ATTEMPTS_MAX)
     }
 
     /// A message lies elsewhere now.
     pub fn moved(&mut self, from: Place, to: Place) {
-        if !self.records.is_empty()
-            && let Some(record) = self.records.remove(&from)
+        if !self.refused.is_empty()
+            && let Some(refused) = self.refused.remove(&from)
         {
-            self.records.insert(to, record);
+            self.refused.insert(to, refused);
         }
     }
 
     /// A message is gone.
     pub fn forget(&mut self, place: Place) {
-        if !self.records.is_empty() {
-            self.records.remove(&place);
+        if !self.refused.is_empty() {
+            self.refused.remove(&place);
         }
     }
 }
@@ -108,15 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn what_one_client_does_not_take_is_noted_and_goes_to_the_next() {
-        let (mut refusals, place, there) = (Refusals::default(), Place::from_u64(7), Place::from_u64(9));
-        for _ in 0..5 {
-            assert!(!refusals.count(place, Refusal::Unfit(Unfit::TooLarge)));
-        }
+    fn what_one_client_declined_is_told_and_not_held_against_the_message() {
+        let (mut refusals, place) = (Refusals::default(), Place::from_u64(7));
+        (0..9).for_each(|_| assert!(!refusals.count(place, Refusal::Declined(413))));
         assert!(!refusals.is_poison(place));
-        assert_eq!(refusals.unfit(place), Some(Unfit::TooLarge));
-        refusals.moved(place, there);
-        assert_eq!((refusals.unfit(place), refusals.unfit(there)), (None, Some(Unfit::TooLarge)));
+        assert_eq!(refusals.of(place), Some(Refused { attempts: 0, last: Refusal::Declined(413) }));
+        assert_eq!(refusals.of(Place::from_u64(8)), None);
     }
 
     #[test]
@@ -125,7 +138,7 @@ mod tests {
         (0..REFUSALS_MAX as u64 + 100).for_each(|n| {
             refusals.count(Place::from_u64(n), Refusal::Unintelligible);
         });
-        assert_eq!(refusals.records.len(), REFUSALS_MAX);
+        assert_eq!(refusals.refused.len(), REFUSALS_MAX);
         refusals.count(Place::from_u64(0), Refusal::Unintelligible);
         assert!(refusals.count(Place::from_u64(0), Refusal::Unintelligible));
     }
