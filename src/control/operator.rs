@@ -22,6 +22,7 @@ use super::stored::{DomainUse, Stored};
 use crate::base::net::CoreId;
 use crate::deferred::identity::Address;
 use crate::deferred::inquiry::{Answer, Entry, LISTED_MAX, Question, Reasons, Seen, Shown, Standing, Waiting};
+use crate::deferred::payload::Unfit;
 use crate::deferred::refusals::{Refusal, Refused};
 use crate::store::record::{Flags, Locator, MessageId, Stamp};
 use crate::uring::mail::Mail;
