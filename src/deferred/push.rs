@@ -3,6 +3,11 @@
 //! This file holds the life of a push: how it begins, what it waits for, and when it is over. Its SIP side is in
 //! [`super::signal`], its MSRP side in [`super::deliver`], its end in `goodbye`.
 
+mod words;
+
+pub use words::{End, Ended};
+pub(super) use words::{Idle, Left, Role, Stage, Way};
+
 use super::cx::{Cx, Timer};
 use super::feed::Feeds;
 use super::flight::Flight;
@@ -26,7 +31,6 @@ use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::offer::Offer;
 use crate::proto::sip::session_timer::{SessionTimer, Wish};
 use crate::store::directory::UserId;
-use crate::store::reason::Reason;
 use crate::store::record::{Locator, Place};
 use crate::store::stamp::Stamp;
 use crate::wire::sip::names::Method;
@@ -43,130 +47,6 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(32);
 
 /// A client that holds its session has this long to resume it before the session is ended.
 pub(super) const HELD_MAX: Duration = Duration::from_secs(120);
-
-/// Where a push stands. Its messages leave the queue only by tombstones; whatever happens here, they are safe.
-///
-/// ```text
-///  inviting ──2xx──▶ waiting ──first SEND──▶ sending ──all done──▶ ending ──▶ (gone)
-///     │  │              │                       ▲  │                  ▲
-///     │  └──2xx, they are passive──▶ connecting ┘  └──── failure ─────┤
-///     ├──── 60 s ──▶ cancelling ───────── 2xx: ACK, BYE ──────────────┘
-///     └──── 300-699 ──▶ (gone)
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stage {
-    /// The INVITE has no final answer yet.
-    Inviting,
-    /// It rang too long; CANCEL was sent.
-    Cancelling,
-    /// Answered; the client connects to us.
-    Waiting,
-    /// Answered; we connect to the client.
-    Connecting,
-    /// Messages flow.
-    Sending,
-    /// BYE was sent.
-    Ending,
-    /// No session: messages go as SIP MESSAGEs.
-    Paging,
-}
-
-impl Stage {
-    /// True while the session is established and not being ended.
-    pub(super) fn is_up(self) -> bool {
-        matches!(self, Stage::Waiting | Stage::Connecting | Stage::Sending)
-    }
-}
-
-/// Why a session in [`Stage::Sending`] may have nothing in flight and is not over: each has its time, so that none lasts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Idle {
-    /// Nothing but answers is waited for, and those have times of their own.
-    No,
-    /// The client holds the session: its last offer does not receive.
-    Held,
-    /// Behind a relay a message is delivered when it was reported, and a REPORT may never come.
-    Unreported,
-    /// All is delivered, and the log does not take the tombstones.
-    Unwritten,
-}
-
-/// How a push ended, for what happens next to its user.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// Everything was delivered.
-    Completed,
-    /// Something on the way failed: try again by backoff, or when the other side said.
-    Transient(Option<Duration>),
-    /// The user declined, perhaps saying until when.
-    Busy(Option<Duration>),
-    /// Not before the next trigger.
-    GiveUp,
-    /// The client takes messages in no form we have: not before it publishes anew.
-    Unfit,
-    /// Two requests crossed: try again in a moment.
-    Glare,
-}
-
-/// A push that is over.
-#[derive(Debug)]
-pub struct Ended {
-    /// Whose it was.
-    pub owner: Address,
-    /// How.
-    pub end: End,
-    /// The client lost or delayed answers: its next session goes one at a time.
-    pub cautious: bool,
-    /// Messages it did not take: they wait for the next trigger, and are no reason for a push of their own.
-    pub skipped: SpreadSet<Place>,
-    /// It was one without a session.
-    pub paged: bool,
-}
-
-/// What a push that is over leaves to its user's list.
-pub(super) struct Left {
-    pub(super) user: UserId,
-    /// Answered 200, tombstone not yet appended.
-    pub(super) delivered: Vec<Locator>,
-    pub(super) afterwards: Afterwards,
-    pub(super) reason: Reason,
-    pub(super) refused: Vec<(Place, Refusal)>,
-}
-
-/// Which transaction of a push a response belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Role {
-    Invite,
-    Refresh,
-    Bye,
-    Page,
-    /// Of a PRACK: whatever is answered, the INVITE's own answer counts.
-    Prack,
-}
-
-/// Who set the session up, and so what it brings.
-#[derive(Debug)]
-pub(super) enum Way {
-    /// We did: everything that is new.
-    Push,
-    /// Nobody: what is new goes without a session.
-    Pager,
-    /// The user did: what they chose.
-    Retrieval {
-        /// Not taken yet, in the order in which it is sent.
-        wanted: VecDeque<Locator>,
-    },
-}
-
-impl Way {
-    /// What became of a message that was acknowledged.
-    pub(super) fn reason(&self) -> Reason {
-        match self {
-            Way::Push => Reason::Delivered,
-            Way::Retrieval { .. } => Reason::Retrieved,
-        }
-    }
-}
 
 pub(super) struct Push {
     pub(super) way: Way,
