@@ -141,10 +141,10 @@ impl Pushes {
             return self.page_loaded(cx, key, records);
         }
         for (token, loaded) in (push.loading_from..).zip(records) {
-            let (locator, Some(record)) = (loaded.locator, push.sound(cx, token, loaded)) else { continue };
+            let (locator, Some(mut record)) = (loaded.locator, push.sound(cx, token, loaded)) else { continue };
             // Of a large message only what stands before its parts is here; they follow while it is sent.
             let (here, more) = push.feeds.begin(token, &record, &locator);
-            let record = Record { body: here, ..record };
+            record.body = here;
             let over = u64::from(locator.expiry_s()) <= cx.now.wall.seconds();
             let marks = over && cx.policy.expired == Expired::DeliverMarked;
             let message_id = *record.id.as_bytes();
