@@ -171,6 +171,14 @@ measures! {
         "Users with publications, or a wish about deliveries, by the core where they are at home. At limits.users further ones get 503.";
     Pushes Counter push_octets_copied "deferd_push_octets_copied" "octets copied"
         "Octets of stored messages copied between the log and the socket, by reads and by us. Per message of deferd_messages_delivered_total: none for bodies of 768 octets and more, one body for shorter ones. More: users come back alone, and the disk is read for each of them.";
+    Pushes Counter messages_rewrapped "deferd_messages_rewrapped" "sent in another form"
+        "Messages sent as message/sip or message/cpim instead of the multipart/mixed they are stored in, attempts included. Most of your clients: consider policy.push.payload.";
+    Pushes Counter rewrapped_octets "deferd_rewrapped_bytes" "octets written anew"
+        "Octets written anew for messages sent in another form. What was CPIM when it came, and message/sip, are sent as they lie and add nothing.";
+    Pushes Counter messages_paged "deferd_messages_paged" "delivered as MESSAGEs"
+        "Messages delivered as SIP MESSAGEs to clients that take no session with them (policy.pager_fallback). They count as delivered too.";
+    Pushes Counter messages_unfit "deferd_messages_unfit" "passed over"
+        "Messages passed over in a session because its client takes none so large (max-size) or none of their type (accept-types). They wait for another client: deferctl why names them.";
     Store Counter log_groups "deferd_log_groups" "groups synced"
         "Groups of records handed to the disk, one write and one sync each. Messages per group grow with the load; many small groups are normal when there is little to do.";
     Store Gauge commits_waiting "deferd_commits_waiting" "commits waiting"

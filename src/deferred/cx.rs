@@ -258,6 +258,18 @@ impl Addresses {
         }
     }
 
+    /// True when a Via with this sent-by is one of ours.
+    pub fn is_own_via(&self, host: &[u8], port: Option<u16>) -> bool {
+        const SIP_PORT: u16 = 5060;
+        self.udp.iter().chain(&self.tcp).any(|(_, text)| {
+            let (own, own_port) = match text.rsplit_once(':').map(|(own, port)| (own, port.parse().ok())) {
+                Some((own, Some(port))) => (own, port),
+                _ => (text.as_str(), SIP_PORT),
+            };
+            host.eq_ignore_ascii_case(own.as_bytes()) && port.unwrap_or(SIP_PORT) == own_port
+        })
+    }
+
     /// True when a SIP/IP core carries what is for users.
     pub fn has_core(&self) -> bool {
         self.proxy_udp.is_some() || self.proxy_tcp.is_some()
@@ -357,8 +369,16 @@ pub struct Counts {
     pub pushes_failed: u64,
     /// Messages delivered: acknowledged by their user's client.
     pub delivered: u64,
-    /// Octets of stored messages copied by us on their way to a socket: short bodies, marks of expiry.
+    /// Octets of stored messages copied by us on their way to a socket: short bodies, marks of expiry, other forms.
     pub push_octets_copied: u64,
+    /// Messages sent in another form than they are stored in.
+    pub rewrapped: u64,
+    /// Octets written anew for them.
+    pub rewrapped_octets: u64,
+    /// Messages delivered as SIP MESSAGEs, without a session.
+    pub paged: u64,
+    /// Messages passed over in a session: too large for its client, or of no type that it takes.
+    pub unfit: u64,
     /// Messages that expired undelivered.
     pub expired: u64,
     /// Messages that made room for later ones of their user (`policy.quota.policy = "drop_oldest"`).

@@ -5,13 +5,14 @@
 
 use super::cx::Cx;
 use super::encapsulate;
-use super::identity::Address;
+use super::identity::{ANONYMOUS, Address};
 use crate::base::limits::Limits;
 use crate::store::loader::Record;
 use crate::store::record::{Extent, Stamp, StateDraft, StateKind};
 use crate::store::states::StateKey;
 use crate::wire::cpim::{self, Cpim};
 use crate::wire::imdn::{self, Asked, Disposition, Notification};
+use crate::wire::scan::List;
 use crate::wire::sip::address::NameAddr;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
@@ -82,8 +83,8 @@ impl Owed {
             (Name::parse(name.trim_ascii()) == Name::PAssertedIdentity)
                 .then(|| value.get(1..).unwrap_or_default().trim_ascii())
         });
-        let asserted = asserted.filter_map(|value| NameAddr::parse(value).ok()).map(|address| address.uri).next();
-        Owed::of_message(cx, owner, &message, asserted, disposition)
+        let asserted = fields::identities_of(asserted.flat_map(List::new));
+        Owed::of_message(cx, owner, &message, asserted.sip.or(asserted.tel), disposition)
     }
 
     /// The same of a message that was just received.
@@ -104,7 +105,8 @@ impl Owed {
             return None;
         }
         // The sender as the network knows them: what CPIM says could be anybody's.
-        let sender = asserted.or(fields::asserted_identities(message).sip);
+        let known = fields::asserted_identities(message);
+        let sender = asserted.or(known.sip).or(known.tel);
         let sender = sender.or_else(|| NameAddr::parse(message.from()).ok().map(|from| from.uri))?;
         //= RFC 5438 7.2.1: the IMDN is sent to the URI in the top IMDN-Route header field
         let target = asked.record_route.first().map_or(sender, |top| imdn::bare(top));
@@ -113,7 +115,9 @@ impl Owed {
         let to = Address::of_uri(target)?;
         let now_s = cx.now.wall.seconds();
         let id = cx.dice.hex::<REPORT_ID>();
-        let body = document(owner, sender, &asked, &id, now_s, disposition);
+        //= RFC 3325 9.3: Privacy id: the asserted identity is nobody's to see; the report itself says no more than its sender said
+        let named = if fields::privacy_has_id(message) { ANONYMOUS } else { sender };
+        let body = document(owner, named, &asked, &id, now_s, disposition);
         let until_s = now_s + REPORT_LIFE.as_secs();
         let value = encode(&Parts { until_s, target, from: owner, body: &body })?;
         Some(Owed { to, id, stamp: cx.stamps.next(cx.now), value })

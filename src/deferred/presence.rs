@@ -74,6 +74,8 @@ enum Hold {
     },
     /// Until somebody publishes.
     Trigger,
+    /// Until somebody publishes a document: what a client takes does not change by a refresh.
+    Document,
 }
 
 /// One user who has published something, or whose wish is remembered.
@@ -256,6 +258,7 @@ impl Presences {
             Hold::Nothing => true,
             Hold::Until { at, busy } => now.tick >= at || cause == Cause::Fresh || cause == Cause::Refresh && !busy,
             Hold::Trigger => published,
+            Hold::Document => cause == Cause::Fresh,
         };
         if allowed && published {
             // Somebody is there: what failed before says nothing about now, nor about a message that comes later.
@@ -325,6 +328,7 @@ impl Presences {
             }
             End::Busy(retry_after) => user.hold = Hold::Until { at: now + outcome::busy(retry_after), busy: true },
             End::GiveUp => user.hold = Hold::Trigger,
+            End::Unfit => user.hold = Hold::Document,
             End::Glare => {
                 let wait = Duration::from_millis(cx.dice.between(GLARE_MS.0, GLARE_MS.1));
                 user.hold = Hold::Until { at: now + wait, busy: false };
@@ -336,6 +340,14 @@ impl Presences {
             _ => None,
         };
         self.watch(cx, &ended.owner, next);
+        if ended.end == End::Unfit && cx.policy.pager_fallback && !ended.paged {
+            let flow = self.users.get(&ended.owner).and_then(|user| user.flow);
+            let flow = cx.flow_to(flow);
+            if let (Some(flow), Some(id)) = (flow, cx.directory.find(&ended.owner)) {
+                pushes.page(cx, &ended.owner, id, flow);
+            }
+            return;
+        }
         // What came while it ran gets a push of its own: a message after the last look, or a PUBLISH from where the user is
         // now. A refusal is newer than a PUBLISH before it, and what the client has just refused would be refused again.
         let came_later = || {
@@ -343,9 +355,10 @@ impl Presences {
             user.is_some_and(|user| users.new_messages(user).any(|new| !ended.skipped.contains(&new.place())))
         };
         let cause = match ended.end {
-            End::Completed => came_later().then_some(Cause::Arrival),
+            // Who published while MESSAGEs went out may have a better client now, for what did not fit into one.
+            End::Completed => came_later().then_some(Cause::Arrival).or(triggered.filter(|_| ended.paged)),
             End::Transient(_) => triggered,
-            End::Busy(_) | End::GiveUp | End::Glare => None,
+            End::Busy(_) | End::GiveUp | End::Unfit | End::Glare => None,
         };
         if let Some(cause) = cause {
             self.evaluate(cx, users, pushes, &ended.owner, cause);

@@ -65,6 +65,14 @@ readings! {
     messages_delivered,
     /// Octets of stored messages copied on their way to a socket, by us or by a read.
     push_octets_copied,
+    /// Messages sent in another form than they are stored in.
+    messages_rewrapped,
+    /// Octets written anew for them.
+    rewrapped_octets,
+    /// Messages delivered as SIP MESSAGEs.
+    messages_paged,
+    /// Messages passed over in a session.
+    messages_unfit,
     /// Messages that expired undelivered.
     messages_expired,
     /// Messages that made room for later ones of their user.
@@ -247,6 +255,10 @@ impl Reading {
             pushes_in_line,
             delivered,
             push_octets_copied,
+            rewrapped,
+            rewrapped_octets,
+            paged,
+            unfit,
             expired,
             dropped,
             retrievals,
@@ -293,6 +305,10 @@ impl Reading {
             large_sessions: gauges.larges as u64,
             messages_delivered: delivered,
             push_octets_copied: push_octets_copied.saturating_add(gauges.octets_read),
+            messages_rewrapped: rewrapped,
+            rewrapped_octets,
+            messages_paged: paged,
+            messages_unfit: unfit,
             messages_expired: expired,
             messages_dropped: dropped,
             retrievals,
