@@ -20,6 +20,7 @@ use crate::proto::sip::referral::{self, Referral, Target};
 use crate::proto::sip::subscription::{self, Reason, State, Subscription};
 use crate::store::directory::UserId;
 use crate::store::loader::Loaded;
+use crate::store::reason;
 use crate::store::record::Locator;
 use crate::wire::resource_lists;
 use crate::wire::sip::message::Message;
@@ -64,9 +65,11 @@ struct Inside {
 /// A REFER being carried out.
 ///
 /// ```text
-///   searching ──ids found──▶ dismissing ──durable──▶ 200, NOTIFY ──▶ (gone)
+///   searching ──ids found──▶ dismissing ──durable──▶ waiting ──▶ 200, NOTIFY ──▶ (gone)
 ///       └── nothing found ──▶ 404, or 200 and NOTIFY 404 ──▶ (gone)
 /// ```
+/// It waits for what was on its way out already when the request came: delivered, expired, or deleted by an earlier request, with
+/// a tombstone that is not durable yet. To answer before would promise what a crash in between takes back.
 #[derive(Debug)]
 struct Deletion {
     reply: Reply,
@@ -82,12 +85,16 @@ struct Deletion {
     /// How many were named; 0 for all.
     named: usize,
     missing: usize,
+    /// On their way out by somebody else's doing.
+    leaving: Vec<Locator>,
 }
 
 /// All deletions under way on this core.
 #[derive(Default)]
 pub struct Deletions {
     live: Arena<Deletion>,
+    /// Those that wait for nothing but what was leaving before them.
+    waiting: Vec<Key>,
     /// NOTIFYs whose turn comes when the reports are on their way.
     notices: Vec<(Bytes, Flow)>,
 }
@@ -152,8 +159,9 @@ impl Deletions {
         let (message, subscribes) = (message.clone(), referral.subscribes);
         let inside = within.and_then(|key| house.pushes.inside(key, &message, subscribes));
         let (reply, flow) = (*reply, *flow);
+        let (search, missing, leaving) = (None, 0, Vec::new());
         let deletion =
-            Deletion { reply, message, flow, user, subscribes, inside, single, search: None, named, missing: 0 };
+            Deletion { reply, message, flow, user, subscribes, inside, single, search, named, missing, leaving };
         let key = self.live.insert(deletion);
         let queue = house.users.look(cx, user);
         match wanted {
@@ -193,23 +201,56 @@ impl Deletions {
         self.search(cx, house, key);
     }
 
-    fn dismiss(&mut self, cx: &mut Cx, house: House<'_>, key: Key, mut found: Vec<Locator>) {
+    fn dismiss(&mut self, cx: &mut Cx, house: House<'_>, key: Key, found: Vec<Locator>) {
         let House { users, pushes, dismissals, reports, bin } = house;
         let Some(deletion) = self.live.get_mut(key) else { return };
-        let named = found.len();
-        // Delivered or deleted while we were looking: gone, like what was never there.
-        found.retain(|locator| users.now(deletion.user, locator).is_some());
-        if deletion.named > 0 {
-            deletion.missing += named - found.len();
+        let mut gone = Vec::with_capacity(found.len());
+        for locator in found {
+            match standing(users, pushes, deletion.user, &locator) {
+                Standing::Here => gone.push(locator),
+                Standing::Leaving => deletion.leaving.push(locator),
+                // Delivered or deleted while we were looking: like what was never there.
+                Standing::Gone => deletion.missing += usize::from(deletion.named > 0),
+            }
         }
-        cx.counts.deleted += found.len() as u64;
-        let leaving =
-            Leaving { user: deletion.user, gone: found, because: Because::Asked(key), binned: bin.is_open(cx) };
+        cx.counts.deleted += gone.len() as u64;
+        let (user, because, binned) = (deletion.user, Because::Asked(key), bin.is_open(cx));
+        let leaving = Leaving { user, gone, reason: reason::Reason::DeletedByUser, because, binned };
         dismissals.begin(cx, users, pushes, reports, leaving);
     }
 
     /// What a REFER named is durably gone, or cannot be.
-    pub fn dismissed(&mut self, cx: &mut Cx, users: &mut Users, pushes: &mut Pushes, asked: Key, durable: bool) {
+    pub fn dismissed(&mut self, cx: &mut Cx, house: House<'_>, asked: Key, durable: bool) {
+        if durable && self.live.get(asked).is_some_and(|deletion| !deletion.leaving.is_empty()) {
+            self.waiting.push(asked);
+        } else {
+            self.over(cx, house.users, house.pushes, asked, durable);
+        }
+    }
+
+    /// The next deletion for which nothing is leaving any more, if there is one: it is answered, or lets go what was spared.
+    pub fn resume(&mut self, cx: &mut Cx, house: House<'_>) -> bool {
+        let next = self.waiting.iter().position(|&key| {
+            self.live.get(key).is_none_or(|deletion| {
+                let leaves = |locator: &Locator| {
+                    standing(house.users, house.pushes, deletion.user, locator) == Standing::Leaving
+                };
+                !deletion.leaving.iter().any(leaves)
+            })
+        });
+        let Some(key) = next.map(|next| self.waiting.swap_remove(next)) else { return false };
+        let Some(deletion) = self.live.get_mut(key) else { return true };
+        let left = std::mem::take(&mut deletion.leaving);
+        if cx.log.is_poisoned() {
+            // Whether their tombstones were the last that became durable is not known here.
+            self.over(cx, house.users, house.pushes, key, false);
+        } else {
+            self.dismiss(cx, house, key, left);
+        }
+        true
+    }
+
+    fn over(&mut self, cx: &mut Cx, users: &mut Users, pushes: &mut Pushes, asked: Key, durable: bool) {
         let Some(deletion) = self.live.remove(asked) else { return };
         cx.directory.leave(deletion.user);
         users.close_if_empty(cx, deletion.user);
@@ -297,6 +338,21 @@ impl Deletions {
     pub fn is_empty(&self) -> bool {
         self.live.is_empty()
     }
+}
+
+/// Where a message stands for whoever wants it gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    Here,
+    /// Had, expired or deleted, and its tombstone is not durable yet.
+    Leaving,
+    Gone,
+}
+
+fn standing(users: &Users, pushes: &Pushes, user: UserId, locator: &Locator) -> Standing {
+    let Some(now) = users.queue(user).and_then(|queue| queue.at(locator.stamp())) else { return Standing::Gone };
+    let leaves = users.now(user, locator).is_none() || pushes.has_delivered(user, now.place());
+    if leaves { Standing::Leaving } else { Standing::Here }
 }
 
 impl Pushes {

@@ -147,6 +147,7 @@ impl Pushes {
             user: push.user,
             delivered: std::mem::take(&mut push.delivered),
             afterwards: push.afterwards,
+            reason: push.way.reason(),
             refused: std::mem::take(&mut push.refused),
         });
         if let Some(conn) = push.conn {

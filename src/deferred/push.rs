@@ -4,6 +4,7 @@
 //! [`super::signal`], its MSRP side in [`super::deliver`], its end in `goodbye`.
 
 use super::cx::{Cx, Timer};
+use super::feed::Feeds;
 use super::flight::Flight;
 use super::identity::Address;
 use super::invite::Call;
@@ -24,6 +25,7 @@ use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::offer::Offer;
 use crate::proto::sip::session_timer::{SessionTimer, Wish};
 use crate::store::directory::UserId;
+use crate::store::reason::Reason;
 use crate::store::record::{Locator, Place};
 use crate::store::stamp::Stamp;
 use crate::wire::sip::names::Method;
@@ -120,6 +122,7 @@ pub(super) struct Left {
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Locator>,
     pub(super) afterwards: Afterwards,
+    pub(super) reason: Reason,
     pub(super) refused: Vec<(Place, Refusal)>,
 }
 
@@ -143,6 +146,16 @@ pub(super) enum Way {
         /// Not taken yet, in the order in which it is sent.
         wanted: VecDeque<Locator>,
     },
+}
+
+impl Way {
+    /// What became of a message that was acknowledged.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Way::Push => Reason::Delivered,
+            Way::Retrieval { .. } => Reason::Retrieved,
+        }
+    }
 }
 
 pub(super) struct Push {
@@ -196,6 +209,10 @@ pub(super) struct Push {
     pub(super) skipped: SpreadSet<Place>,
     /// Of those, the ones to be counted against the message.
     pub(super) refused: Vec<(Place, Refusal)>,
+    /// Of those, the large ones whose parts are still to be read.
+    pub(super) feeds: Feeds,
+    /// The client takes large messages in the form in which they are kept.
+    pub(super) takes_large: bool,
     pub(super) loading: bool,
     /// Number in flight of the first message that is loading.
     pub(super) loading_from: u64,
@@ -426,11 +443,11 @@ impl Pushes {
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
-        for Left { user, delivered, afterwards, refused } in std::mem::take(&mut self.left) {
+        for Left { user, delivered, afterwards, reason, refused } in std::mem::take(&mut self.left) {
             for (place, refusal) in refused {
                 users.refused(place, refusal);
             }
-            users.delivered(cx, user, delivered, afterwards);
+            users.delivered(cx, user, delivered, afterwards, reason);
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
         }
@@ -526,6 +543,8 @@ impl Push {
             in_flight: Flight::default(),
             skipped: SpreadSet::default(),
             refused: Vec::new(),
+            feeds: Feeds::default(),
+            takes_large: false,
             loading: false,
             loading_from: 0,
             prompt: false,

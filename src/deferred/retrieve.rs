@@ -317,7 +317,11 @@ pub fn legacy(policy: &Policy, request_uri: &[u8], owner: &Address) -> Option<Le
         return Some(Legacy::Own);
     }
     let is_service = [b"Deferred".as_slice(), b"Delete"].iter().any(|name| user.eq_ignore_ascii_case(name));
-    if !at_home || is_service || user.starts_with(super::identity::CONTACT_PREFIX) {
+    if !at_home
+        || is_service
+        || user.starts_with(super::identity::CONTACT_PREFIX)
+        || user.starts_with(super::identity::LARGE_PREFIX)
+    {
         return None;
     }
     if let Some(id) = MessageId::parse(user) {

@@ -64,7 +64,7 @@ pub(super) struct Conn {
     /// Other cores that have had something written here: they are told when it is gone. As many as there are cores at most.
     writers: Vec<CoreId>,
     /// The session that takes the body of the MSRP request being read.
-    pub(super) taker: Option<Key>,
+    pub(super) taker: Option<Taker>,
     /// Since when something unfinished lies in the buffer, or nobody uses the connection.
     pub(super) waiting_since: Option<Tick>,
     hang_up_at: Option<Tick>,
@@ -103,6 +103,15 @@ impl Conn {
     pub(super) fn is_closing(&self) -> bool {
         self.closing || self.finishing
     }
+}
+
+/// Who takes the body of an MSRP request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Taker {
+    /// A session that we send over.
+    Push(Key),
+    /// One in which large messages come.
+    Large(Key),
 }
 
 /// All connections of one core.

@@ -1,6 +1,8 @@
 //! Dialogs (RFC 3261 12): what two user agents remember of each other between requests. Knows how a request inside one is
 //! addressed and in which order the peer's may come; does not know what the dialog is for.
 
+mod kept;
+
 use crate::wire::sip::{Message, Method, Name, NameAddr, Request};
 use crate::wire::uri::{Scheme, Uri};
 
@@ -103,7 +105,9 @@ impl Dialog {
         self.remote_seq = self.remote_seq.max(early.remote_seq);
     }
 
-    /// Leaves out numbers that somebody else may have used in it since this copy was made.
+    /// Leaves out numbers of ours: others may have been used since this copy was made, or was written down.
+    ///
+    //= RFC 3261 12.2.2: a request may be higher than the remote sequence number by more than one: not an error condition
     pub fn leap(&mut self, numbers: u32) {
         self.local_seq = Some(self.local_seq.unwrap_or(0).saturating_add(numbers));
     }
