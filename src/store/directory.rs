@@ -327,6 +327,14 @@ impl Directory {
         })
     }
 
+    /// Counts `octets` more for a message that is reserved already. False, and nothing counted, where the quota has no room.
+    pub fn grow(&self, user: UserId, octets: u64, quota: u64) -> bool {
+        let quota = quota.min(OCTETS_MAX).next_multiple_of(8);
+        let units = octets.div_ceil(8);
+        let more = |word| (self::octets(word) + units * 8 <= quota).then_some(word + units);
+        self.entry(user).word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+    }
+
     /// At recovery: finds or creates the user and counts what was found, whatever the quota says.
     pub fn restore(&self, address: &[u8], messages: u32, octets: u64) -> Result<UserId, DirectoryFull> {
         let units = octets.div_ceil(8);

@@ -17,10 +17,10 @@ use deferd_kit::{
 use crate::DEFERD;
 
 /// A small file system in memory; None, with a printed reason, for whoever may not mount one.
-struct Tmpfs(PathBuf);
+pub(crate) struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    fn mount(options: &str) -> Option<Tmpfs> {
+    pub(crate) fn mount(options: &str) -> Option<Tmpfs> {
         let at = std::env::temp_dir().join(format!("deferd-disk-{}", unique()));
         fs::create_dir_all(&at).expect("a temporary directory");
         let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).output();
@@ -32,6 +32,10 @@ impl Tmpfs {
                 None
             }
         }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     fn remount(&self, options: &str) {
@@ -217,6 +221,20 @@ fn a_data_directory_that_is_a_file_is_refused_in_plain_words() {
 }
 
 /// Every file below a directory.
+/// What the kernel does to a process that touches a mapped page which the disk does not give.
+#[test]
+fn a_page_that_cannot_be_read_ends_the_daemon_with_a_sentence_and_loses_nothing() {
+    let mut scene = Scene::new(DEFERD);
+    let deposited = [scene.alice_tcp().message(BOB, "waits")];
+    let pid = scene.pid().expect("it runs").to_string();
+    Command::new("kill").args(["-BUS", &pid]).status().expect("coreutils has kill");
+    crate::until("its end", || !scene.is_alive());
+    crate::until("the sentence", || scene.stderr().contains("a page of the log cannot be read (SIGBUS)"));
+    scene.restart(1);
+    let mut bob = scene.bob();
+    scene.push_brings(&mut bob, &deposited);
+}
+
 fn files(below: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(below).expect("a directory").flatten() {

@@ -5,6 +5,7 @@
 
 #![allow(clippy::expect_used)]
 
+mod backup;
 mod cores;
 mod deferctl;
 mod disk;
@@ -12,6 +13,9 @@ mod kill_nine;
 mod life;
 mod limits;
 mod power_cut;
+mod quota;
+mod reasons;
+mod repair;
 mod soak;
 mod storm;
 mod volume;
