@@ -8,7 +8,8 @@ use super::identity::Address;
 use super::owed::{Owed, Recorded};
 use super::policy::Policy;
 use super::states::StateWritten;
-use super::users::Batch;
+use super::summary::Subscribed;
+use super::users::{Batch, Buried};
 use crate::base::arena::Key;
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
@@ -66,6 +67,8 @@ pub enum Timer {
     Sweep,
     /// A question that concerns all users goes on.
     Inquiry,
+    /// A subscription has something to say, or is over.
+    Summary(Key),
 }
 
 /// Who asked the loader for records: its job's number says so.
@@ -81,6 +84,8 @@ pub enum Reader {
     Retrieval(Key),
     /// A push or a retrieval that is sending a large message.
     Feed(Key),
+    /// A summary that names what came.
+    Summary(Key),
 }
 
 impl Reader {
@@ -95,6 +100,7 @@ impl Reader {
             Reader::Dismissal(key) => (2, key),
             Reader::Retrieval(key) => (3, key),
             Reader::Feed(key) => (4, key),
+            Reader::Summary(key) => (5, key),
         };
         key.to_u64() | which << Reader::SHIFT
     }
@@ -107,7 +113,8 @@ impl Reader {
             1 => Reader::Deletion(key),
             2 => Reader::Dismissal(key),
             3 => Reader::Retrieval(key),
-            _ => Reader::Feed(key),
+            4 => Reader::Feed(key),
+            _ => Reader::Summary(key),
         }
     }
 }
@@ -168,6 +175,8 @@ pub enum Commit {
     Carried,
     /// A state.
     State(StateWritten),
+    /// A subscription: answer 200, and tell how things stand.
+    Subscribe(Box<Subscribed>),
     /// Nobody waits for it.
     Note,
 }
@@ -204,6 +213,8 @@ pub struct Published {
     pub fresh: bool,
     /// Its record.
     pub state: StateWritten,
+    /// Which of the user's publications, as long as it is not durable.
+    pub edition: u64,
     /// False for a removal and a document that says "closed": nothing is pushed for it.
     pub triggers: bool,
 }
@@ -247,6 +258,11 @@ impl Addresses {
         }
     }
 
+    /// True when a SIP/IP core carries what is for users.
+    pub fn has_core(&self) -> bool {
+        self.proxy_udp.is_some() || self.proxy_tcp.is_some()
+    }
+
     /// True when `host` (without port) is how we call ourselves.
     pub fn is_own_host(&self, host: &[u8]) -> bool {
         self.udp.iter().chain(&self.tcp).any(|(_, text)| {
@@ -283,7 +299,7 @@ pub struct Cx {
     /// The states of the users at home here.
     pub states: States,
     /// Records that nobody needs any more, for the next tombstone.
-    pub buried: Vec<Extent>,
+    pub buried: Vec<Buried>,
     /// The users of all cores.
     pub directory: Arc<Directory>,
     /// This core's nodes for other cores' inboxes.
@@ -351,12 +367,24 @@ pub struct Counts {
     pub retrievals: u64,
     /// Messages that their users deleted.
     pub deleted: u64,
+    /// Messages refused because their receiver has as much as the quota allows.
+    pub over_quota: u64,
+    /// Messages refused because their receiver's domain has.
+    pub over_domain_quota: u64,
+    /// Messages refused because the disk is full or the log has failed.
+    pub without_storage: u64,
+    /// Messages that the operator deleted.
+    pub deleted_by_operator: u64,
     /// Messages purged from the DELETE bin.
     pub purged: u64,
     /// Delivery reports that somebody took.
     pub reports_sent: u64,
     /// Delivery reports that nobody took, or for which there was no room.
     pub reports_given_up: u64,
+    /// NOTIFYs of message summaries that were taken.
+    pub summaries: u64,
+    /// Subscriptions that ended because a NOTIFY failed.
+    pub subscriptions_lost: u64,
     /// Malformed SIP.
     pub sip_faults: u64,
     /// Malformed MSRP.

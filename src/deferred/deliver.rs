@@ -324,9 +324,9 @@ impl Pushes {
                         let Some(place) = push.in_flight.end(token).map(|refused| refused.place()) else { continue };
                         // Not again in this session: what came after it is not held up, and the next client may take it.
                         push.skipped.insert(place);
-                        if matches!(status, 400 | 423) {
-                            push.refused.push((place, Refusal::Unintelligible));
-                        }
+                        let unintelligible = matches!(status, 400 | 423);
+                        let refusal = if unintelligible { Refusal::Unintelligible } else { Refusal::Declined(status) };
+                        push.refused.push((place, refusal));
                         tracing::info!(owner = ?push.call.owner, status, "the client refused a message; it stays");
                     }
                     // Any other request of the client's opens nothing: it has until `bind_timeout` for its SEND.
@@ -429,7 +429,8 @@ impl Pushes {
                 push.delivered.retain(|locator| !locator.flags().has(Flags::RETAINED));
             }
             let places: Vec<Place> = push.delivered.iter().map(Locator::place).collect();
-            if users.delivered(cx, push.user, std::mem::take(&mut push.delivered), push.afterwards) {
+            let (gone, reason) = (std::mem::take(&mut push.delivered), push.way.reason());
+            if users.delivered(cx, push.user, gone, push.afterwards, reason) {
                 push.retiring.extend(places);
             }
             for (place, refusal) in push.refused.drain(..) {

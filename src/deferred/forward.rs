@@ -19,6 +19,7 @@ use crate::base::spread::SpreadMap;
 use crate::store::directory::UserId;
 use crate::store::disk::SegmentNo;
 use crate::store::loader::{Damage, LoadDone};
+use crate::store::reason::Reason;
 use crate::store::record::{Extent, Flags, Locator, Place, Stamp};
 use std::time::Duration;
 
@@ -404,7 +405,7 @@ impl Forward {
             if landing.as_ref().is_some_and(|landing| landing.failed) {
                 // It names a part that is not there: the original holds.
                 users.moving.remove(&place);
-                cx.buried.push(copy.to);
+                cx.bury([copy.to], Reason::Late);
                 cx.freed(&landing.map(|landing| landing.durable).unwrap_or_default());
                 continue;
             }
@@ -429,7 +430,8 @@ impl Forward {
                 }
             }
             // The original is written off, or the copy that came too late.
-            cx.buried.push(taken.unwrap_or(copy.to));
+            let reason = if taken.is_some() { Reason::Superseded } else { Reason::Late };
+            cx.bury([taken.unwrap_or(copy.to)], reason);
         }
     }
 

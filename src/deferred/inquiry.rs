@@ -12,14 +12,19 @@ mod words;
 
 pub use words::*;
 
+use super::bin::Bin;
 use super::cx::{Cx, Timer};
-use super::identity::Address;
+use super::dismiss::{Because, Dismissals, Leaving};
+use super::identity::{self, Address};
+use super::metadata::{Documents, changes};
 use super::presence::Presences;
 use super::push::Pushes;
-use super::users::{Users, WrittenOff};
+use super::report::Reports;
+use super::users::Users;
 use crate::base::spread::SpreadMap;
 use crate::store::directory::UserId;
 use crate::store::loader::{Damage, Loaded, Record};
+use crate::store::reason::Reason;
 use crate::store::record::{Locator, MessageId, Stamp};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -41,13 +46,19 @@ pub struct Known<'a> {
     pub pushes: &'a mut Pushes,
     /// Who is there.
     pub presences: &'a mut Presences,
+    /// What goes.
+    pub dismissals: &'a mut Dismissals,
+    /// What is owed.
+    pub reports: &'a Reports,
+    /// Where what is deleted goes.
+    pub bin: &'a Bin,
 }
 
 #[derive(Debug)]
 enum Pending {
     Queue { listing: Listing },
     Show { id: MessageId },
-    Delete { id: MessageId },
+    Delete { id: MessageId, report: bool },
 }
 
 #[derive(Debug)]
@@ -68,6 +79,7 @@ struct Scan {
 enum Scanning {
     Find { id: MessageId },
     Top { limit: usize, by_octets: bool, best: Vec<(u64, UserId)> },
+    Oldest { found: Option<Stamp> },
 }
 
 /// The questions under way on one core.
@@ -77,6 +89,7 @@ pub struct Inquiries {
     /// Candidates of a `Find` whose records are being read: the scan goes on when none of them was it.
     scans: VecDeque<Scan>,
     checking: SpreadMap<u64, (Scan, UserId)>,
+    documents: Documents,
     jobs: u64,
     armed: bool,
     answers: VecDeque<(u64, Answer)>,
@@ -85,33 +98,52 @@ pub struct Inquiries {
 impl Inquiries {
     /// The next answer.
     pub fn answer(&mut self) -> Option<(u64, Answer)> {
-        self.answers.pop_front()
+        self.answers.pop_front().or_else(|| self.documents.answer())
     }
 
     /// True for a job of the loader that is a question's.
     pub fn owns(&self, job: u64) -> bool {
-        self.reading.contains_key(&job) || self.checking.contains_key(&job)
+        self.reading.contains_key(&job) || self.checking.contains_key(&job) || self.documents.owns(job)
     }
 
     /// Takes a question in. The answer comes under `ticket`, at once or later.
     pub fn ask(&mut self, cx: &mut Cx, known: &mut Known<'_>, ticket: u64, question: Question) {
-        if self.reading.len() + self.scans.len() + self.checking.len() >= QUESTIONS_MAX {
-            return self.answers.push_back((ticket, Answer::Overloaded));
-        }
+        // First: who has much to do has nothing to say about others' users.
         if question.owner().is_some_and(|owner| cx.directory.home(owner) != cx.core) {
             return self.answers.push_back((ticket, Answer::Elsewhere));
         }
+        if self.reading.len() + self.scans.len() + self.checking.len() + self.documents.len() >= QUESTIONS_MAX {
+            return self.answers.push_back((ticket, Answer::Overloaded));
+        }
         let answer = match question {
             Question::Queue { owner, from, limit } => self.queue(cx, known, ticket, &owner, from, limit),
-            Question::Show { owner, id } => self.one(cx, known, ticket, &owner, id, false),
-            Question::Delete { owner, id } => self.one(cx, known, ticket, &owner, id, true),
+            Question::Show { owner, id } => self.one(cx, known, ticket, &owner, id, Pending::Show { id }),
+            Question::Delete { owner, id, report } => {
+                self.one(cx, known, ticket, &owner, id, Pending::Delete { id, report })
+            }
             Question::Find { id } => self.scan(cx, ticket, Scanning::Find { id }),
             Question::Top { limit, by_octets } => {
                 let limit = limit.min(TOP_MAX);
                 self.scan(cx, ticket, Scanning::Top { limit, by_octets, best: Vec::new() })
             }
+            Question::Oldest => self.scan(cx, ticket, Scanning::Oldest { found: None }),
             Question::Why { owner } => Some(Answer::Why(Box::new(why(cx, known, &owner)))),
             Question::Push { owner } => Some(push(cx, known, &owner)),
+            // Of files, not of users: answered before it comes here.
+            Question::Copying(_) => Some(Answer::Elsewhere),
+            Question::Revision { owner, .. } if !identity::is_served(&cx.policy, &owner) => Some(Answer::Unknown),
+            Question::Revision { owner, most } => {
+                Some(Answer::Revision(self.documents.revision(cx, known.users, &owner, most)))
+            }
+            Question::Document { owner, most } => {
+                let job = self.job();
+                self.documents.ask(cx, known.users, (ticket, job), owner, most);
+                self.again(cx);
+                None
+            }
+            Question::Changes => Some(changes::changes(cx, known.users)),
+            Question::Mark { owner } => Some(changes::mark(cx, known.users, &owner)),
+            Question::Settled { owner } => Some(changes::settled(cx, known.users, &owner)),
             Question::Drain(on) => {
                 cx.draining = on;
                 Some(Answer::Done)
@@ -160,7 +192,7 @@ impl Inquiries {
         ticket: u64,
         owner: &Address,
         id: MessageId,
-        delete: bool,
+        pending: Pending,
     ) -> Option<Answer> {
         let Some(user) = cx.directory.find(owner) else { return Some(Answer::Unknown) };
         let Some(queue) = known.users.queue(user) else { return Some(Answer::Unknown) };
@@ -168,7 +200,6 @@ impl Inquiries {
         if wanted.is_empty() {
             return Some(Answer::Unknown);
         }
-        let pending = if delete { Pending::Delete { id } } else { Pending::Show { id } };
         self.read(cx, known, ticket, user, &wanted, pending)
     }
 
@@ -196,6 +227,10 @@ impl Inquiries {
 
     /// Records that a question needs are there.
     pub fn loaded(&mut self, cx: &mut Cx, known: &mut Known<'_>, job: u64, records: Vec<Loaded>) {
+        if self.documents.owns(job) {
+            self.documents.loaded(cx, known.users, job, records);
+            return self.again(cx);
+        }
         if let Some((mut scan, user)) = self.checking.remove(&job) {
             let Scanning::Find { id } = scan.what else { return };
             if records.iter().any(|loaded| loaded.outcome.as_ref().is_ok_and(|record| record.id == id)) {
@@ -216,7 +251,8 @@ impl Inquiries {
                     let id =
                         outcome.and_then(|record| if own(&record) { Ok(record.id) } else { Err(Damage::NotTheOne) });
                     let standing = standing(known, user, &locator);
-                    listing.entries.push(Entry { locator, id, standing });
+                    let refused = known.users.refusal(user, &locator);
+                    listing.entries.push(Entry { locator, id, standing, refused });
                 }
                 Answer::Queue(listing)
             }
@@ -225,24 +261,18 @@ impl Inquiries {
                     locator,
                     id,
                     standing: standing(known, user, &locator),
+                    refused: known.users.refusal(user, &locator),
                     body_type: record.page.slice(record.body_type.range()),
                     body: record.body(),
                 })),
                 Err(answer) => answer,
             },
-            Pending::Delete { id } => match named(records, id, own) {
-                Ok((locator, _)) => match standing(known, user, &locator) {
-                    Waiting::Leaving => Answer::Done,
-                    Waiting::InFlight => Answer::Busy,
-                    _ if known.users.queue(user).is_none_or(|queue| queue.at(locator.stamp()).is_none()) => {
-                        Answer::Unknown
-                    }
-                    _ => {
-                        // By the operator, who tells whom they like: nobody is owed a report.
-                        known.users.write_off(cx, WrittenOff::of(user, vec![locator]));
-                        Answer::Done
-                    }
-                },
+            Pending::Delete { id, report } => match named(records, id, own) {
+                Ok((locator, _)) if known.users.now(user, &locator).is_some() => {
+                    let because = Because::Operator { ticket, report };
+                    return delete(cx, known, user, locator, because);
+                }
+                Ok(_) => Answer::Unknown,
                 Err(answer) => answer,
             },
         };
@@ -256,7 +286,8 @@ impl Inquiries {
     }
 
     fn again(&mut self, cx: &mut Cx) {
-        if !self.armed && !self.scans.is_empty() {
+        let is_idle = self.scans.is_empty() && self.documents.is_idle();
+        if !self.armed && !is_idle {
             self.armed = true;
             cx.timer(Duration::from_millis(1), Timer::Inquiry);
         }
@@ -265,6 +296,7 @@ impl Inquiries {
     /// Goes on with what concerns all users: one slice.
     pub fn turn(&mut self, cx: &mut Cx, known: &mut Known<'_>) {
         self.armed = false;
+        self.documents.turn(cx, known.users);
         if let Some(mut scan) = self.scans.pop_front() {
             let end = cx.directory.places();
             let until = scan.next.saturating_add(SLICE).min(end);
@@ -279,6 +311,7 @@ impl Inquiries {
                     let answer = match scan.what {
                         Scanning::Find { .. } => Answer::Found(None),
                         Scanning::Top { best, .. } => Answer::Top(named_users(cx, known, &best)),
+                        Scanning::Oldest { found } => Answer::Oldest(found),
                     };
                     self.answers.push_back((scan.ticket, answer));
                 }
@@ -309,6 +342,10 @@ impl Inquiries {
                         return Some((job, user, done.map(|done| done.records)));
                     }
                 }
+                Scanning::Oldest { found } => {
+                    let oldest = known.users.new_messages(user).next().map(|locator| locator.stamp());
+                    *found = [*found, oldest].into_iter().flatten().min();
+                }
                 Scanning::Top { limit, by_octets, best } => {
                     let much = if *by_octets { queue.octets() } else { queue.len() as u64 };
                     let full = best.len() >= *limit;
@@ -322,6 +359,14 @@ impl Inquiries {
         }
         None
     }
+}
+
+/// As the user's own deletion: the tombstone durable first, then the answer, then the report.
+fn delete(cx: &mut Cx, known: &mut Known<'_>, user: UserId, locator: Locator, because: Because) {
+    cx.counts.deleted_by_operator += 1;
+    let (reason, binned) = (Reason::DeletedByOperator, known.bin.is_open(cx));
+    let leaving = Leaving { user, gone: vec![locator], reason, because, binned };
+    known.dismissals.begin(cx, known.users, known.pushes, known.reports, leaving);
 }
 
 fn named_users(cx: &Cx, known: &Known<'_>, best: &[(u64, UserId)]) -> Vec<Standing> {

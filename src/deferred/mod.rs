@@ -10,6 +10,8 @@
 //! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
 //! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
 //! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
+//! | [`metadata`] | 12.2.2.8 Updating Metadata in IM XDMS |
+//! | [`summary`] | 7.3 of mission document 0: the summary of what waits, to those who subscribe (RFC 3842) |
 //! | [`states`], [`forward`] | 2 of the store's contract: what is kept is kept once, and copied forward where its segment is to go |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
@@ -31,6 +33,7 @@ pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod large;
+pub mod metadata;
 mod moved;
 pub mod outcome;
 pub mod owed;
@@ -44,6 +47,7 @@ pub mod respond;
 pub mod retrieve;
 pub mod signal;
 pub mod states;
+pub mod summary;
 mod supply;
 pub mod users;
 mod within;

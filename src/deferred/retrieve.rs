@@ -129,6 +129,17 @@ impl Retrievals {
         }
     }
 
+    /// The client takes its INVITE back. What has its answer already is not found: the 200 has crossed the CANCEL.
+    ///
+    //= RFC 3261 9.2: the UAS SHOULD immediately respond to the original request with a 487 (Request Terminated)
+    pub fn cancel(&mut self, cx: &mut Cx, users: &mut Users, reply: Reply) {
+        let found = self.live.iter().find(|(_, retrieval)| retrieval.asked.reply == reply).map(|(key, _)| key);
+        let Some(Retrieval { asked, user, .. }) = found.and_then(|key| self.live.remove(key)) else { return };
+        cx.directory.leave(user);
+        users.close_if_empty(cx, user);
+        refuse(cx, &asked, &Refusal::of(487));
+    }
+
     /// The disk gave a batch of those that may be meant.
     pub fn loaded(&mut self, cx: &mut Cx, users: &mut Users, pushes: &mut Pushes, key: Key, records: Vec<Loaded>) {
         let Some(retrieval) = self.live.get_mut(key) else { return };

@@ -6,17 +6,20 @@
 use super::bin::{Binned, Laid};
 use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
+use super::metadata::changes::Changes;
 use super::policy::{Expired, OverQuota};
-use super::refusals::{Refusal, Refusals};
-pub use super::write_off::{Batch, Durable, WrittenOff};
+use super::refusals::{Refusal, Refusals, Refused};
+pub use super::write_off::{Batch, Buried, Durable, WrittenOff};
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, UserId};
 use crate::store::queue::Queue;
+use crate::store::reason::Reason;
 use crate::store::record::{Extent, Flags, Locator, Place, extents_of};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
+use crate::store::tally::Tally;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -69,8 +72,14 @@ pub struct Users {
     pub(super) unwritten: Vec<Batch>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
+    /// Users whose arrivals somebody wants to hear of one by one.
+    watched: SpreadSet<UserId>,
+    /// Of theirs, what came since it was last asked.
+    came: Vec<(UserId, Stamp)>,
     /// Taken in before their turn, and nobody was told yet.
     early: Vec<(UserId, Stamp)>,
+    /// Whose metadata has changed, where somebody wants to know.
+    pub(super) changes: Option<Box<Changes>>,
     /// Of what has landed in this turn and nobody was told of: the oldest stamp, the earliest expiry.
     landed: SpreadMap<UserId, (Stamp, u32)>,
 }
@@ -93,7 +102,10 @@ impl Users {
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
+            watched: SpreadSet::default(),
+            came: Vec::new(),
             early: Vec::new(),
+            changes: None,
             landed: SpreadMap::default(),
         }
     }
@@ -136,7 +148,7 @@ impl Users {
         let Some(user) = cx.directory.find(laid.binned.owner()) else { return laid };
         let Some(queue) = self.queue(user) else { return laid };
         let gone = laid.binned.stamps().filter_map(|stamp| queue.at(stamp)).copied().collect();
-        (laid.messages, laid.parts) = self.retire(cx, &WrittenOff::of(user, gone), false);
+        (laid.messages, laid.parts) = self.retire(cx, &WrittenOff::of(user, gone, Reason::Purged), false);
         laid
     }
 
@@ -206,12 +218,37 @@ impl Users {
         waiting.new_from.set(waiting.new_from.get().min(stamp));
         let (oldest, earliest) = self.landed.entry(user).or_insert((stamp, expiry_s));
         (*oldest, *earliest) = ((*oldest).min(stamp), (*earliest).min(expiry_s));
+        if let Some(changes) = &mut self.changes {
+            changes.changed(user);
+        }
+        if !self.watched.is_empty() && self.watched.contains(&user) {
+            self.came.push((user, stamp));
+        }
         true
+    }
+
+    /// From now on somebody wants to hear of this user's arrivals, or nobody any more.
+    pub fn listen(&mut self, user: UserId, wanted: bool) {
+        if wanted {
+            self.watched.insert(user);
+        } else {
+            self.watched.remove(&user);
+        }
+    }
+
+    /// What came for those users since the last call.
+    pub fn take_came(&mut self) -> Vec<(UserId, Stamp)> {
+        std::mem::take(&mut self.came)
+    }
+
+    /// How many of a user's messages are of which kind.
+    pub fn tally(&self, user: UserId) -> Tally {
+        self.queue(user).map(Queue::tally).unwrap_or_default()
     }
 
     /// A twin that cannot be written off now is dropped all the same: after a restart the home sees both and drops it again.
     fn drop_twins(&mut self, cx: &mut Cx, user: UserId, twins: &[Locator]) {
-        cx.buried.extend(twins.iter().map(Locator::extent));
+        cx.bury(twins.iter().map(Locator::extent), Reason::Twin);
         let octets = twins.iter().map(|twin| twin.octets()).sum();
         cx.release(user, twins.len() as u32, octets);
     }
@@ -289,9 +326,31 @@ impl Users {
         }
     }
 
+    /// What clients made of a message of a user, if anything is held against it.
+    pub fn refusal(&self, user: UserId, locator: &Locator) -> Option<Refused> {
+        let now = self.queue(user).and_then(|queue| queue.at(locator.stamp()))?;
+        self.refusals.of(now.place())
+    }
+
+    /// Whose metadata has changed: everybody's, when it was not asked for before.
+    pub(super) fn changes(&mut self, cx: &Cx) -> &mut Changes {
+        let users = self.waiting.keys().copied();
+        self.changes.get_or_insert_with(|| Box::new(Changes::everybody(cx, users)))
+    }
+
     /// The list of one user.
     pub fn queue(&self, user: UserId) -> Option<&Queue> {
         self.waiting.get(&user).map(|waiting| &waiting.queue)
+    }
+
+    /// How many fingerprints are remembered.
+    pub fn fingerprints(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Messages written off whose tombstone is not durable yet.
+    pub fn tombstones_waiting(&self) -> usize {
+        self.retiring.len()
     }
 
     /// How many users have something here.
@@ -481,7 +540,7 @@ impl Users {
         }
         if keep {
             // To be retrieved, like what was had; written down, so that a clock set back does not push it after all.
-            self.retire_later(cx, WrittenOff { kept: true, ..WrittenOff::of(user, over) });
+            self.retire_later(cx, WrittenOff { kept: true, ..WrittenOff::of(user, over, Reason::Expired) });
             return Vec::new();
         }
         cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;

@@ -66,6 +66,7 @@ impl Core {
         match reader {
             Reader::Push(key) => self.pushes.loaded(&mut self.cx, key, records),
             Reader::Feed(key) => self.pushes.fed(&mut self.cx, key, records),
+            Reader::Summary(key) => self.summaries.loaded(&mut self.cx, &mut self.users, key, records),
             Reader::Dismissal(key) => self.dismissals.loaded(&mut self.cx, &mut self.users, key, records),
             Reader::Deletion(key) => {
                 let (deletions, house, cx) = self.house();
@@ -88,7 +89,9 @@ impl Core {
                 stored.into_iter().for_each(|owed| self.promise(*owed));
             }
             Commit::Publish(done) => {
+                let owner = (!self.summaries.is_empty()).then(|| done.owner.clone());
                 self.presences.durable(&mut self.cx, &self.users, &mut self.pushes, *done);
+                owner.into_iter().for_each(|owner| self.summaries.reached(&self.cx, &owner));
             }
             Commit::Part(serial, extent) => self.larges.part_durable(&self.cx, serial, extent),
             Commit::Large(serial) => {
@@ -105,6 +108,7 @@ impl Core {
             }
             Commit::Carried => self.carried(true),
             Commit::State(written) => self.cx.state_durable(&written),
+            Commit::Subscribe(done) => self.summaries.durable(&mut self.cx, &mut self.users, *done),
             Commit::Note => {}
         }
     }
@@ -153,6 +157,7 @@ impl Core {
             Commit::PartMoved(serial, copy) => self.forward.part_moved(&self.cx, serial, copy, false),
             Commit::Carried => self.carried(false),
             Commit::State(lost) => self.cx.state_failed(&lost),
+            Commit::Subscribe(lost) => self.summaries.failed(&mut self.cx, &mut self.users, *lost),
             Commit::Note => {}
         }
     }

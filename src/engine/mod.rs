@@ -13,5 +13,7 @@ mod conns;
 mod farewell;
 mod intake;
 mod large;
+mod post;
 mod questions;
 mod route;
+mod subscribers;

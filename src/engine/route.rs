@@ -8,12 +8,14 @@ use super::effect::Effect;
 use super::letters::Letter;
 use crate::base::net::{CoreId, Flow};
 use crate::deferred::cx::Reply;
+use crate::deferred::delete;
 use crate::deferred::deposit::Asked;
 use crate::deferred::identity::{self, Address, Resource};
 use crate::deferred::invite;
 use crate::deferred::large;
 use crate::deferred::respond::{self, Refusal};
 use crate::deferred::retrieve::{self, Legacy};
+use crate::deferred::summary;
 use crate::proto::sip::endpoint::Endpoint;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::{Method, Name};
@@ -107,12 +109,7 @@ impl Core {
                 let warning = respond::warning(&self.cx, "sessions are not deferred");
                 self.refuse(reply, &message, &flow, &Refusal::of(480).with(Name::Warning, warning));
             }
-            //= RFC 3515 3.2: a SUBSCRIBE to the refer event that no REFER created is refused: 403
-            (Method::Subscribe, _) if is_for_refer(&message) => self.refuse(reply, &message, &flow, &Refusal::of(403)),
-            (Method::Subscribe, _) => {
-                let events = Refusal::of(489).with(Name::AllowEvents, "presence, poc-settings, im-settings");
-                self.refuse(reply, &message, &flow, &events);
-            }
+            (Method::Subscribe, resource) => self.subscribe(reply, message, flow, resource),
             //= RFC 3261 12.2.2: a request that belongs to a dialog we do not know
             (Method::Bye | Method::Update | Method::Notify | Method::Prack | Method::Info, _) => {
                 self.refuse(reply, &message, &flow, &Refusal::of(481));
@@ -147,7 +144,7 @@ impl Core {
             return self.letter_request(home, reply, message, flow);
         }
         let (deletions, house, cx) = self.house();
-        deletions.refer(cx, house, reply, message, flow, &owner);
+        deletions.refer(cx, house, delete::Asked { reply, message, flow, owner, within: None });
     }
 
     /// What an INVITE of mission document 0 means, where the operator lets it mean that.
@@ -167,7 +164,12 @@ impl Core {
     /// A request with a To tag: it belongs to the dialog that our Contact names.
     fn within_dialog(&mut self, reply: Reply, message: Message, flow: Flow, resource: &Resource) {
         let found = match resource {
-            Resource::Contact(user) => invite::contact_key(user),
+            Resource::Contact(user) => {
+                if let Some((owner, id)) = summary::contact_of(user) {
+                    return self.within_subscription(reply, message, flow, owner, id);
+                }
+                invite::contact_key(user)
+            }
             _ => None,
         };
         let Some((core, key)) = found.filter(|&(core, _)| core < self.cores) else {
@@ -179,11 +181,20 @@ impl Core {
             }
             return self.refuse(reply, &message, &flow, &Refusal::of(481));
         }
-        match resource {
-            Resource::Contact(user) if user.starts_with(identity::LARGE_PREFIX) => {
-                self.larges.within(&mut self.cx, reply, &message, &flow, key);
+        if let Resource::Contact(user) = resource
+            && user.starts_with(identity::LARGE_PREFIX)
+        {
+            return self.larges.within(&mut self.cx, reply, &message, &flow, key);
+        }
+        if message.method() != Method::Refer {
+            return self.pushes.within(&mut self.cx, reply, &message, &flow, key);
+        }
+        match self.pushes.referred(&message, key) {
+            Ok(owner) => {
+                let (deletions, house, cx) = self.house();
+                deletions.refer(cx, house, delete::Asked { reply, message, flow, owner, within: Some(key) });
             }
-            _ => self.pushes.within(&mut self.cx, reply, &message, &flow, key),
+            Err(refusal) => self.refuse(reply, &message, &flow, &refusal),
         }
     }
 
@@ -222,6 +233,9 @@ impl Core {
     }
 
     pub(super) fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {
+        if message.method() == Method::Invite {
+            self.elsewhere.insert(reply.txn, to);
+        }
         self.effects.push_back(Effect::Letter { to, letter: Letter::Request { reply, message, flow } });
     }
 
@@ -240,10 +254,6 @@ impl Core {
         let octets = refusal.response(&mut self.cx, message, flow.peer());
         self.cx.respond(reply, refusal.status, octets);
     }
-}
-
-fn is_for_refer(message: &Message) -> bool {
-    message.header(Name::Event).map(respond::media_type).is_some_and(|event| event.eq_ignore_ascii_case(b"refer"))
 }
 
 /// An INVITE whose Accept leaves out SDP cannot be answered (RFC 4475 3.3.14).

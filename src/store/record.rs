@@ -115,6 +115,8 @@ pub enum StateKind {
     Report = 4,
     /// Messages that their user deleted, until they are purged.
     Bin = 5,
+    /// An XDMS elsewhere may list messages of a user.
+    Metadata = 6,
 }
 
 impl StateKind {
@@ -125,6 +127,7 @@ impl StateKind {
             3 => StateKind::Subscription,
             4 => StateKind::Report,
             5 => StateKind::Bin,
+            6 => StateKind::Metadata,
             _ => return None,
         })
     }

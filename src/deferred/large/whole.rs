@@ -12,6 +12,7 @@ use crate::deferred::respond;
 use crate::deferred::users::Users;
 use crate::store::directory::Arrival;
 use crate::store::log::Refused;
+use crate::store::reason::Reason;
 use crate::store::record::{Draft, Extent, Flags, Locator, extents_of};
 use crate::store::stamp::MessageId;
 use crate::wire::cpim;
@@ -73,7 +74,7 @@ impl Larges {
         let (locator, (user, _)) = message.written.zip(message.reserved)?;
         if message.lost {
             // It names parts that are not there: nobody was told that it is kept.
-            cx.buried.push(locator.extent());
+            cx.bury([locator.extent()], Reason::Late);
             self.answer(message.conn, &message.local_path, message.last.as_ref(), 413);
             message.discard(cx);
             return None;
