@@ -233,6 +233,25 @@ pub(super) fn large_envelope(prefix: usize) -> Vec<u8> {
     envelope
 }
 
+/// Index of a line that is the address of a large message's sender.
+const SENDER: u16 = 0xfffe;
+
+/// And of one that holds the first octets of its content.
+const CONTENT: u16 = 0xffff;
+
+/// Adds to the envelope of a large message what a report about it will need: who sent it, and the CPIM headers that ask.
+pub(super) fn put_asked(envelope: &mut Vec<u8>, sender: &[u8], cpim: &[u8]) {
+    put_line(envelope, SENDER, sender);
+    put_line(envelope, CONTENT, cpim);
+}
+
+/// The sender of a large message that may be reported on, and the beginning of its `message/cpim`.
+pub(super) fn asked_of_large(envelope: &[u8]) -> Option<(&[u8], &[u8])> {
+    prefix_len(envelope)?;
+    let line = |wanted: u16| left_out(envelope).find(|(index, _)| *index == usize::from(wanted)).map(|(_, line)| line);
+    line(SENDER).zip(line(CONTENT))
+}
+
 /// How many octets of its body stand before the parts of a large message; `None` for any other.
 pub(super) fn prefix_len(envelope: &[u8]) -> Option<usize> {
     let rest = envelope.strip_prefix(&[2])?;

@@ -72,6 +72,9 @@ impl Owed {
     ///
     //= 12.2.2.6-1: shall check whether the deleted messages include a Failure Delivery Report request as defined in IMDN
     pub fn about(cx: &mut Cx, owner: &Address, record: &Record, disposition: Disposition) -> Option<Owed> {
+        if let Some((sender, cpim)) = encapsulate::asked_of_large(record.envelope.of(&record.page)) {
+            return Owed::of_cpim(cx, owner, cpim, sender, disposition);
+        }
         let body = record.body();
         let embedded = encapsulate::embedded(&body, record.body_type.of(&record.page))?;
         let embedded = body.slice(embedded.range());
@@ -95,7 +98,16 @@ impl Owed {
         asserted: Option<&[u8]>,
         disposition: Disposition,
     ) -> Option<Owed> {
-        let cpim = Cpim::parse(message.body()).ok()?;
+        // The sender as the network knows them: what CPIM says could be anybody's.
+        let known = fields::asserted_identities(message);
+        let sender = asserted.or(known.sip).or(known.tel);
+        let sender = sender.or_else(|| NameAddr::parse(message.from()).ok().map(|from| from.uri))?;
+        Owed::of_cpim(cx, owner, message.body(), sender, disposition)
+    }
+
+    /// The same of a `message/cpim` body, or its first octets, that came from `sender`.
+    pub fn of_cpim(cx: &mut Cx, owner: &Address, body: &[u8], sender: &[u8], disposition: Disposition) -> Option<Owed> {
+        let cpim = Cpim::parse(body).ok()?;
         let asked = Asked::of(&cpim)?;
         let wanted = match disposition {
             Disposition::Stored => asked.wanted.processing,
@@ -104,10 +116,6 @@ impl Owed {
         if !wanted {
             return None;
         }
-        // The sender as the network knows them: what CPIM says could be anybody's.
-        let known = fields::asserted_identities(message);
-        let sender = asserted.or(known.sip).or(known.tel);
-        let sender = sender.or_else(|| NameAddr::parse(message.from()).ok().map(|from| from.uri))?;
         //= RFC 5438 7.2.1: the IMDN is sent to the URI in the top IMDN-Route header field
         let target = asked.record_route.first().map_or(sender, |top| imdn::bare(top));
         // A Request-URI has no headers (RFC 3261 19.1.1).

@@ -214,6 +214,9 @@ impl Larges {
 
     /// True when this connection is not to be read: what would come has no place to go. It is named by [`Larges::go_on`] when it is.
     pub fn stalls(&mut self, conn: ConnId) -> bool {
+        if self.links.is_empty() {
+            return false;
+        }
         let keys = self.links.get(&conn).map(Vec::as_slice).unwrap_or_default();
         let mut serials = keys.iter().filter_map(|&key| self.live.get(key)).flat_map(|session| &session.messages);
         let is_full = serials.any(|serial| self.messages.get(serial).is_some_and(Incoming::is_full));
