@@ -65,10 +65,9 @@
 //!
 //! # What is here, and what is not yet
 //!
-//! Pager-mode deposits, quota and expiry, publications of presence and of service settings, the push, retrieval, deletion by the
-//! user, delivery reports, reclaiming, recovery, metrics, the operator's socket,
-//! backup and repair. Still to come, each as a file of [`deferred`]: large
-//! messages, metadata and message-summary.
+//! Deposits in pager mode and in large message mode, quota and expiry, publications of presence and of service settings, the
+//! push, retrieval, deletion by the user, delivery reports, metadata over XCAP, message summaries, reclaiming, recovery, metrics,
+//! the operator's socket, backup and repair.
 
 pub mod base;
 pub mod control;

@@ -10,22 +10,27 @@
 //! | `/metrics` | OpenMetrics text |
 //! | `/healthz` | 200 while every core turns, else 503 with the cores that do not |
 //! | `/readyz` | 200 from ready to SIGTERM, else 503 |
+//! | `/xcap-root/...` | the users' metadata documents: [`Xcap`] |
 
 use super::health::{BEAT, Health, Phase};
 use super::metrics::{self, Metrics};
 use super::page;
+use super::xcap::{self, Xcap};
 use crate::base::net::CoreId;
 use crate::uring::clock::Clock;
 use crate::uring::host;
 use crate::uring::listen::BindFault;
 use crate::uring::mail::Mail;
 use crate::uring::socket;
-use hyper::body::Body;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use prometheus_client::collector::Collector;
 use socket2::Socket;
 use std::convert::Infallible;
 use std::io;
@@ -111,13 +116,29 @@ pub struct Admin {
     mail: Arc<Mail>,
     cores: u16,
     hostname: String,
+    xcap: Option<Xcap>,
 }
 
 impl Admin {
     /// For the daemon whose `cores` are behind `mail`; `hostname` is what the page calls it.
     pub fn new(health: Arc<Health>, clock: Clock, mail: Arc<Mail>, cores: u16, hostname: &str) -> Admin {
         let metrics = Metrics::new(health.clone(), move || clock.now().tick);
-        Admin { health, metrics, clock, mail, cores, hostname: hostname.to_owned() }
+        Admin { health, metrics, clock, mail, cores, hostname: hostname.to_owned(), xcap: None }
+    }
+
+    /// The same, and its metrics have somebody else's numbers too.
+    #[must_use]
+    pub fn also(mut self, numbers: Box<dyn Collector>) -> Admin {
+        self.metrics.also(numbers);
+        self
+    }
+
+    /// The same, and it serves the users' documents.
+    #[must_use]
+    pub fn with_xcap(mut self, xcap: Xcap) -> Admin {
+        self.metrics.also(xcap.scrape());
+        self.xcap = Some(xcap);
+        self
     }
 
     /// Serves on a thread of its own until the process ends.
@@ -144,8 +165,8 @@ impl Admin {
         loop {
             // Room first: who finds none waits in the kernel, not here. The semaphore is never closed.
             let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a connection to [http]");
                     tokio::time::sleep(RETRY).await;
@@ -155,7 +176,7 @@ impl Admin {
             let admin = admin.clone();
             tokio::spawn(async move {
                 // Too slow, or gone: either way the connection is closed and its place is free.
-                let _ = tokio::time::timeout(PATIENCE, admin.exchange(stream)).await;
+                let _ = tokio::time::timeout(PATIENCE, admin.exchange(stream, peer)).await;
                 drop(permit);
             });
         }
@@ -174,10 +195,10 @@ impl Admin {
         }
     }
 
-    async fn exchange(self: Arc<Admin>, stream: TcpStream) {
+    async fn exchange(self: Arc<Admin>, stream: TcpStream, peer: SocketAddr) {
         let answer = service_fn(move |request| {
-            let response = self.answer(&request);
-            async move { Ok::<_, Infallible>(response) }
+            let admin = self.clone();
+            async move { Ok::<_, Infallible>(admin.respond(request, peer).await) }
         });
         let _ = http1::Builder::new()
             .keep_alive(false)
@@ -188,6 +209,13 @@ impl Admin {
             .await;
     }
 
+    async fn respond(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+        match (&self.xcap, xcap::below_root(request.uri().path()).is_some()) {
+            (Some(xcap), true) => xcap.respond(request, peer.ip()).await,
+            _ => self.answer(&request).map(Full::from),
+        }
+    }
+
     /// The answer to one request. Bodies are not read: no method that is served has one.
     fn answer<B: Body>(&self, request: &Request<B>) -> Response<String> {
         let answer: fn(&Admin) -> Response<String> = match request.uri().path() {
@@ -195,7 +223,12 @@ impl Admin {
             "/metrics" => Admin::scrape,
             "/healthz" => Admin::alive,
             "/readyz" => Admin::ready,
-            _ => return plain(StatusCode::NOT_FOUND, "nothing here; see /, /metrics, /healthz, /readyz\n".into()),
+            _ => {
+                return plain(
+                    StatusCode::NOT_FOUND,
+                    "nothing here; see /, /metrics, /healthz, /readyz, /xcap-root\n".into(),
+                );
+            }
         };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refusal = plain(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n".into());
@@ -253,11 +286,11 @@ impl Admin {
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Response<String> {
+pub(super) fn plain(status: StatusCode, text: String) -> Response<String> {
     of_type(status, "text/plain; charset=utf-8", text)
 }
 
-fn of_type(status: StatusCode, kind: &'static str, body: String) -> Response<String> {
+pub(super) fn of_type(status: StatusCode, kind: &'static str, body: String) -> Response<String> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

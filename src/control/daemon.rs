@@ -9,11 +9,13 @@
 
 use super::admin::{self, Admin};
 use super::birth::{self, BirthFault};
-use super::config::Config;
+use super::config::{Config, Mode};
 use super::health::Health;
 use super::operator::Operator;
 use super::socket::ControlSocket;
 use super::stored::Stored;
+use super::xcap::Xcap;
+use super::xdms::Link;
 use crate::base::net::CoreId;
 use crate::engine::meter::Meter;
 use crate::uring::bus;
@@ -154,8 +156,17 @@ fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
     // Every core is there and none has begun: what goes wrong from here to `open_all` ends a daemon that has taken nothing in, and
     // the first connection to whatever port is one to a daemon that is whole.
     gates.open_msrp().map_err(|error| RunFault::Host("listen for MSRP", error))?;
+    let link = match config.xdms.mode {
+        Mode::Builtin => None,
+        Mode::External => Some(Link::new(mail.clone(), cores, &config.xdms, &config.policy.hostname)),
+    };
     if let Some(http) = http {
         let admin = Admin::new(health.clone(), clock, mail.clone(), cores, &config.policy.hostname);
+        let trusted = config.http.trusted.clone();
+        let admin = match &link {
+            None => admin.with_xcap(Xcap::new(mail.clone(), cores, trusted, config.xdms.max_messages)),
+            Some(link) => admin.also(link.scrape()),
+        };
         let listening = http.listen().map_err(RunFault::Bind)?;
         admin.start(listening).map_err(|error| RunFault::Host("start the thread for HTTP", error))?;
     }
@@ -164,6 +175,9 @@ fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
     operator.watch().map_err(|error| RunFault::Host("start the thread that looks for the oldest message", error))?;
     gates.open_sip().map_err(|error| RunFault::Host("listen for SIP", error))?;
     mail.open_all();
+    if let Some(link) = link {
+        link.start().map_err(|error| RunFault::Host("start the thread for the XDMS", error))?;
+    }
     health.ready(clock.now().tick);
     let addresses = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let sip = bound.sip.iter().map(|to| format!("{:?}:{}", to.transport, to.addr).to_lowercase()).collect::<Vec<_>>();

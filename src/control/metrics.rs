@@ -106,7 +106,15 @@ macro_rules! measures {
 
 measures! {
     Messages Counter messages_accepted "deferd_messages_accepted" "accepted"
-        "Messages answered 202 after they were synced to disk. Each is delivered, expires, or is deleted by its owner.";
+        "Messages answered 202 (large ones: their last chunk 200) after they were synced to disk. Each is delivered, expires, or is deleted by its owner.";
+    Messages Counter large_accepted "deferd_large_messages_accepted" "large messages"
+        "Large messages whose last chunk was answered 200 after they were synced to disk. They are among deferd_messages_accepted_total.";
+    Messages Counter large_octets "deferd_large_received_bytes" "octets of large messages"
+        "Octets of content of large messages received over MSRP, whatever became of them.";
+    Messages Counter large_discarded "deferd_large_messages_discarded" "large messages discarded"
+        "Large messages that were begun and came to nothing: given up by their sender, cut off, or refused for quota, size or a failed disk. A large share: senders lose their connections, or policy.quota and policy.max_message_size are smaller than what they send.";
+    Messages Gauge large_sessions "deferd_large_sessions" "sessions of senders"
+        "Sessions in which senders deposit large messages. At limits.large_sessions per core further ones are refused with 503.";
     Messages Counter messages_delivered "deferd_messages_delivered" "delivered"
         "Messages that their user's client acknowledged. Far behind deferd_messages_accepted_total for days means that users do not come back, or that their pushes fail.";
     Messages Counter messages_expired "deferd_messages_expired" "expired"
@@ -125,6 +133,12 @@ measures! {
         "Delivery reports (IMDN) that somebody took: of messages that expired or were deleted, and of messages stored, where their senders asked.";
     Messages Counter reports_given_up "deferd_reports_given_up" "reports given up"
         "Delivery reports that nobody took after four attempts, or for which there was no room. When it grows, look at the way to the senders: sip.outbound_proxy.";
+    Messages Gauge subscriptions "deferd_subscriptions" "subscriptions"
+        "Subscriptions to message summaries, by the core where their users are at home. At limits.subscriptions per core further ones are refused with 503.";
+    Messages Counter summaries "deferd_summaries" "summaries taken"
+        "NOTIFYs with a message summary that their subscriber took.";
+    Messages Counter subscriptions_lost "deferd_subscriptions_lost" "subscriptions lost"
+        "Subscriptions that ended because a NOTIFY got no answer or one that ends them. Growth: clients leave without a word, or the way to them is closed: sip.outbound_proxy.";
     Messages Counter messages_duplicate "deferd_messages_duplicate" "duplicates"
         "Messages that came a second time and were stored once. A steady share is a sender that does not get our answers in time.";
     Messages Counter requests_refused "deferd_requests_refused" "requests refused"
@@ -239,6 +253,11 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Scrape { health, now: Box::new(now) }));
         Metrics(registry)
+    }
+
+    /// Somebody else's numbers, too.
+    pub fn also(&mut self, collector: Box<dyn Collector>) {
+        self.0.register_collector(collector);
     }
 
     /// All of it.

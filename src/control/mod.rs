@@ -14,3 +14,5 @@ pub mod socket;
 pub mod stored;
 pub mod table;
 pub mod units;
+pub mod xcap;
+pub mod xdms;

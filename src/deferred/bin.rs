@@ -9,8 +9,9 @@ use super::cx::{Cx, Timer};
 use super::identity::Address;
 use super::users::{self, Buried, Users};
 use crate::base::clock::{Tick, Wall};
+use crate::store::disk::SegmentNo;
 use crate::store::reason::Reason;
-use crate::store::record::{Extent, Locator, Place, Stamp, StateDraft, StateKind};
+use crate::store::record::{Extent, Flags, Locator, Place, Stamp, StateDraft, StateKind};
 use crate::store::states::StateKey;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -189,6 +190,23 @@ impl Bin {
     /// The messages that lie in the segment of this place, from it on.
     pub fn since(&self, from: Place) -> impl Iterator<Item = &Locator> {
         self.messages.range(from..=Place { offset: u32::MAX, ..from }).map(|(_, (message, _))| message)
+    }
+
+    /// The large messages some of whose parts lie in these segments.
+    pub(super) fn large_in(&self, wanted: &[SegmentNo]) -> impl Iterator<Item = Locator> {
+        let lies_there = |part: &Extent| wanted.binary_search(&part.place.segment).is_ok();
+        let kept = self.kept.values().filter(move |kept| kept.parts.iter().any(lies_there));
+        let messages = kept.flat_map(|kept| &kept.messages).filter_map(|place| self.messages.get(place));
+        messages.map(|(message, _)| *message).filter(|message| message.flags().has(Flags::LARGE))
+    }
+
+    /// Parts of the message at `of` lie elsewhere now.
+    pub(super) fn parts_moved(&mut self, of: Place, from: &[Extent], to: &[Extent]) {
+        let Some((_, due)) = self.messages.get(&of) else { return };
+        if let Some(kept) = self.kept.get_mut(due) {
+            kept.parts.retain(|part| !from.contains(part));
+            kept.parts.extend_from_slice(to);
+        }
     }
 
     /// A copy of the message at `from` is durable at `to`; where the original lies, which is then to be written off. `None` when it

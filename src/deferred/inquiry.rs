@@ -15,7 +15,8 @@ pub use words::*;
 use super::bin::Bin;
 use super::cx::{Cx, Timer};
 use super::dismiss::{Because, Dismissals, Leaving};
-use super::identity::Address;
+use super::identity::{self, Address};
+use super::metadata::{Documents, changes};
 use super::presence::Presences;
 use super::push::Pushes;
 use super::report::Reports;
@@ -88,6 +89,7 @@ pub struct Inquiries {
     /// Candidates of a `Find` whose records are being read: the scan goes on when none of them was it.
     scans: VecDeque<Scan>,
     checking: SpreadMap<u64, (Scan, UserId)>,
+    documents: Documents,
     jobs: u64,
     armed: bool,
     answers: VecDeque<(u64, Answer)>,
@@ -96,21 +98,22 @@ pub struct Inquiries {
 impl Inquiries {
     /// The next answer.
     pub fn answer(&mut self) -> Option<(u64, Answer)> {
-        self.answers.pop_front()
+        self.answers.pop_front().or_else(|| self.documents.answer())
     }
 
     /// True for a job of the loader that is a question's.
     pub fn owns(&self, job: u64) -> bool {
-        self.reading.contains_key(&job) || self.checking.contains_key(&job)
+        self.reading.contains_key(&job) || self.checking.contains_key(&job) || self.documents.owns(job)
     }
 
     /// Takes a question in. The answer comes under `ticket`, at once or later.
     pub fn ask(&mut self, cx: &mut Cx, known: &mut Known<'_>, ticket: u64, question: Question) {
-        if self.reading.len() + self.scans.len() + self.checking.len() >= QUESTIONS_MAX {
-            return self.answers.push_back((ticket, Answer::Overloaded));
-        }
+        // First: who has much to do has nothing to say about others' users.
         if question.owner().is_some_and(|owner| cx.directory.home(owner) != cx.core) {
             return self.answers.push_back((ticket, Answer::Elsewhere));
+        }
+        if self.reading.len() + self.scans.len() + self.checking.len() + self.documents.len() >= QUESTIONS_MAX {
+            return self.answers.push_back((ticket, Answer::Overloaded));
         }
         let answer = match question {
             Question::Queue { owner, from, limit } => self.queue(cx, known, ticket, &owner, from, limit),
@@ -128,6 +131,19 @@ impl Inquiries {
             Question::Push { owner } => Some(push(cx, known, &owner)),
             // Of files, not of users: answered before it comes here.
             Question::Copying(_) => Some(Answer::Elsewhere),
+            Question::Revision { owner, .. } if !identity::is_served(&cx.policy, &owner) => Some(Answer::Unknown),
+            Question::Revision { owner, most } => {
+                Some(Answer::Revision(self.documents.revision(cx, known.users, &owner, most)))
+            }
+            Question::Document { owner, most } => {
+                let job = self.job();
+                self.documents.ask(cx, known.users, (ticket, job), owner, most);
+                self.again(cx);
+                None
+            }
+            Question::Changes => Some(changes::changes(cx, known.users)),
+            Question::Mark { owner } => Some(changes::mark(cx, known.users, &owner)),
+            Question::Settled { owner } => Some(changes::settled(cx, known.users, &owner)),
             Question::Drain(on) => {
                 cx.draining = on;
                 Some(Answer::Done)
@@ -211,6 +227,10 @@ impl Inquiries {
 
     /// Records that a question needs are there.
     pub fn loaded(&mut self, cx: &mut Cx, known: &mut Known<'_>, job: u64, records: Vec<Loaded>) {
+        if self.documents.owns(job) {
+            self.documents.loaded(cx, known.users, job, records);
+            return self.again(cx);
+        }
         if let Some((mut scan, user)) = self.checking.remove(&job) {
             let Scanning::Find { id } = scan.what else { return };
             if records.iter().any(|loaded| loaded.outcome.as_ref().is_ok_and(|record| record.id == id)) {
@@ -266,7 +286,8 @@ impl Inquiries {
     }
 
     fn again(&mut self, cx: &mut Cx) {
-        if !self.armed && !self.scans.is_empty() {
+        let is_idle = self.scans.is_empty() && self.documents.is_idle();
+        if !self.armed && !is_idle {
             self.armed = true;
             cx.timer(Duration::from_millis(1), Timer::Inquiry);
         }
@@ -275,6 +296,7 @@ impl Inquiries {
     /// Goes on with what concerns all users: one slice.
     pub fn turn(&mut self, cx: &mut Cx, known: &mut Known<'_>) {
         self.armed = false;
+        self.documents.turn(cx, known.users);
         if let Some(mut scan) = self.scans.pop_front() {
             let end = cx.directory.places();
             let until = scan.next.saturating_add(SLICE).min(end);

@@ -6,6 +6,7 @@
 use super::bin::{Binned, Laid};
 use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
+use super::metadata::changes::Changes;
 use super::policy::{Expired, OverQuota};
 use super::refusals::{Refusal, Refusals, Refused};
 pub use super::write_off::{Batch, Buried, Durable, WrittenOff};
@@ -15,9 +16,10 @@ use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, UserId};
 use crate::store::queue::Queue;
 use crate::store::reason::Reason;
-use crate::store::record::{Extent, Flags, Locator, Place};
+use crate::store::record::{Extent, Flags, Locator, Place, extents_of};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
+use crate::store::tally::Tally;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -70,8 +72,14 @@ pub struct Users {
     pub(super) unwritten: Vec<Batch>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
+    /// Users whose arrivals somebody wants to hear of one by one.
+    watched: SpreadSet<UserId>,
+    /// Of theirs, what came since it was last asked.
+    came: Vec<(UserId, Stamp)>,
     /// Taken in before their turn, and nobody was told yet.
     early: Vec<(UserId, Stamp)>,
+    /// Whose metadata has changed, where somebody wants to know.
+    pub(super) changes: Option<Box<Changes>>,
     /// Of what has landed in this turn and nobody was told of: the oldest stamp, the earliest expiry.
     landed: SpreadMap<UserId, (Stamp, u32)>,
 }
@@ -94,7 +102,10 @@ impl Users {
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
+            watched: SpreadSet::default(),
+            came: Vec::new(),
             early: Vec::new(),
+            changes: None,
             landed: SpreadMap::default(),
         }
     }
@@ -104,13 +115,21 @@ impl Users {
         let mut waiting = Waiting { queue, ..Waiting::default() };
         let earliest = waiting.queue.earliest_expiry();
         if let Some(domain) = cx.directory.domains().of(&cx.directory.address(user)) {
-            let (messages, octets) = (waiting.queue.len() as u64, waiting.queue.octets());
+            let (messages, octets) = (waiting.queue.len() as u64, self.octets_of(&waiting.queue));
             cx.directory.domains().add(cx.core, domain, messages, octets);
         }
         self.waiting.insert(user, waiting);
         if let Some(earliest) = earliest {
             self.watch(cx, user, earliest);
         }
+    }
+
+    /// What the messages of a list count together.
+    fn octets_of(&self, queue: &Queue) -> u64 {
+        if self.parts.is_empty() {
+            return queue.octets();
+        }
+        queue.iter().map(|locator| self.weight(locator)).sum()
     }
 
     /// A fingerprint that recovery found.
@@ -163,6 +182,24 @@ impl Users {
         }
     }
 
+    /// The same for a large message, with its parts.
+    pub fn land_large(&mut self, cx: &mut Cx, user: UserId, arrival: Arrival, parts: Vec<Locator>) {
+        let (locator, extents) = (arrival.locator, extents_of(&parts));
+        if self.insert(cx, user, arrival) {
+            self.parts.insert(locator.place(), parts);
+            return;
+        }
+        // A twin: without a message in a list that names them its parts are nobody's.
+        cx.release(user, 0, extents.iter().map(|extent| extent.octets).sum());
+        cx.freed(&extents);
+        self.drop_twins(cx, user, &[locator]);
+    }
+
+    /// What a message counts for its user.
+    fn weight(&self, locator: &Locator) -> u64 {
+        weight(&self.parts, locator)
+    }
+
     /// True for the fingerprint of a message that was taken in, as far as is remembered.
     pub fn has_seen(&self, fingerprint: u64) -> bool {
         self.seen.check(fingerprint)
@@ -181,7 +218,32 @@ impl Users {
         waiting.new_from.set(waiting.new_from.get().min(stamp));
         let (oldest, earliest) = self.landed.entry(user).or_insert((stamp, expiry_s));
         (*oldest, *earliest) = ((*oldest).min(stamp), (*earliest).min(expiry_s));
+        if let Some(changes) = &mut self.changes {
+            changes.changed(user);
+        }
+        if !self.watched.is_empty() && self.watched.contains(&user) {
+            self.came.push((user, stamp));
+        }
         true
+    }
+
+    /// From now on somebody wants to hear of this user's arrivals, or nobody any more.
+    pub fn listen(&mut self, user: UserId, wanted: bool) {
+        if wanted {
+            self.watched.insert(user);
+        } else {
+            self.watched.remove(&user);
+        }
+    }
+
+    /// What came for those users since the last call.
+    pub fn take_came(&mut self) -> Vec<(UserId, Stamp)> {
+        std::mem::take(&mut self.came)
+    }
+
+    /// How many of a user's messages are of which kind.
+    pub fn tally(&self, user: UserId) -> Tally {
+        self.queue(user).map(Queue::tally).unwrap_or_default()
     }
 
     /// A twin that cannot be written off now is dropped all the same: after a restart the home sees both and drops it again.
@@ -270,6 +332,12 @@ impl Users {
         self.refusals.of(now.place())
     }
 
+    /// Whose metadata has changed: everybody's, when it was not asked for before.
+    pub(super) fn changes(&mut self, cx: &Cx) -> &mut Changes {
+        let users = self.waiting.keys().copied();
+        self.changes.get_or_insert_with(|| Box::new(Changes::everybody(cx, users)))
+    }
+
     /// The list of one user.
     pub fn queue(&self, user: UserId) -> Option<&Queue> {
         self.waiting.get(&user).map(|waiting| &waiting.queue)
@@ -313,8 +381,9 @@ impl Users {
         if !there || !self.retiring.insert(locator.place()) {
             return false;
         }
+        let octets = self.weight(locator);
         let doomed = self.doomed.entry(user).or_default();
-        (doomed.0, doomed.1) = (doomed.0 + 1, doomed.1 + locator.octets());
+        (doomed.0, doomed.1) = (doomed.0 + 1, doomed.1 + octets);
         true
     }
 
@@ -322,7 +391,7 @@ impl Users {
     pub fn spare(&mut self, user: UserId, gone: &[Locator]) {
         for locator in gone {
             if self.retiring.remove(&locator.place()) {
-                self.undoom(user, 1, locator.octets());
+                self.undoom(user, 1, self.weight(locator));
                 if let Some(waiting) = self.waiting.get(&user) {
                     waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
                 }
@@ -354,7 +423,7 @@ impl Users {
         let Some(waiting) = self.waiting.get(&user) else { return Vec::new() };
         let doomed = self.doomed.get(&user).copied().unwrap_or_default();
         let mut messages = (waiting.queue.len() as u32).saturating_sub(doomed.0);
-        let mut octets = waiting.queue.octets().saturating_sub(doomed.1);
+        let mut octets = self.octets_of(&waiting.queue).saturating_sub(doomed.1);
         // Of a domain that has too much, whoever gets more gives room: all but the message that came last.
         let domain = cx.directory.domains().of(&cx.directory.address(user));
         let (mut all, mut all_octets) = domain.map_or((0, 0), |domain| cx.directory.domains().usage(domain));
@@ -372,8 +441,9 @@ impl Users {
                 continue;
             }
             (messages, all) = (messages - 1, all.saturating_sub(1));
-            octets -= locator.octets();
-            all_octets = all_octets.saturating_sub(locator.octets());
+            let weight = self.weight(locator);
+            octets = octets.saturating_sub(weight);
+            all_octets = all_octets.saturating_sub(weight);
             gone.push(*locator);
         }
         cx.counts.dropped += gone.len() as u64;
@@ -476,6 +546,15 @@ impl Users {
         cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;
         over
     }
+}
+
+/// What a message counts for its user: its record, and those of its parts.
+pub(super) fn weight(parts: &SpreadMap<Place, Vec<Locator>>, locator: &Locator) -> u64 {
+    if !locator.flags().has(Flags::LARGE) {
+        return locator.octets();
+    }
+    let of_parts = parts.get(&locator.place()).map(|parts| extents_of(parts));
+    locator.octets() + of_parts.unwrap_or_default().iter().map(|extent| extent.octets).sum::<u64>()
 }
 
 fn second(second: u32) -> Wall {

@@ -12,12 +12,12 @@ use super::bin::{Binned, Laid};
 use super::cx::{Commit, Cx, Timer};
 use super::owed::{Owed, Recorded};
 use super::policy::Afterwards;
-use super::users::Users;
+use super::users::{Users, weight};
 use crate::base::arena::Key;
 use crate::store::directory::UserId;
 use crate::store::log::{Refused, Seq};
 use crate::store::reason::Reason;
-use crate::store::record::{Extent, Flags, Locator, Place, StateDraft};
+use crate::store::record::{Extent, Flags, Locator, Place, StateDraft, extents_of};
 use std::time::Duration;
 
 /// A log that refuses tombstones is asked again after this.
@@ -148,7 +148,7 @@ impl Users {
                 // Had from now on: whoever retrieves or deletes it meanwhile sees it so, and so does a copy.
                 waiting.queue.mark(now.stamp(), now.flags().with(Flags::RETAINED));
             } else if self.retiring.insert(now.place()) {
-                (messages, octets) = (messages + 1, octets + now.octets());
+                (messages, octets) = (messages + 1, octets + weight(&self.parts, &now));
             }
         }
         if messages > 0 {
@@ -350,7 +350,7 @@ impl Users {
         for locator in &off.gone {
             self.refusals.forget(locator.place());
             if !off.kept && self.retiring.remove(&locator.place()) {
-                (messages, octets) = (messages + 1, octets + locator.octets());
+                (messages, octets) = (messages + 1, octets + weight(&self.parts, locator));
             }
         }
         self.undoom(off.user, messages, octets);
@@ -359,7 +359,7 @@ impl Users {
             let Some(waiting) = &mut waiting else { break };
             if let Some(locator) = waiting.queue.remove_stamp(locator.stamp()) {
                 left.push(locator);
-                parts.extend(self.parts.remove(&locator.place()).into_iter().flatten().map(|part| part.extent()));
+                parts.extend(self.parts.remove(&locator.place()).iter().flat_map(|parts| extents_of(parts)));
             }
         }
         if durable && off.bin.is_none() {
@@ -368,7 +368,14 @@ impl Users {
             cx.freed(&parts);
         }
         let Some(waiting) = waiting else { return (left, parts) };
-        cx.release(off.user, left.len() as u32, left.iter().map(Locator::octets).sum());
+        let octets = left.iter().map(Locator::octets).chain(parts.iter().map(|part| part.octets)).sum();
+        cx.release(off.user, left.len() as u32, octets);
+        if let Some(changes) = self.changes.as_mut().filter(|_| !left.is_empty()) {
+            match waiting.queue.is_empty() {
+                true => changes.emptied(cx, off.user),
+                false => changes.changed(off.user),
+            }
+        }
         if waiting.queue.is_empty() {
             self.doomed.remove(&off.user);
             if let Some(waiting) = self.waiting.remove(&off.user) {

@@ -17,6 +17,7 @@ use crate::store::reason::Reason;
 use crate::store::record::{Locator, StateKind};
 use crate::store::recovery::StateRecovered;
 use crate::store::states::StateKey;
+use std::time::Duration;
 
 impl Core {
     /// A state that recovery found goes to whose business it is. `turn` paces the pushes that are due.
@@ -46,7 +47,12 @@ impl Core {
                     self.cx.end_state(&named);
                 }
             },
-            StateKind::Settings | StateKind::Subscription => {}
+            StateKind::Subscription => {
+                let owner = Address::from_canonical(&owner);
+                let at = Duration::from_millis(u64::from(self.summaries.len() as u32));
+                self.summaries.adopt(&mut self.cx, &mut self.users, owner, &key, &value, at);
+            }
+            StateKind::Settings | StateKind::Metadata => {}
         }
     }
 
@@ -65,7 +71,10 @@ impl Core {
         let owes = done.iter().any(|done| !done.owed.is_empty());
         for Dismissed { because, durable, owed } in done {
             match because {
-                Because::Asked(asked) => self.deletions.dismissed(&mut self.cx, &mut self.users, asked, durable),
+                Because::Asked(asked) => {
+                    let (deletions, house, cx) = self.house();
+                    deletions.dismissed(cx, house, asked, durable);
+                }
                 Because::Operator { ticket, .. } => {
                     self.answer(ticket, if durable { Answer::Done } else { Answer::Failed })
                 }
@@ -73,6 +82,12 @@ impl Core {
             }
             //= 12.2.2.7-3: shall act according to 12.2.2.6 after the 200 OK
             owed.into_iter().for_each(|owed| self.owe(owed));
+        }
+        loop {
+            let (deletions, house, cx) = self.house();
+            if !deletions.resume(cx, house) {
+                break;
+            }
         }
         if owes {
             self.reports.turn(&mut self.cx, &self.presences);
@@ -106,6 +121,7 @@ impl Core {
     pub(super) fn written_off(&mut self, batch: Batch) {
         for Durable { off, owed, laid } in self.users.durable(&mut self.cx, batch) {
             self.pushes.retired(&off);
+            self.summaries.changed(off.user);
             if let Some(laid) = laid {
                 self.bin.keep(&mut self.cx, laid);
             }
@@ -120,6 +136,7 @@ impl Core {
     pub(super) fn not_written_off(&mut self, lost: Vec<WrittenOff>) {
         for off in lost {
             self.pushes.retired(&off);
+            self.summaries.changed(off.user);
             if let Some(dismissal) = off.dismissal {
                 self.dismissals.written(&mut self.cx, &mut self.users, dismissal, None);
             }

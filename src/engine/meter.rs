@@ -53,6 +53,14 @@ macro_rules! readings {
 readings! {
     /// Messages answered 202 after their commit.
     messages_accepted,
+    /// Of those, large messages.
+    large_accepted,
+    /// Octets of large messages received.
+    large_octets,
+    /// Large messages that came to nothing.
+    large_discarded,
+    /// Gauge: sessions in which large messages come.
+    large_sessions,
     /// Messages their user's client acknowledged.
     messages_delivered,
     /// Octets of stored messages copied on their way to a socket, by us or by a read.
@@ -73,6 +81,12 @@ readings! {
     reports_sent,
     /// Delivery reports that nobody took, or for which there was no room.
     reports_given_up,
+    /// NOTIFYs of message summaries that were taken.
+    summaries,
+    /// Gauge: subscriptions to message summaries.
+    subscriptions,
+    /// Subscriptions that ended because a NOTIFY failed.
+    subscriptions_lost,
     /// Messages recognised as duplicates.
     messages_duplicate,
     /// Requests refused, any status: messages, publications, and what is not served.
@@ -180,8 +194,12 @@ readings! {
 pub struct Gauges {
     /// Users with messages at home here.
     pub users: usize,
+    /// Subscriptions to message summaries.
+    pub subscriptions: usize,
     /// Pushes under way.
     pub pushes: usize,
+    /// Sessions in which large messages come.
+    pub larges: usize,
     /// Users with publications, or a wish.
     pub present: usize,
     /// Fingerprints that are remembered.
@@ -217,6 +235,9 @@ impl Reading {
     pub fn of(deferred: &cx::Counts, sip: &endpoint::Counts, gauges: &Gauges) -> Reading {
         let cx::Counts {
             accepted,
+            large_accepted,
+            large_octets,
+            large_discarded,
             duplicates,
             refused,
             publications,
@@ -237,6 +258,8 @@ impl Reading {
             purged,
             reports_sent,
             reports_given_up,
+            summaries,
+            subscriptions_lost,
             sip_faults,
             msrp_faults,
             damaged,
@@ -264,6 +287,10 @@ impl Reading {
         } = *sip;
         Reading {
             messages_accepted: accepted,
+            large_accepted,
+            large_octets,
+            large_discarded,
+            large_sessions: gauges.larges as u64,
             messages_delivered: delivered,
             push_octets_copied: push_octets_copied.saturating_add(gauges.octets_read),
             messages_expired: expired,
@@ -283,6 +310,9 @@ impl Reading {
             messages_purged: purged,
             reports_sent,
             reports_given_up,
+            summaries,
+            subscriptions: gauges.subscriptions as u64,
+            subscriptions_lost,
             messages_duplicate: duplicates,
             requests_refused: refused,
             publications,
@@ -385,7 +415,9 @@ impl Core {
         let log = &self.cx.log;
         let gauges = Gauges {
             users: self.users.len(),
+            subscriptions: self.summaries.len(),
             pushes: self.pushes.len(),
+            larges: self.larges.len(),
             present: self.presences.len(),
             fingerprints: self.users.fingerprints() + self.deposits.fingerprints(),
             binned: self.bin.len(),

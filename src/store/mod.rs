@@ -29,3 +29,4 @@ pub mod seen;
 pub mod segments;
 pub mod stamp;
 pub mod states;
+pub mod tally;

@@ -133,6 +133,22 @@ impl States {
         self.places.contains_key(&place)
     }
 
+    /// True when there is one, durable or on its way, that is not over.
+    pub fn has(&self, key: &StateKey) -> bool {
+        self.held.get(key).is_some_and(|held| !held.over)
+    }
+
+    /// True when a record of it is durable, and it is not over.
+    pub fn is_durable(&self, key: &StateKey) -> bool {
+        self.held.get(key).is_some_and(|held| held.durable.is_some() && !held.over)
+    }
+
+    /// Who has a state of a kind, one owner after the other; of several of one owner, as often.
+    pub fn owners(&self, kind: StateKind) -> impl Iterator<Item = &[u8]> {
+        let first = StateKey { kind, owner: Box::default(), key: Box::default() };
+        self.held.range(first..).map(|(key, _)| key).take_while(move |key| key.kind == kind).map(|key| &*key.owner)
+    }
+
     /// How many there are, those under way included.
     pub fn len(&self) -> usize {
         self.held.len()

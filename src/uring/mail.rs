@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
+use tokio::sync::oneshot;
 
 /// Where a core is reached from other threads.
 #[derive(Debug)]
@@ -53,7 +54,14 @@ pub struct Mail {
 #[derive(Debug, Default)]
 struct Asked {
     tickets: u64,
-    waiting: HashMap<u64, SyncSender<Answer>>,
+    waiting: HashMap<u64, Asker>,
+}
+
+/// A thread that waits, or a task.
+#[derive(Debug)]
+enum Asker {
+    Thread(SyncSender<Answer>),
+    Task(oneshot::Sender<Answer>),
 }
 
 impl Mail {
@@ -82,11 +90,23 @@ impl Mail {
     /// Who gives up drops the receiver; what is remembered of the question goes with its answer.
     pub fn ask(&self, core: CoreId, question: Question) -> Receiver<Answer> {
         let (answer, receiver) = mpsc::sync_channel(1);
+        self.ask_for(core, question, Asker::Thread(answer));
+        receiver
+    }
+
+    /// The same for a task.
+    pub fn ask_later(&self, core: CoreId, question: Question) -> oneshot::Receiver<Answer> {
+        let (answer, receiver) = oneshot::channel();
+        self.ask_for(core, question, Asker::Task(answer));
+        receiver
+    }
+
+    fn ask_for(&self, core: CoreId, question: Question, asker: Asker) {
         let ticket = {
             let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
             asked.tickets += 1;
             let ticket = asked.tickets;
-            asked.waiting.insert(ticket, answer);
+            asked.waiting.insert(ticket, asker);
             ticket
         };
         let letter = Box::new(Letter::Question { ticket, question: Box::new(question) });
@@ -98,15 +118,16 @@ impl Mail {
         if !taken {
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&ticket);
         }
-        receiver
     }
 
     /// Hands an answer to whoever waits for it.
     pub(super) fn answer(&self, ticket: u64, answer: Answer) {
         let waiting = self.asked.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&ticket);
-        if let Some(waiting) = waiting {
-            // Room for one, and one comes: never blocks. Nobody may be there any more.
-            let _ = waiting.try_send(answer);
+        // Room for one, and one comes: never blocks. Nobody may be there any more.
+        match waiting {
+            Some(Asker::Thread(waiting)) => _ = waiting.try_send(answer),
+            Some(Asker::Task(waiting)) => _ = waiting.send(answer),
+            None => {}
         }
     }
 

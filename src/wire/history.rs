@@ -29,7 +29,7 @@ pub struct History<'a> {
     pub expiry_s: u64,
     /// Its Subject; empty leaves it out.
     pub subject: &'a [u8],
-    /// Who wrote it; empty where the sender wants privacy.
+    /// Who wrote it; nobody in particular where the sender wants privacy (RFC 3323).
     pub from: &'a [u8],
     /// Whom it is for.
     pub to: &'a [u8],
@@ -81,10 +81,20 @@ const TEMPLATE: &[Item] = &[
 
 /// Appends the document of these messages, in their order.
 pub fn write<'a>(out: &mut Vec<u8>, messages: impl Iterator<Item = History<'a>>) {
+    begin(out);
+    messages.for_each(|message| write_one(out, &message));
+    end(out);
+}
+
+/// Appends what stands before the first `<history>`.
+pub fn begin(out: &mut Vec<u8>) {
     out.extend_from_slice(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<history-list xmlns=\"");
     out.extend_from_slice(NAMESPACE.as_bytes());
     out.extend_from_slice(b"\">\r\n");
-    messages.for_each(|message| write_one(out, &message));
+}
+
+/// Appends what stands after the last.
+pub fn end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"</history-list>\r\n");
 }
 

@@ -21,4 +21,5 @@ pub mod sip;
 pub mod sipfrag;
 pub mod summary;
 pub mod uri;
+pub mod xcap;
 pub mod xml;

@@ -7,7 +7,7 @@
 use quick_xml::Reader;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::{BytesStart, Event};
-use quick_xml::name::{NamespaceResolver, ResolveResult};
+use quick_xml::name::{NamespaceResolver, PrefixDeclaration, ResolveResult};
 use std::borrow::Cow;
 
 /// Longest document, octets. A settings or presence document of a phone is 0.5 to 4 KiB; 64 KiB also is what one datagram
@@ -70,6 +70,7 @@ pub struct Element<'w, 'a> {
     scope: &'w NamespaceResolver,
     tag: BytesStart<'a>,
     at: u32,
+    begins: usize,
 }
 
 impl Element<'_, '_> {
@@ -106,6 +107,49 @@ impl Element<'_, '_> {
     pub fn boolean(&self, name: &[u8]) -> Result<Option<bool>, XmlFault> {
         let Some(value) = self.attribute(name)? else { return Ok(None) };
         boolean(&value).map(Some).ok_or(self.fault(XmlWhat::BadValue))
+    }
+
+    /// Octet of the document at which its start tag begins.
+    pub fn begins(&self) -> usize {
+        self.begins
+    }
+
+    /// Its name as it is written, prefix and all.
+    pub fn written_name(&self) -> &[u8] {
+        self.tag.name().into_inner()
+    }
+
+    /// The value of its attribute `local` of `namespace` (empty: of none) as it is written, between its quotes. A namespace
+    /// declaration is no attribute.
+    pub fn written_attribute(&self, namespace: &[u8], local: &[u8]) -> Result<Option<Cow<'_, str>>, XmlFault> {
+        for attribute in self.tag.attributes() {
+            let attribute = attribute.map_err(|_| self.fault(XmlWhat::NotWellFormed))?;
+            let (found, name) = self.scope.resolve_attribute(attribute.key);
+            let found = match found {
+                ResolveResult::Bound(namespace) => namespace.into_inner(),
+                ResolveResult::Unbound | ResolveResult::Unknown(_) => b"".as_slice(),
+            };
+            let declares = attribute.key.as_namespace_binding().is_some();
+            if !declares && name.into_inner() == local && found == namespace {
+                let text = match attribute.value {
+                    Cow::Borrowed(octets) => String::from_utf8_lossy(octets),
+                    Cow::Owned(octets) => String::from_utf8_lossy(&octets).into_owned().into(),
+                };
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its namespace declarations as they are written: prefix (empty: the default), and what it stands for.
+    pub fn declarations(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+        self.tag.attributes().flatten().filter_map(|attribute| {
+            let prefix = match attribute.key.as_namespace_binding()? {
+                PrefixDeclaration::Default => Vec::new(),
+                PrefixDeclaration::Named(prefix) => prefix.to_vec(),
+            };
+            Some((prefix, attribute.value.into_owned()))
+        })
     }
 
     /// A fault at this element.
@@ -181,6 +225,11 @@ impl<'a> Walk<'a> {
         Ok(Walk { reader, scope: NamespaceResolver::default(), depth: 0, rooted: false })
     }
 
+    /// Octets read: behind the last step's last octet.
+    pub fn position(&self) -> usize {
+        usize::try_from(self.reader.buffer_position()).unwrap_or(usize::MAX)
+    }
+
     /// How many elements are open.
     pub fn depth(&self) -> usize {
         self.depth
@@ -189,6 +238,7 @@ impl<'a> Walk<'a> {
     /// The next step; `None` at the end of a document that was well-formed to its last octet.
     pub fn step(&mut self) -> Result<Option<Step<'_, 'a>>, XmlFault> {
         loop {
+            let begins = self.position();
             let event = self.reader.read_event();
             let at = self.reader.buffer_position() as u32;
             let fault = |what| XmlFault { at, what };
@@ -212,7 +262,7 @@ impl<'a> Walk<'a> {
                     }
                     self.depth += 1;
                     self.rooted = true;
-                    return Ok(Some(Step::Open(Element { scope: &self.scope, tag, at })));
+                    return Ok(Some(Step::Open(Element { scope: &self.scope, tag, at, begins })));
                 }
                 Event::End(_) => {
                     // The reader has matched the names already.

@@ -4,17 +4,24 @@
 mod bad_msrp;
 mod bad_sip;
 mod c12_2_1_retrieval;
+mod c12_2_2_1_large;
 mod c12_2_2_2_offline_delivery;
 mod c12_2_2_3_storage;
 mod c12_2_2_5_pushing;
 mod c12_2_2_6_reports;
 mod c12_2_2_7_deletion;
+mod c12_2_2_8_metadata;
 mod options;
 mod policies;
+mod provisional;
+mod refer_within;
 mod reinvite;
+mod relays;
 mod rfc3903_publish;
+mod s0_message_summary;
 mod selection;
 mod within_a_session;
+mod xdms;
 
 /// The daemon under test.
 const DEFERD: &str = env!("CARGO_BIN_EXE_deferd");

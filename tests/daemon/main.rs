@@ -12,11 +12,13 @@ mod disk;
 mod kill_nine;
 mod life;
 mod limits;
+mod power_cut;
 mod quota;
 mod reasons;
 mod repair;
 mod soak;
 mod storm;
+mod volume;
 
 use std::time::{Duration, Instant};
 

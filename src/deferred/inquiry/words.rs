@@ -3,6 +3,7 @@
 use crate::base::clock::Wall;
 use crate::base::net::CoreId;
 use crate::deferred::identity::Address;
+use crate::deferred::metadata::{Document, Revision};
 use crate::deferred::policy::Policy;
 use crate::deferred::refusals::Refused;
 use crate::store::disk::SegmentNo;
@@ -71,6 +72,32 @@ pub enum Question {
     },
     /// Somebody copies the files of all logs.
     Copying(Copying),
+    /// The entity tag of a user's metadata document.
+    Revision {
+        /// Whose.
+        owner: Address,
+        /// Messages that the document has at most.
+        most: usize,
+    },
+    /// The document itself.
+    Document {
+        /// Whose.
+        owner: Address,
+        /// At most so many messages, the oldest.
+        most: usize,
+    },
+    /// Whose metadata document has changed since this was asked last. From the first time on changes are remembered.
+    Changes,
+    /// A user's document is about to be written elsewhere. Changes something.
+    Mark {
+        /// Whose.
+        owner: Address,
+    },
+    /// An empty document of a user was taken elsewhere. Changes something.
+    Settled {
+        /// Whose.
+        owner: Address,
+    },
     /// Take no more deposits, or take them again.
     Drain(bool),
     /// From now on the operator's choices are these.
@@ -111,11 +138,16 @@ impl Question {
             | Question::Show { owner, .. }
             | Question::Why { owner }
             | Question::Push { owner }
-            | Question::Delete { owner, .. } => Some(owner),
-            Question::Find { .. }
+            | Question::Delete { owner, .. }
+            | Question::Revision { owner, .. }
+            | Question::Document { owner, .. }
+            | Question::Mark { owner }
+            | Question::Settled { owner } => Some(owner),
+            Question::Changes
             | Question::Oldest
-            | Question::Top { .. }
             | Question::Copying(_)
+            | Question::Find { .. }
+            | Question::Top { .. }
             | Question::Drain(_)
             | Question::Policy(_) => None,
         }
@@ -137,6 +169,12 @@ pub enum Answer {
     Oldest(Option<Stamp>),
     /// To [`Question::Why`].
     Why(Box<Reasons>),
+    /// To [`Question::Revision`].
+    Revision(Revision),
+    /// To [`Question::Document`].
+    Document(Box<Document>),
+    /// To [`Question::Changes`]: some of them; ask until there is none.
+    Changes(Vec<Address>),
     /// The user's home is another core.
     Elsewhere,
     /// What was asked for is done, or begun.

@@ -52,7 +52,7 @@ fn made() -> Disk {
         loaded = loader.done(disk.serve(op)).or(loaded);
     }
     let record = loaded.expect("read").records[0].outcome.clone().expect("whole");
-    logs[1].append_copy(&record, Flags::REPORT, None).unwrap();
+    logs[1].append_copy(&record, Flags::REPORT, None, None).unwrap();
     settle(&mut logs[1], &mut disk);
     disk
 }

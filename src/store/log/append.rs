@@ -151,7 +151,7 @@ impl Log {
 
     /// Takes a copy of a message, a part or a state in, as it was read: the same but for its place, where it was copied from, and
     /// what its home knows better. `flags`: of a message, as its queue has them. `parts`: of a large message, where they lie
-    /// now; `None`: where they lay.
+    /// now; `None`: where they lay. `envelope`: another than it had.
     ///
     /// A copy waits as a message does, and may lie in the reserve: on a full disk it is what makes room again.
     pub fn append_copy(
@@ -159,6 +159,7 @@ impl Log {
         record: &Record,
         flags: Flags,
         parts: Option<&[Locator]>,
+        envelope: Option<&[u8]>,
     ) -> Result<(Extent, Seq), Refused> {
         let head = &record.head;
         let page = &record.page;
@@ -175,7 +176,7 @@ impl Log {
             origin: Some(record.place),
             owner: record.owner(),
             label: record.body_type.of(page),
-            envelope: record.envelope.of(page),
+            envelope: envelope.unwrap_or_else(|| record.envelope.of(page)),
             parts: parts.as_deref().unwrap_or_else(|| record.parts.of(page)),
             body,
         })?;
