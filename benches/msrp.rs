@@ -41,6 +41,7 @@ const TYPE: &[u8] = b"multipart/mixed;boundary=\"dmf-7Qx2mV9bR4\"";
 
 fn outgoing(page: &Bytes, token: u64) -> Outgoing {
     Outgoing {
+        more: 0,
         token,
         message_id: *b"01jq8z4m7v5c2t9x3h6k0d1b2w",
         content_type: Span::new(BODY * BATCH as usize, TYPE.len()),

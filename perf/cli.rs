@@ -27,6 +27,8 @@ pub enum Command {
     Memory(Options),
     /// Push and ingest with 10 thousand, 1 million and --messages stored messages
     Scale(Options),
+    /// How soon messages are gone whose time is over, a hundred thousand a second; --seconds is their time to live
+    Expiry(Options),
     /// Processor time of the daemon with 100,000 users stored and no traffic
     Idle(Options),
     /// Says what changed between two results beyond the noise; exit 1 if something got worse
@@ -57,6 +59,7 @@ impl Command {
             Command::Recovery(options) => ("recovery", options),
             Command::Memory(options) => ("memory", options),
             Command::Scale(options) => ("scale", options),
+            Command::Expiry(options) => ("expiry", options),
             Command::Idle(options) => ("idle", options),
             Command::Compare { .. } | Command::Profile { .. } | Command::Gate(_) | Command::List => return None,
         })

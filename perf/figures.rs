@@ -61,6 +61,10 @@ pub const FIGURES: &[Figure] = &[
     figure("flatness", "flatness", "", Better::Higher),
     figure("flatness_push", "flatness of push", "", Better::Higher),
     figure("flatness_ingest", "flatness of ingest", "", Better::Higher),
+    figure("expiries_in_a_second", "expired in one second", "/s", Better::Higher),
+    figure("expiry_lag_ms.p50", "expiry behind its second, median", "ms", Better::Lower),
+    figure("expiry_lag_ms.p99", "expiry behind its second, p99", "ms", Better::Lower),
+    figure("expiry_lag_ms.max", "expiry behind its second, the last", "ms", Better::Lower),
     figure("cpu_percent", "processor while idle", "% of a core", Better::Lower),
     figure("rss_bytes", "resident", "B", Better::Lower),
     figure("rss_empty_bytes", "resident when empty", "B", Better::Neither),
@@ -81,6 +85,7 @@ pub fn main_figure(scenario: &str) -> &'static str {
         "recovery" => "ready_seconds",
         "memory" => "bytes_per_message",
         "scale" => "flatness",
+        "expiry" => "expiry_lag_ms.p99",
         "idle" => "cpu_percent",
         _ => "ratio",
     }
@@ -155,6 +160,10 @@ pub fn goals(scenario: &str, size: usize, messages: u64) -> Vec<Goal> {
             vec![goal("bytes_per_message", Bound::AtMost(64.0)), goal("bytes_per_user", Bound::AtMost(200.0))]
         }
         "scale" => vec![goal("flatness", Bound::AtLeast(0.9))],
+        "expiry" => vec![
+            goal("expiries_in_a_second", Bound::AtLeast(100_000.0)),
+            goal("expiry_lag_ms.p99", Bound::Under(1_000.0)),
+        ],
         "idle" => vec![goal("cpu_percent", Bound::Under(1.0))],
         _ => Vec::new(),
     }

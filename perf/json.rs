@@ -17,6 +17,7 @@ pub fn promised(scenario: &str) -> &'static [&'static str] {
         "recovery" => &["records_per_s", "ready_seconds", "bytes"],
         "memory" => &["bytes_per_message", "bytes_per_user"],
         "scale" => &["points", "flatness"],
+        "expiry" => &["expiries_in_a_second", "expiry_lag_ms"],
         "idle" => &["cpu_percent"],
         _ => &[],
     }

@@ -19,7 +19,7 @@
 //! | load | [`deposit`], [`datagrams`], [`sip`], [`poll`], [`capture`] |
 //! | clients | [`clients`], [`population`], [`line`](mod@line), [`dialog`], [`msrp`] |
 //! | scenarios and their limits | [`push`], [`limit_push`], [`storm`], [`limit_storm`], [`ingest`], [`limit_ingest`], [`limit_disk`] |
-//! | scenarios of much that is stored | [`recovery`], [`memory`], [`scale`], [`idle`], [`stock`] |
+//! | scenarios of much that is stored | [`recovery`], [`memory`], [`scale`], [`expiry`], [`idle`], [`stock`] |
 //! | several runs made into one, the goals, the place and the day | [`runs`], [`figures`], [`machine`], [`report`] |
 //! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`record`], [`compare`] |
 //! | where time and instructions go | [`profile`], [`gate`] |
@@ -34,6 +34,7 @@ mod daemon;
 mod datagrams;
 mod deposit;
 mod dialog;
+mod expiry;
 mod figures;
 mod gate;
 mod html;

@@ -17,6 +17,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "recovery", measures: "a start with everything stored, from a cold disk until ready" },
     Scenario { name: "memory", measures: "resident octets per stored message and per user with a queue" },
     Scenario { name: "scale", measures: "push and ingest with more and more messages stored" },
+    Scenario { name: "expiry", measures: "how soon messages are gone whose time is over, a hundred thousand a second" },
     Scenario { name: "idle", measures: "processor time with users stored and no traffic" },
 ];
 
@@ -29,6 +30,7 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Outcome, Failur
         "recovery" => crate::recovery::run(request, progress),
         "memory" => crate::memory::run(request, progress),
         "scale" => crate::scale::run(request, progress),
+        "expiry" => crate::expiry::run(request, progress),
         "idle" => crate::idle::run(request, progress),
         other => Err(Failure(format!("no scenario is named {other}; `deferd-perf list` names them"))),
     }

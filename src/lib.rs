@@ -60,14 +60,14 @@
 //! 10. The client's 200s become one tombstone record a batch; when that is durable, they are gone. Nothing waits any more: BYE.
 //!
 //! The long form, with all files, is [`manual::path`]. Words are in [`manual::lexicon`], what may go wrong in [`manual::faults`], the file
-//! format in [`manual::format`](mod@manual::format), what clients really do in [`manual::peers`], and why it is all so in
+//! format in [`manual::format`](mod@manual::format), how it is run in [`manual::operating`], what clients really do in [`manual::peers`], and why it is all so in
 //! [`manual::decisions`].
 //!
 //! # What is here, and what is not yet
 //!
-//! Pager-mode deposits, quota and expiry, publications of presence and of service settings, the push, retrieval, deletion by the
-//! user, delivery reports, metadata over XCAP, reclaiming, recovery, metrics, the operator's socket. Still to come, each as a file of
-//! [`deferred`]: large messages and message-summary.
+//! Deposits in pager mode and in large message mode, quota and expiry, publications of presence and of service settings, the
+//! push, retrieval, deletion by the user, delivery reports, metadata over XCAP, message summaries, reclaiming, recovery, metrics,
+//! the operator's socket, backup and repair.
 
 pub mod base;
 pub mod control;

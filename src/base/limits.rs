@@ -3,7 +3,7 @@
 /// Bounds that hold memory and work within a host. Per core where not said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Users with something stored, all cores together. The table is made at the start, whether they come or not: an entry of 56
+    /// Users with something stored or a subscription, all cores together. The table is made at the start, whether they come or not: an entry of 56
     /// octets and buckets of 64 for seven places, twice as many places as users, rounded up to a power of two. A million users
     /// are 56 MiB and 32 MiB.
     pub users: usize,
@@ -14,6 +14,11 @@ pub struct Limits {
     pub transactions: usize,
     /// Push sessions of one core at one time. Each holds up to `window_octets` by reference.
     pub sessions: usize,
+    /// Sessions of one core in which large messages come. Each may have four of them under way, with 64 KiB in memory that the log
+    /// has not taken yet: 64 MiB at most.
+    pub large_sessions: usize,
+    /// Subscriptions to message summaries at one core. Each holds its dialog, 1 KiB and 4 KiB at most, and a place among `users`.
+    pub subscriptions: usize,
     /// Fingerprints kept to recognise a message deposited twice, all users of one core; 16 octets each.
     pub dedupe_entries: usize,
     /// Letters that begin something and wait at one core.
@@ -53,6 +58,8 @@ impl Default for Limits {
             connections: 65_536,
             transactions: 65_536,
             sessions: 16_384,
+            large_sessions: 256,
+            subscriptions: 65_536,
             dedupe_entries: 1 << 20,
             letters: 16_384,
             sip_head_octets: 64 * 1024,

@@ -6,6 +6,7 @@
 pub mod arena;
 pub mod clock;
 pub mod dice;
+pub mod epochs;
 pub mod gather;
 pub mod inbox;
 pub mod limits;

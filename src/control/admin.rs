@@ -263,7 +263,8 @@ impl Admin {
     fn alive(&self) -> Response<String> {
         let silent = self.health.silent(self.clock.now().tick);
         if silent.is_empty() {
-            return plain(StatusCode::OK, format!("ok: {}\n", self.health.phase().word()));
+            // Alive: whether a restart helps against these only a person can say.
+            return plain(StatusCode::OK, self.with_troubles(&format!("ok: {}", self.health.phase().word())));
         }
         let lines = silent
             .iter()
@@ -273,8 +274,15 @@ impl Admin {
 
     fn ready(&self) -> Response<String> {
         let phase = self.health.phase();
-        let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        plain(status, format!("{}\n", phase.word()))
+        let takes = phase == Phase::Ready && !self.health.is_refusing();
+        let status = if takes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        plain(status, self.with_troubles(phase.word()))
+    }
+
+    /// A line for what is so, and one for each thing that wants a person.
+    fn with_troubles(&self, word: &str) -> String {
+        let troubles = self.health.troubles().into_iter().map(|trouble| format!("{trouble}\n"));
+        std::iter::once(format!("{word}\n")).chain(troubles).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::store::directory::Directory;
 use crate::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use crate::store::hint::Hint;
 use crate::store::log::{Log, LogSetup};
-use crate::store::manifest::{Manifest, RESERVATION};
+use crate::store::manifest::{Manifest, ManifestFault, RESERVATION};
 use crate::store::recovery::{self, Files, RecoveryFault, RecoveryReport};
 use crate::store::segments::Segments;
 use crate::store::stamp::Stamps;
@@ -23,13 +23,16 @@ use std::time::{Duration, Instant};
 /// a disk of 1 GB/s longer than a minute.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// The command that mends a data directory, as the end of a sentence.
+const REPAIR: &str = "see what can be done with: deferctl repair --config FILE (it changes nothing without --yes)";
+
 /// Why what is stored cannot be used.
 #[derive(Debug)]
 pub enum BirthFault {
     /// The manifest cannot be read or written.
     Manifest(io::Error),
     /// The manifest is not one, or of another version.
-    ForeignManifest(String),
+    ForeignManifest(ManifestFault),
     /// There are logs and no manifest to read them with.
     NoManifest,
     /// The logs cannot be used.
@@ -44,15 +47,19 @@ impl fmt::Display for BirthFault {
             BirthFault::Manifest(error) => {
                 write!(f, "cannot read or write the manifest: {error}; look at the disk below data_dir")
             }
-            BirthFault::ForeignManifest(why) => {
-                write!(f, "data_dir/manifest is not one of this deferd's ({why}); give it another server.data_dir, or restore the file")
+            BirthFault::ForeignManifest(ManifestFault::Version(version)) => {
+                write!(f, "data_dir/manifest is of format version {version}, written by another deferd; run that one")
             }
-            BirthFault::NoManifest => f.write_str(
-                "data_dir holds logs and no manifest: without its key they cannot be read; restore data_dir/manifest from a \
-                 backup, or move the logs away to begin anew",
-            ),
+            BirthFault::ForeignManifest(fault) => {
+                write!(f, "data_dir/manifest cannot be read ({fault:?}); restore the file, or {REPAIR}")
+            }
+            BirthFault::NoManifest => {
+                write!(f, "data_dir holds logs and no manifest; restore data_dir/manifest, or {REPAIR}")
+            }
             BirthFault::Recovery(fault) => match fault {
-                RecoveryFault::List(fault) => write!(f, "cannot list the logs: {fault:?}; look at the disk below data_dir"),
+                RecoveryFault::List(fault) => {
+                    write!(f, "cannot list the logs: {fault:?}; look at the disk below data_dir")
+                }
                 RecoveryFault::Sync { log, segment, fault } => write!(
                     f,
                     "cannot make segment {} of log {} durable: {fault:?}; look at the disk below data_dir",
@@ -65,7 +72,7 @@ impl fmt::Display for BirthFault {
                 ),
                 RecoveryFault::SegmentTwice(segment) => write!(
                     f,
-                    "two files claim to be segment {}: a copied log lies below data_dir; take the copy away",
+                    "two files claim to be segment {}: a copied log lies below data_dir; take the copy away, or {REPAIR}",
                     segment.0
                 ),
                 RecoveryFault::SegmentTooLong { log, segment, octets } => write!(
@@ -76,13 +83,13 @@ impl fmt::Display for BirthFault {
                 RecoveryFault::SegmentMissing { log, segment } => write!(
                     f,
                     "data_dir/log-{}/{:010}.log is missing: the manifest lists it, and the messages in it are lost with it; put it \
-                     back, or give them up with: deferctl log forget-segment {}",
-                    log.0, segment.0, segment.0
+                     back, or {REPAIR}",
+                    log.0, segment.0
                 ),
                 RecoveryFault::SegmentForeign { log, segment } => write!(
                     f,
                     "data_dir/log-{}/{:010}.log holds records and is not in the manifest: it was put there by hand, or the \
-                     manifest is older than the logs; take it away, or take it in with: deferctl verify --repair",
+                     manifest is older than the logs; take it away, or {REPAIR}",
                     log.0, segment.0
                 ),
                 RecoveryFault::TooManyUsers { room } => {
@@ -112,7 +119,7 @@ impl Files for DataDir {
     }
 }
 
-/// Reads what is stored; gives, per core, what builds its mind on its own thread.
+/// Reads what is stored; gives, per core, what builds its mind on its own thread, and the users of all.
 ///
 /// # Errors
 /// What is stored cannot be used; nothing was changed but the manifest's reservation.
@@ -120,7 +127,7 @@ pub fn recover(
     data: &Arc<DataDir>,
     setups: Vec<Setup>,
     now: Now,
-) -> Result<Vec<impl FnOnce() -> Core + Send + 'static + use<>>, BirthFault> {
+) -> Result<(Vec<impl FnOnce() -> Core + Send + 'static + use<>>, Arc<Directory>), BirthFault> {
     let begun = Instant::now();
     let cores = u16::try_from(setups.len()).unwrap_or(u16::MAX);
     let users = setups.first().map_or(0, |setup| setup.limits.users);
@@ -167,7 +174,7 @@ pub fn recover(
         };
         minds.push(move || Core::new(setup, birth, now));
     }
-    Ok(minds)
+    Ok((minds, directory))
 }
 
 /// Serves what a log asks for before anything else, a segment to write and then the reserve: the first deposit shall not wait until
@@ -189,9 +196,7 @@ fn with_first_segments(data: &DataDir, mut log: Log) -> Log {
 
 fn read_manifest(data: &DataDir) -> Result<Option<Manifest>, BirthFault> {
     match data.read_manifest().map_err(BirthFault::Manifest)? {
-        Some(octets) => {
-            Manifest::decode(&octets).map(Some).map_err(|fault| BirthFault::ForeignManifest(format!("{fault:?}")))
-        }
+        Some(octets) => Manifest::decode(&octets).map(Some).map_err(BirthFault::ForeignManifest),
         None if data.segments().map_err(BirthFault::Manifest)?.is_empty() => Ok(None),
         None => Err(BirthFault::NoManifest),
     }
@@ -283,7 +288,7 @@ mod tests {
         let config = Config::parse("[server]\nhostname = \"a.b\"\ndomains = [\"b\"]\n").unwrap();
         let now = crate::uring::clock::Clock::start().now();
         let start =
-            || recover(&data, vec![config.setup(CoreId(0), 1, &[], &[], [0; 32])], now).map(|minds| minds.len());
+            || recover(&data, vec![config.setup(CoreId(0), 1, &[], &[], [0; 32])], now).map(|(minds, _)| minds.len());
         assert_eq!(start().unwrap(), 1);
         let first = data.segments().unwrap();
         assert_eq!(first.len(), 2, "a segment to write and the reserve are there before anybody asks");

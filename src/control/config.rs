@@ -11,8 +11,9 @@ use super::table::{Findings, Found, Problem, Table};
 use super::units;
 use crate::base::limits::Limits;
 use crate::base::net::CoreId;
-use crate::deferred::policy::{Afterwards, Expired, OverQuota, Policy};
+use crate::deferred::policy::{Afterwards, Expired, OverQuota, Policy, Summary};
 use crate::engine::setup::{MsrpSetup, Setup, SipAddress, SipSetup, Transport};
+use crate::wire::{scan, summary};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -88,8 +89,7 @@ impl Config {
 
     /// Keys with a value that this version reads and does not act on yet: nobody shall believe what is not so.
     pub fn unheeded(&self) -> Vec<&'static str> {
-        let (policy, least) = (&self.policy, Policy::new("", &[]));
-        let keys = [("policy.expire.default_large", policy.expire_large != least.expire_large.min(policy.expire_max))];
+        let keys: [(&str, bool); 0] = [];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
@@ -340,8 +340,42 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     policy.settings_types = refs(&types, &mut settings, "types");
     policy.settings_memory = settings.text_or("memory", policy.settings_memory, units::duration).value;
     settings.end();
+    policy.summary = read_summary(table.table("summary"), policy.summary);
     table.end();
     policy
+}
+
+fn read_summary(mut table: Table<'_, '_>, usual: Summary) -> Summary {
+    let header =
+        |text: &str| if scan::is_token(text.as_bytes()) { Ok(text.to_owned()) } else { Err("is no header's name") };
+    let class = |text: &str| {
+        let known = summary::CLASSES.iter().find(|class| class.eq_ignore_ascii_case(text));
+        known
+            .map(|class| (*class).to_owned())
+            .ok_or("is no context class: \"Text-Message\", \"Pager-Message\" ... (RFC 3458 6.2)")
+    };
+    let headers: Vec<&str> = usual.headers.iter().map(String::as_str).collect();
+    let headers = table.list("headers", &headers, header);
+    // Twenty groups of as many lines are what a datagram holds.
+    if let Some(last) = headers.get(16) {
+        table.note(&last.at, "policy.summary.headers names more than 16 headers");
+    }
+    let class_pager = table.text_or("class_pager", usual.class_pager, class).value;
+    let class_large = table.text_or("class_large", usual.class_large, class).value;
+    let expires = read_expires(&mut table, "policy.summary", usual.expires);
+    table.end();
+    Summary { headers: values(headers), class_pager, class_large, expires }
+}
+
+/// The least, the default and the longest of what a client may ask for.
+fn read_expires(table: &mut Table<'_, '_>, name: &str, (least, usual, most): (u32, u32, u32)) -> (u32, u32, u32) {
+    let least = table.text_or("min_expires", least, whole_seconds);
+    let usual = table.text_or("default_expires", usual, whole_seconds);
+    let most = table.text_or("max_expires", most, whole_seconds);
+    if least.value > usual.value || usual.value > most.value {
+        table.note(&usual.at, format!("{name}: min_expires, default_expires and max_expires are not in rising order"));
+    }
+    (least.value, usual.value, most.value)
 }
 
 fn read_expiry(mut table: Table<'_, '_>, policy: &mut Policy) {
@@ -360,14 +394,7 @@ fn read_expiry(mut table: Table<'_, '_>, policy: &mut Policy) {
 }
 
 fn read_publish(mut table: Table<'_, '_>, policy: &mut Policy) {
-    let (least, usual, most) = policy.publish_expires;
-    let least = table.text_or("min_expires", least, whole_seconds);
-    let usual = table.text_or("default_expires", usual, whole_seconds);
-    let most = table.text_or("max_expires", most, whole_seconds);
-    if least.value > usual.value || usual.value > most.value {
-        table.note(&usual.at, "policy.publish: min_expires, default_expires and max_expires are not in rising order");
-    }
-    policy.publish_expires = (least.value, usual.value, most.value);
+    policy.publish_expires = read_expires(&mut table, "policy.publish", policy.publish_expires);
     table.end();
 }
 
@@ -382,6 +409,8 @@ fn read_limits(mut table: Table<'_, '_>) -> Limits {
         connections: count("connections", d.connections, 1, 1 << 24),
         transactions: count("transactions", d.transactions, 16, 1 << 24),
         sessions: count("sessions", d.sessions, 1, 1 << 24),
+        large_sessions: count("large_sessions", d.large_sessions, 1, 1 << 20),
+        subscriptions: count("subscriptions", d.subscriptions, 1, 1 << 24),
         dedupe_entries: count("dedupe_entries", d.dedupe_entries, 1, 1 << 31),
         letters: count("letters", d.letters, 16, 1 << 24),
         sip_headers: count("sip_headers", d.sip_headers, 16, 1 << 16),

@@ -13,10 +13,12 @@ use super::config::{Config, Mode};
 use super::health::Health;
 use super::operator::Operator;
 use super::socket::ControlSocket;
+use super::stored::Stored;
 use super::xcap::Xcap;
 use super::xdms::Link;
 use crate::base::net::CoreId;
 use crate::engine::meter::Meter;
+use crate::uring::bus;
 use crate::uring::check::{self, KernelFault};
 use crate::uring::clock::Clock;
 use crate::uring::data_dir::{DataDir, DirFault};
@@ -105,6 +107,7 @@ fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
     }
     let signals = Signals::hold().map_err(|error| RunFault::Host("hold signals back", error))?;
     check::kernel().map_err(RunFault::Kernel)?;
+    bus::told().map_err(|error| RunFault::Host("watch for bad pages", error))?;
     let files = host::raise_descriptors();
     let occupied = |fault: &DirFault| matches!(fault, DirFault::Occupied { .. });
     let data = Arc::new(once_free(|| DataDir::open(&config.server.data_dir), occupied).map_err(RunFault::DataDir)?);
@@ -129,12 +132,13 @@ fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
         setups.push(setup);
     }
     let clock = Clock::start();
-    let minds = birth::recover(&data, setups, clock.now()).map_err(RunFault::Recovery)?;
+    let (minds, directory) = birth::recover(&data, setups, clock.now()).map_err(RunFault::Recovery)?;
     let (events, news) = mpsc::channel();
     let mail = Mail::new(cores, config.limits.letters, config.limits.transactions);
     let tuning = Tuning { unsent_octets: config.limits.send_octets };
     let meters: Vec<Arc<Meter>> = minds.iter().map(|_| Meter::new()).collect();
     let health = Health::new(meters.clone());
+    health.watch(Stored::new(directory, data.path().to_path_buf()));
     let http_addr = http.as_ref().map(admin::Bound::addr);
     let gates = listen::Gates::of(&bound).map_err(|error| RunFault::Host("hold the listening sockets", error))?;
     let cpus = host::processors();
@@ -168,6 +172,7 @@ fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
     }
     let operator = Arc::new(Operator::new(mail.clone(), cores, health.clone(), path.to_path_buf(), config.clone()));
     control(config, &operator);
+    operator.watch().map_err(|error| RunFault::Host("start the thread that looks for the oldest message", error))?;
     gates.open_sip().map_err(|error| RunFault::Host("listen for SIP", error))?;
     mail.open_all();
     if let Some(link) = link {

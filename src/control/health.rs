@@ -8,11 +8,12 @@
 //! A core is *silent* when its last turn is longer ago than [`PATIENCE`]. A core without work sleeps and would be silent with
 //! good reason, so somebody has to ring it now and then: [`BEAT`] says how often, `admin` does it.
 
+use super::stored::Stored;
 use crate::base::clock::Tick;
 use crate::base::net::CoreId;
 use crate::engine::meter::{Meter, Reading};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How often each core is rung. An empty turn is about a microsecond: a second of rest costs nothing.
@@ -62,6 +63,9 @@ pub struct Health {
     phase: AtomicU8,
     /// Cores are expected to turn from then on.
     ready_at: AtomicU64,
+    stored: OnceLock<Stored>,
+    /// When the message was taken in that has waited longest, in seconds since 1970; 0: none waits.
+    oldest_s: AtomicU64,
 }
 
 impl Health {
@@ -71,7 +75,59 @@ impl Health {
             meters,
             phase: AtomicU8::new(Phase::Starting as u8),
             ready_at: AtomicU64::new(Tick::NEVER.0),
+            stored: OnceLock::new(),
+            oldest_s: AtomicU64::new(0),
         })
+    }
+
+    /// What is stored has been read.
+    pub fn watch(&self, stored: Stored) {
+        let _ = self.stored.set(stored);
+    }
+
+    /// What is stored, once that is known.
+    pub fn stored(&self) -> Option<&Stored> {
+        self.stored.get()
+    }
+
+    /// Since when, in seconds since 1970, the message waits that has waited longest; `None`: none does.
+    pub fn saw_oldest(&self, since_s: Option<u64>) {
+        self.oldest_s.store(since_s.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The same, as of the last look.
+    pub fn oldest_s(&self) -> Option<u64> {
+        Some(self.oldest_s.load(Ordering::Relaxed)).filter(|since_s| *since_s > 0)
+    }
+
+    /// What wants a person, a sentence each with its remedy; none: all is well.
+    pub fn troubles(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        for (core, reading) in self.readings().iter().enumerate() {
+            if reading.log_poisoned > 0 {
+                troubles.push(format!(
+                    "core {core}: its log failed, deposits there get 503 and pushes go on; look at the kernel's log and the disk below data_dir, then restart"
+                ));
+            }
+            if reading.disk_full > 0 {
+                troubles.push(format!(
+                    "core {core}: the disk is full, deposits there get 503, pushes and deletions go on; make room below data_dir"
+                ));
+            }
+            if reading.records_damaged > 0 {
+                troubles.push(format!(
+                    "core {core}: {} stored records were damaged and are skipped; stop the daemon and run deferctl verify, the disk lies",
+                    reading.records_damaged
+                ));
+            }
+        }
+        troubles
+    }
+
+    /// True when no core takes a deposit in: whoever sends them here should not.
+    pub fn is_refusing(&self) -> bool {
+        let readings = self.readings();
+        !readings.is_empty() && readings.iter().all(|reading| reading.log_poisoned > 0 || reading.disk_full > 0)
     }
 
     /// All cores listen.
@@ -142,6 +198,18 @@ mod tests {
         assert_eq!(health.silent(second(105)), []);
         assert_eq!(health.silent(second(106)), [Silent { core: CoreId(1), since: Duration::from_secs(6) }]);
         assert_eq!(health.rests(second(107)), [Duration::from_secs(1), Duration::from_secs(7)]);
+    }
+
+    #[test]
+    fn a_failed_log_and_a_full_disk_are_said_and_refuse_when_no_core_is_left() {
+        let meters = vec![Meter::new(), Meter::new()];
+        let mut cores: Vec<Publisher> = meters.iter().map(|meter| Publisher::new(meter.clone())).collect();
+        let health = Health::new(meters);
+        assert_eq!((health.troubles().len(), health.is_refusing()), (0, false));
+        cores[0].publish(second(1), &Reading { log_poisoned: 1, ..Reading::default() });
+        assert!(health.troubles()[0].starts_with("core 0: its log failed") && !health.is_refusing());
+        cores[1].publish(second(1), &Reading { disk_full: 1, records_damaged: 2, ..Reading::default() });
+        assert_eq!((health.troubles().len(), health.is_refusing()), (3, true));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! stands without. Every help text says what a number means and, where there is something to do about it, what.
 
 use super::health::{Health, Phase};
+use super::stored::Stored;
 use crate::base::clock::Tick;
 use crate::engine::meter::Reading;
 use prometheus_client::collector::Collector;
@@ -105,7 +106,15 @@ macro_rules! measures {
 
 measures! {
     Messages Counter messages_accepted "deferd_messages_accepted" "accepted"
-        "Messages answered 202 after they were synced to disk. Each is delivered, expires, or is deleted by its owner.";
+        "Messages answered 202 (large ones: their last chunk 200) after they were synced to disk. Each is delivered, expires, or is deleted by its owner.";
+    Messages Counter large_accepted "deferd_large_messages_accepted" "large messages"
+        "Large messages whose last chunk was answered 200 after they were synced to disk. They are among deferd_messages_accepted_total.";
+    Messages Counter large_octets "deferd_large_received_bytes" "octets of large messages"
+        "Octets of content of large messages received over MSRP, whatever became of them.";
+    Messages Counter large_discarded "deferd_large_messages_discarded" "large messages discarded"
+        "Large messages that were begun and came to nothing: given up by their sender, cut off, or refused for quota, size or a failed disk. A large share: senders lose their connections, or policy.quota and policy.max_message_size are smaller than what they send.";
+    Messages Gauge large_sessions "deferd_large_sessions" "sessions of senders"
+        "Sessions in which senders deposit large messages. At limits.large_sessions per core further ones are refused with 503.";
     Messages Counter messages_delivered "deferd_messages_delivered" "delivered"
         "Messages that their user's client acknowledged. Far behind deferd_messages_accepted_total for days means that users do not come back, or that their pushes fail.";
     Messages Counter messages_expired "deferd_messages_expired" "expired"
@@ -116,16 +125,34 @@ measures! {
         "Sessions that users set up to retrieve messages of their choice. Their messages count as delivered.";
     Messages Counter messages_deleted "deferd_messages_deleted" "deleted"
         "Messages that their users deleted by REFER. Those that expired or made room have counters of their own.";
+    Messages Counter messages_deleted_by_operator "deferd_messages_deleted_by_operator" "deleted by operator"
+        "Messages deleted by deferctl delete.";
     Messages Counter messages_purged "deferd_messages_purged" "purged"
         "Deleted messages whose time in the DELETE bin was over (policy.bin_retention). Zero where there is no bin.";
     Messages Counter reports_sent "deferd_reports_sent" "reports sent"
         "Delivery reports (IMDN) that somebody took: of messages that expired or were deleted, and of messages stored, where their senders asked.";
     Messages Counter reports_given_up "deferd_reports_given_up" "reports given up"
         "Delivery reports that nobody took after four attempts, or for which there was no room. When it grows, look at the way to the senders: sip.outbound_proxy.";
+    Messages Gauge subscriptions "deferd_subscriptions" "subscriptions"
+        "Subscriptions to message summaries, by the core where their users are at home. At limits.subscriptions per core further ones are refused with 503.";
+    Messages Counter summaries "deferd_summaries" "summaries taken"
+        "NOTIFYs with a message summary that their subscriber took.";
+    Messages Counter subscriptions_lost "deferd_subscriptions_lost" "subscriptions lost"
+        "Subscriptions that ended because a NOTIFY got no answer or one that ends them. Growth: clients leave without a word, or the way to them is closed: sip.outbound_proxy.";
     Messages Counter messages_duplicate "deferd_messages_duplicate" "duplicates"
         "Messages that came a second time and were stored once. A steady share is a sender that does not get our answers in time.";
     Messages Counter requests_refused "deferd_requests_refused" "requests refused"
         "Messages, publications and other requests refused with any status: quota, size, an unknown domain, a failed disk. A sudden growth: look at deferd_disk_full and deferd_log_poisoned, then at policy.quota.";
+    Messages Counter deposits_over_quota "deferd_deposits_over_quota" "over quota"
+        "Messages refused with 480 because their receiver has as much as policy.quota allows. Growth for few users: look at deferctl users --top; for many: raise policy.quota, or set policy.quota.policy to drop_oldest.";
+    Messages Counter deposits_over_domain_quota "deferd_deposits_over_domain_quota" "over domain quota"
+        "Messages refused with 480 because their receiver's domain has as much as policy.quota.domain allows. Compare deferd_domain_messages and deferd_domain_bytes with it.";
+    Messages Counter deposits_without_storage "deferd_deposits_without_storage" "without storage"
+        "Messages refused with 503 because the disk is full or the log has failed: look at deferd_disk_full, deferd_log_poisoned and deferd_data_dir_free_bytes.";
+    Messages Gauge messages_binned "deferd_messages_binned" "in the bin"
+        "Deleted messages that wait in the DELETE bin for policy.bin_retention. At 262,144 a core further ones are purged at once.";
+    Messages Gauge reports_owed "deferd_reports_owed" "reports owed"
+        "Delivery reports that nobody has taken yet. At 16,384 a core messages go without one: look at the way to the senders, sip.outbound_proxy.";
     Messages Counter publications "deferd_publications_accepted" "publications"
         "PUBLISHes accepted, refreshes and removals included.";
     Messages Gauge users_waiting "deferd_users_waiting" "users with messages"
@@ -140,6 +167,8 @@ measures! {
         "Pushes whose INVITE was kept back a moment because more than a thousand clients of the core were being rung: everybody came back at once.";
     Pushes Gauge pushes_running "deferd_pushes_running" "under way"
         "Pushes under way. At limits.sessions per core further users wait.";
+    Pushes Gauge users_present "deferd_users_present" "users known"
+        "Users with publications, or a wish about deliveries, by the core where they are at home. At limits.users further ones get 503.";
     Pushes Counter push_octets_copied "deferd_push_octets_copied" "octets copied"
         "Octets of stored messages copied between the log and the socket, by reads and by us. Per message of deferd_messages_delivered_total: none for bodies of 768 octets and more, one body for shorter ones. More: users come back alone, and the disk is read for each of them.";
     Store Counter log_groups "deferd_log_groups" "groups synced"
@@ -154,6 +183,12 @@ measures! {
         "1 while no new segment can be prepared: deposits are refused with 503, pushes and deletions go on. Make room below server.data_dir; no restart is needed.";
     Store AlarmCounter records_damaged "deferd_records_damaged" "records damaged"
         "Stored records that failed their check when they were to be pushed, and were skipped. Any is a disk that lies: replace it.";
+    Store Gauge fingerprints "deferd_fingerprints" "fingerprints"
+        "Messages that a second copy would be recognised by. Ends at twice limits.dedupe_entries a core: then the oldest are forgotten, and a copy that comes very late is stored again.";
+    Store Gauge tombstones_waiting "deferd_tombstones_waiting" "tombstones waiting"
+        "Messages that are gone for everybody and whose tombstone is not durable yet. Thousands for longer than a moment: the disk syncs too slowly, or takes nothing.";
+    Store Gauge states "deferd_states" "states"
+        "Publications, wishes, reports owed and parts of the bin that have a record in the log, by the core that looks after them.";
     Store Gauge live_octets "deferd_store_live_bytes" "octets alive"
         "Octets of stored records that somebody needs, in the logs this core looks after. Compare with deferd_store_disk_bytes: it stays below 1.5 times this plus some segments a core.";
     Store Gauge disk_octets "deferd_store_disk_bytes" "octets on disk"
@@ -270,6 +305,7 @@ impl Collector for Scrape {
         for (core, rest) in self.health.rests((self.now)()).iter().enumerate() {
             line(&mut family, core, &ConstGauge::new(rest.as_secs_f64()))?;
         }
+        self.stored(&mut encoder)?;
         let help = "1 while every listener accepts and every log has recovered; 0 while starting and stopping.";
         let ready = u64::from(self.health.phase() == Phase::Ready);
         ConstGauge::new(ready).encode(encoder.encode_descriptor("deferd_ready", help, None, MetricType::Gauge)?)?;
@@ -277,6 +313,38 @@ impl Collector for Scrape {
         encoder
             .encode_descriptor("deferd_build", help, None, MetricType::Info)?
             .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
+    }
+}
+
+impl Scrape {
+    /// What is no core's own: domains, users and the disk.
+    fn stored(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(stored) = self.health.stored() else { return Ok(()) };
+        let domains = stored.domains();
+        let help = "Messages stored or reserved for users of each served domain. At policy.quota.domain.messages further ones get 480.";
+        let mut family = encoder.encode_descriptor("deferd_domain_messages", help, None, MetricType::Gauge)?;
+        for domain in &domains {
+            ConstGauge::new(domain.messages).encode(family.encode_family(&[("domain", &domain.name[..])])?)?;
+        }
+        let help = "Their octets. At policy.quota.domain.octets further messages get 480.";
+        let mut family = encoder.encode_descriptor("deferd_domain", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        for domain in &domains {
+            ConstGauge::new(domain.octets).encode(family.encode_family(&[("domain", &domain.name[..])])?)?;
+        }
+        let help = "Users with something stored, of all cores. At limits.users deposits for others get 503.";
+        let family = encoder.encode_descriptor("deferd_users", help, None, MetricType::Gauge)?;
+        ConstGauge::new(stored.users() as u64).encode(family)?;
+        let help = "How long the message has waited that has waited longest to be pushed, as of a look every 30 s; 0 when none does. Near policy.expire.default_pager messages expire unseen: look at deferd_pushes_failed_total.";
+        let family =
+            encoder.encode_descriptor("deferd_oldest_waiting", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        ConstGauge::new(self.health.oldest_s().map_or(0, Stored::age_s)).encode(family)?;
+        let Ok(space) = stored.space() else { return Ok(()) };
+        let help = "Room left for the daemon's user on the file system of server.data_dir. Segments are made 64 MiB at a time: below some of them deferd_disk_full comes.";
+        let family = encoder.encode_descriptor("deferd_data_dir_free", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        ConstGauge::new(space.free).encode(family)?;
+        let help = "The size of that file system.";
+        let family = encoder.encode_descriptor("deferd_data_dir_size", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        ConstGauge::new(space.size).encode(family)
     }
 }
 

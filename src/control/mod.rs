@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod birth;
 pub mod config;
+pub mod copying;
 pub mod daemon;
 pub mod health;
 pub mod log;
@@ -10,6 +11,7 @@ pub mod metrics;
 pub mod operator;
 pub mod page;
 pub mod socket;
+pub mod stored;
 pub mod table;
 pub mod units;
 pub mod xcap;

@@ -8,17 +8,21 @@
 //! | `show` | `id`, `user` or nothing | one message |
 //! | `why` | `user`, or `id` | what waits, what was tried last, when next |
 //! | `push` | `user` | pushes now |
-//! | `delete` | `id`, `user` or nothing | deletes one message |
+//! | `delete` | `id`, `user` or nothing, `report` | deletes one message as its user would; `report` (default true): its sender hears of it |
 //! | `drain` | `on` | 503 for deposits, or no longer |
 //! | `reload` | | reads the configuration again |
+//! | `backup-begin`, `-hold`, `-end` | | holds the segments while their files are copied ([`super::copying`]) |
 //!
 //! Every answer has `ok`; where it is false, `error` says what to do.
 
 use super::config::Config;
-use super::health::Health;
+use super::copying::Caller;
+use super::health::{Health, Phase};
+use super::stored::{DomainUse, Stored};
 use crate::base::net::CoreId;
 use crate::deferred::identity::Address;
 use crate::deferred::inquiry::{Answer, Entry, LISTED_MAX, Question, Reasons, Seen, Shown, Standing, Waiting};
+use crate::deferred::refusals::{Refusal, Refused};
 use crate::store::record::{Flags, Locator, MessageId, Stamp};
 use crate::uring::mail::Mail;
 use crate::wire::date;
@@ -31,6 +35,9 @@ use std::time::{Duration, Instant};
 /// A core answers within a turn or a few; a question about a million users takes a quarter of a second, one that waits for a bad
 /// disk longer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks for the oldest message: a million users cost a core a twentieth of a second each time.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Most characters of a body that are shown unless all of it is asked for.
 const SHOWN: usize = 4_096;
@@ -45,19 +52,21 @@ pub struct Operator {
     path: PathBuf,
     config: Mutex<Config>,
     drained: AtomicBool,
+    pub(super) copying: AtomicBool,
 }
 
 /// Why nothing came of a request, in words that end with the remedy.
-type Refused = String;
+pub(super) type Excuse = String;
 
 impl Operator {
     /// For the daemon whose `cores` are behind `mail`, started with `config` read from `path`.
     pub fn new(mail: Arc<Mail>, cores: u16, health: Arc<Health>, path: PathBuf, config: Config) -> Operator {
-        Operator { mail, cores, health, path, config: Mutex::new(config), drained: AtomicBool::new(false) }
+        let (drained, copying) = (AtomicBool::new(false), AtomicBool::new(false));
+        Operator { mail, cores, health, path, config: Mutex::new(config), drained, copying }
     }
 
-    /// Does what a request asks for.
-    pub fn carry_out(&self, request: &Value) -> Value {
+    /// Does what a request of `caller` asks for.
+    pub fn carry_out(&self, request: &Value, caller: &mut Caller) -> Value {
         let outcome = match request.get("do").and_then(Value::as_str) {
             Some("status") => Ok(self.status()),
             Some("queue") => self.queue(request),
@@ -68,6 +77,9 @@ impl Operator {
             Some("delete") => self.delete(request),
             Some("drain") => self.drain(request),
             Some("reload") => self.reload(),
+            Some("backup-begin") => self.backup_begin(caller),
+            Some("backup-hold") => Ok(json!({})),
+            Some("backup-end") => self.backup_end(caller),
             Some(other) => {
                 Err(format!("'{other}' is not known to this version of deferd; use the deferctl that came with it"))
             }
@@ -84,7 +96,7 @@ impl Operator {
     }
 
     /// Puts a question to every core. All answers but `Elsewhere`.
-    fn ask(&self, question: &Question) -> Result<Vec<Answer>, Refused> {
+    pub(super) fn ask(&self, question: &Question) -> Result<Vec<Answer>, Excuse> {
         let waiting: Vec<_> =
             (0..self.cores).map(|core| (core, self.mail.ask(CoreId(core), question.clone()))).collect();
         let until = Instant::now() + PATIENCE;
@@ -105,8 +117,33 @@ impl Operator {
     }
 
     /// The answer of the one core that knows.
-    fn ask_home(&self, question: Question) -> Result<Answer, Refused> {
+    fn ask_home(&self, question: Question) -> Result<Answer, Excuse> {
         self.ask(&question)?.pop().ok_or_else(|| "no core is this user's home; this is a mistake of deferd's".into())
+    }
+
+    /// Looks now and then, on a thread of its own, how long the oldest message has waited: a question about all users, which costs each
+    /// core 50 ns a user.
+    ///
+    /// # Errors
+    /// The thread cannot be had.
+    pub fn watch(self: &Arc<Operator>) -> std::io::Result<()> {
+        let operator = self.clone();
+        let look = move || {
+            loop {
+                if let Ok(answers) = operator.ask(&Question::Oldest) {
+                    let stamp = |answer: &Answer| if let Answer::Oldest(stamp) = answer { *stamp } else { None };
+                    operator.health.saw_oldest(answers.iter().filter_map(stamp).min().map(Stamp::seconds));
+                }
+                std::thread::sleep(LOOK);
+            }
+        };
+        std::thread::Builder::new().name("watch".into()).spawn(look).map(drop)
+    }
+
+    /// Where the logs lie.
+    pub(super) fn data_dir(&self) -> Result<PathBuf, Excuse> {
+        let path = self.config.lock().unwrap_or_else(PoisonError::into_inner).server.data_dir.clone();
+        std::fs::canonicalize(&path).map_err(|error| format!("cannot find {}: {error}", path.display()))
     }
 
     fn status(&self) -> Value {
@@ -115,10 +152,16 @@ impl Operator {
             "cores": self.cores,
             "drained": self.drained.load(Ordering::Relaxed),
             "version": env!("CARGO_PKG_VERSION"),
+            "troubles": self.health.troubles(),
+            "oldest_waiting": self.health.oldest_s().map(time),
+            "takes_deposits": self.health.phase() == Phase::Ready && !self.health.is_refusing(),
+            "users": self.health.stored().map(Stored::users),
+            "domains": self.health.stored().map(Stored::domains).unwrap_or_default().iter().map(domain).collect::<Vec<_>>(),
+            "disk_free": self.health.stored().and_then(|stored| stored.space().ok()).map(|space| space.free),
         })
     }
 
-    fn queue(&self, request: &Value) -> Result<Value, Refused> {
+    fn queue(&self, request: &Value) -> Result<Value, Excuse> {
         let owner = owner(request)?;
         let from = Stamp(number(request, "from")?.unwrap_or(0));
         let limit = number(request, "limit")?.unwrap_or(LISTED_MAX as u64);
@@ -135,7 +178,7 @@ impl Operator {
         }
     }
 
-    fn users(&self, request: &Value) -> Result<Value, Refused> {
+    fn users(&self, request: &Value) -> Result<Value, Excuse> {
         let limit = usize::try_from(number(request, "top")?.unwrap_or(20)).unwrap_or(usize::MAX);
         let by_octets = match request.get("by").and_then(Value::as_str) {
             None | Some("messages") => false,
@@ -157,7 +200,7 @@ impl Operator {
     }
 
     /// Whose message this is: as the request says, else whoever has it.
-    fn owner_of(&self, request: &Value, id: MessageId) -> Result<Address, Refused> {
+    fn owner_of(&self, request: &Value, id: MessageId) -> Result<Address, Excuse> {
         if request.get("user").is_some_and(|user| !user.is_null()) {
             return owner(request);
         }
@@ -169,7 +212,7 @@ impl Operator {
         Err(UNKNOWN.into())
     }
 
-    fn show(&self, request: &Value) -> Result<Value, Refused> {
+    fn show(&self, request: &Value) -> Result<Value, Excuse> {
         let id = id(request)?;
         let owner = self.owner_of(request, id)?;
         let all = request.get("all").and_then(Value::as_bool).unwrap_or(false);
@@ -179,7 +222,7 @@ impl Operator {
         }
     }
 
-    fn why(&self, request: &Value) -> Result<Value, Refused> {
+    fn why(&self, request: &Value) -> Result<Value, Excuse> {
         let mut about = Map::new();
         let owner = match request.get("id").and_then(Value::as_str) {
             Some(_) => {
@@ -187,7 +230,7 @@ impl Operator {
                 let owner = self.owner_of(request, id)?;
                 match self.ask_home(Question::Show { owner: owner.clone(), id })? {
                     Answer::Show(message) => {
-                        about.insert("message".into(), listed(&message.locator, message.standing));
+                        about.insert("message".into(), listed(&message.locator, message.standing, message.refused));
                         about.insert("id".into(), id.to_string().into());
                     }
                     other => return Err(said(&other)),
@@ -206,7 +249,7 @@ impl Operator {
         }
     }
 
-    fn push(&self, request: &Value) -> Result<Value, Refused> {
+    fn push(&self, request: &Value) -> Result<Value, Excuse> {
         let owner = owner(request)?;
         match self.ask_home(Question::Push { owner })? {
             Answer::Done => Ok(json!({ "pushing": true })),
@@ -220,19 +263,23 @@ impl Operator {
         }
     }
 
-    fn delete(&self, request: &Value) -> Result<Value, Refused> {
+    fn delete(&self, request: &Value) -> Result<Value, Excuse> {
         let id = id(request)?;
         let owner = self.owner_of(request, id)?;
-        match self.ask_home(Question::Delete { owner: owner.clone(), id })? {
-            Answer::Done => Ok(json!({ "deleted": id.to_string(), "user": text(&owner) })),
-            Answer::Busy => {
-                Err("the message is with the user's client right now; try again when the push is over".into())
+        let report = request.get("report").and_then(Value::as_bool).unwrap_or(true);
+        match self.ask_home(Question::Delete { owner: owner.clone(), id, report })? {
+            Answer::Done => {
+                let kept = self.config.lock().unwrap_or_else(PoisonError::into_inner).policy.bin_retention;
+                Ok(json!({ "deleted": id.to_string(), "user": text(&owner), "in_bin_for_s": kept.as_secs() }))
+            }
+            Answer::Failed => {
+                Err("the log takes nothing in (a failed disk): the message is still there; see /healthz".into())
             }
             other => Err(said(&other)),
         }
     }
 
-    fn drain(&self, request: &Value) -> Result<Value, Refused> {
+    fn drain(&self, request: &Value) -> Result<Value, Excuse> {
         let on = request.get("on").and_then(Value::as_bool).unwrap_or(true);
         self.ask(&Question::Drain(on))?;
         self.drained.store(on, Ordering::Relaxed);
@@ -244,7 +291,7 @@ impl Operator {
     ///
     /// # Errors
     /// Everything that is wrong with the file; nothing has changed then.
-    pub fn reload(&self) -> Result<Value, Refused> {
+    pub fn reload(&self) -> Result<Value, Excuse> {
         let path = self.path.display();
         let read = std::fs::read_to_string(&self.path).map_err(|error| format!("cannot read {path}: {error}"))?;
         let new = Config::parse(&read).map_err(|problems| {
@@ -270,7 +317,7 @@ impl Operator {
 
 const UNKNOWN: &str = "no such message waits here: delivered, deleted, expired, or never taken in; 'deferctl log explain ID' looks at the log";
 
-fn said(answer: &Answer) -> Refused {
+fn said(answer: &Answer) -> Excuse {
     match answer {
         Answer::Unknown => UNKNOWN.into(),
         Answer::Damaged(damage) => format!("the record does not pass its checks ({damage:?}); run 'deferctl verify'"),
@@ -278,13 +325,13 @@ fn said(answer: &Answer) -> Refused {
     }
 }
 
-fn owner(request: &Value) -> Result<Address, Refused> {
+fn owner(request: &Value) -> Result<Address, Excuse> {
     let user = request.get("user").and_then(Value::as_str).ok_or("the request has no member 'user'")?;
     let uri = if user.contains(':') { user.to_owned() } else { format!("sip:{user}") };
     Address::of_uri(uri.as_bytes()).ok_or_else(|| format!("'{user}' names no user: sip:user@domain or tel:+number"))
 }
 
-fn id(request: &Value) -> Result<MessageId, Refused> {
+fn id(request: &Value) -> Result<MessageId, Excuse> {
     let id = request.get("id").and_then(Value::as_str).ok_or("the request has no member 'id'")?;
     // As it stands in a list or a Refer-To: with scheme and host.
     let bare = id.trim_start_matches('<').trim_end_matches('>');
@@ -293,11 +340,15 @@ fn id(request: &Value) -> Result<MessageId, Refused> {
     MessageId::parse(bare.as_bytes()).ok_or_else(|| format!("'{id}' is no message id: 26 digits and small letters"))
 }
 
-fn number(request: &Value, name: &str) -> Result<Option<u64>, Refused> {
+fn number(request: &Value, name: &str) -> Result<Option<u64>, Excuse> {
     match request.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => value.as_u64().map(Some).ok_or_else(|| format!("'{name}' is no number")),
     }
+}
+
+fn domain(domain: &DomainUse) -> Value {
+    json!({ "domain": domain.name, "messages": domain.messages, "octets": domain.octets })
 }
 
 fn text(octets: &[u8]) -> String {
@@ -321,7 +372,19 @@ fn word(waiting: Waiting) -> &'static str {
     }
 }
 
-fn listed(locator: &Locator, standing: Waiting) -> Value {
+/// What a client made of a message, in words.
+fn refused(refused: Refused) -> Value {
+    let why = match refused.last {
+        Refusal::Damaged => "the stored record does not pass its checks; 'deferctl verify' looks at it".to_owned(),
+        Refusal::Unintelligible => "the client could not read it (400 or 423)".to_owned(),
+        Refusal::Declined(413) => "too large for the client (413)".to_owned(),
+        Refusal::Declined(415) => "of a type that the client does not take (415)".to_owned(),
+        Refusal::Declined(status) => format!("the client answered {status}"),
+    };
+    json!({ "attempts": refused.attempts, "why": why })
+}
+
+fn listed(locator: &Locator, standing: Waiting, by_client: Option<Refused>) -> Value {
     let flags = [
         (Flags::URGENT, "urgent"),
         (Flags::REPORT, "report wanted"),
@@ -331,6 +394,7 @@ fn listed(locator: &Locator, standing: Waiting) -> Value {
     let flags: Vec<&str> = flags.iter().filter(|(flag, _)| locator.flags().has(*flag)).map(|(_, name)| *name).collect();
     json!({
         "standing": word(standing),
+        "refused": by_client.map(refused),
         "accepted": time(locator.stamp().seconds()),
         "expires": time(u64::from(locator.expiry_s())),
         "octets": locator.octets(),
@@ -342,7 +406,7 @@ fn listed(locator: &Locator, standing: Waiting) -> Value {
 }
 
 fn entry(entry: &Entry) -> Value {
-    let mut listed = listed(&entry.locator, entry.standing);
+    let mut listed = listed(&entry.locator, entry.standing, entry.refused);
     if let Value::Object(members) = &mut listed {
         match &entry.id {
             Ok(id) => members.insert("id".into(), id.to_string().into()),
@@ -353,7 +417,7 @@ fn entry(entry: &Entry) -> Value {
 }
 
 fn shown(owner: &Address, message: &Shown, all: bool) -> Value {
-    let mut answer = listed(&message.locator, message.standing);
+    let mut answer = listed(&message.locator, message.standing, message.refused);
     if let Value::Object(members) = &mut answer {
         let body = text(&message.body);
         let cut = body.char_indices().nth(SHOWN).map(|(at, _)| at).filter(|_| !all);

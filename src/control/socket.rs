@@ -1,6 +1,7 @@
 //! The control socket: `deferctl` speaks here. A Unix socket whose file mode is its guard; a line of JSON in, a line of JSON out, any
 //! number of them on a connection. Knows no question; [`Operator`] does.
 
+use super::copying::Caller;
 use super::operator::Operator;
 use serde_json::{Value, json};
 use std::fs;
@@ -67,7 +68,9 @@ impl ControlSocket {
                 }
                 let (operator, busy) = (operator.clone(), busy.clone());
                 let served = std::thread::Builder::new().name("control-one".into()).spawn(move || {
-                    let _ = exchange(&stream, &operator);
+                    let mut caller = Caller::default();
+                    let _ = exchange(&stream, &operator, &mut caller);
+                    operator.gone(&mut caller);
                     busy.fetch_sub(1, Ordering::Relaxed);
                 });
                 if let Err(error) = served {
@@ -79,7 +82,7 @@ impl ControlSocket {
     }
 }
 
-fn exchange(stream: &UnixStream, operator: &Operator) -> io::Result<()> {
+fn exchange(stream: &UnixStream, operator: &Operator, caller: &mut Caller) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(stream);
@@ -90,7 +93,7 @@ fn exchange(stream: &UnixStream, operator: &Operator) -> io::Result<()> {
         }
         let whole = line.ends_with(b"\n");
         let answer = match serde_json::from_slice::<Value>(&line) {
-            Ok(request) if whole => operator.carry_out(&request),
+            Ok(request) if whole => operator.carry_out(&request, caller),
             Ok(_) => json!({ "ok": false, "error": "the request does not end with a line feed, or is too long" }),
             Err(error) => json!({ "ok": false, "error": format!("not a JSON object: {error}") }),
         };

@@ -7,9 +7,11 @@
 
 use super::cx::{Cx, Timer};
 use super::identity::Address;
-use super::users::{self, Users};
+use super::users::{self, Buried, Users};
 use crate::base::clock::{Tick, Wall};
-use crate::store::record::{Extent, Locator, Place, Stamp, StateDraft, StateKind};
+use crate::store::disk::SegmentNo;
+use crate::store::reason::Reason;
+use crate::store::record::{Extent, Flags, Locator, Place, Stamp, StateDraft, StateKind};
 use crate::store::states::StateKey;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,8 +25,11 @@ const PURGES_A_TURN: usize = 256;
 /// The rest of them a little later.
 const SOON: Duration = Duration::from_millis(1);
 
-/// Version of the octets of a state's value.
-const VERSION: u8 = 1;
+/// Version of the octets of a state's value. The first had no reason: what it holds was deleted by its user.
+const VERSION: u8 = 2;
+
+/// Octets of a value before the stamps: version, reason, second of the purge.
+const FIXED: usize = 10;
 
 /// Messages that went into the bin together.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,20 +40,26 @@ pub struct Binned {
     stamp: Stamp,
     /// When it is purged, in seconds since 1970.
     until_s: u64,
-    /// `version, until_s, stamps`.
+    /// `version, reason, until_s, stamps`.
     value: Vec<u8>,
 }
 
 impl Binned {
     /// These messages of one user, from now on.
-    pub fn new(cx: &mut Cx, owner: &Address, gone: &[Locator]) -> Binned {
+    pub fn new(cx: &mut Cx, owner: &Address, gone: &[Locator], reason: Reason) -> Binned {
         let stamp = cx.stamps.next(cx.now);
         let until_s = cx.now.wall.seconds().saturating_add(cx.policy.bin_retention.as_secs());
-        Binned::of(owner, stamp, until_s, gone.iter().map(Locator::stamp))
+        Binned::of(owner, stamp, until_s, reason, gone.iter().map(Locator::stamp))
     }
 
-    fn of(owner: &Address, stamp: Stamp, until_s: u64, messages: impl Iterator<Item = Stamp>) -> Binned {
-        let mut value = vec![VERSION];
+    fn of(
+        owner: &Address,
+        stamp: Stamp,
+        until_s: u64,
+        reason: Reason,
+        messages: impl Iterator<Item = Stamp>,
+    ) -> Binned {
+        let mut value = vec![VERSION, reason as u8];
         value.extend_from_slice(&until_s.to_le_bytes());
         messages.for_each(|message| value.extend_from_slice(&message.0.to_le_bytes()));
         Binned { owner: owner.clone(), key: stamp.0.to_le_bytes(), stamp, until_s, value }
@@ -56,13 +67,19 @@ impl Binned {
 
     /// What recovery found.
     pub fn recovered(owner: &[u8], key: &[u8], stamp: Stamp, value: &[u8]) -> Option<Binned> {
-        let (&version, rest) = value.split_first()?;
+        let (reason, rest) = match value {
+            [1, rest @ ..] => (Reason::DeletedByUser, rest),
+            [VERSION, reason, rest @ ..] => (Reason::from_u8(*reason), rest),
+            _ => return None,
+        };
         let (until_s, messages) = rest.split_first_chunk::<8>()?;
-        if version != VERSION || messages.len() % 8 != 0 {
+        if messages.len() % 8 != 0 {
             return None;
         }
         let (owner, key) = (Address::from_canonical(owner), key.try_into().ok()?);
-        Some(Binned { owner, key, stamp, until_s: u64::from_le_bytes(*until_s), value: value.to_vec() })
+        let stamps = messages.as_chunks::<8>().0.iter().map(|stamp| Stamp(u64::from_le_bytes(*stamp)));
+        let binned = Binned::of(&owner, stamp, u64::from_le_bytes(*until_s), reason, stamps);
+        Some(Binned { key, ..binned })
     }
 
     /// For the record that says so.
@@ -85,9 +102,19 @@ impl Binned {
         self.stamp
     }
 
+    /// Who deleted them.
+    pub fn reason(&self) -> Reason {
+        Reason::from_u8(self.value.get(1).copied().unwrap_or(0))
+    }
+
+    /// When they are purged, in seconds since 1970.
+    pub fn until_s(&self) -> u64 {
+        self.until_s
+    }
+
     /// Which messages.
     pub fn stamps(&self) -> impl Iterator<Item = Stamp> + '_ {
-        let messages = self.value.get(9..).unwrap_or_default();
+        let messages = self.value.get(FIXED..).unwrap_or_default();
         messages.as_chunks::<8>().0.iter().map(|message| Stamp(u64::from_le_bytes(*message)))
     }
 }
@@ -146,12 +173,11 @@ impl Bin {
                 break;
             };
             let Kept { state, messages, parts } = first.remove();
-            let mut gone: Vec<Extent> = Vec::with_capacity(messages.len() + 1);
-            gone.extend(
-                messages.iter().filter_map(|place| self.messages.remove(place)).map(|(message, _)| message.extent()),
-            );
+            let mut gone: Vec<Buried> = Vec::with_capacity(messages.len() + 1);
+            let purged = messages.iter().filter_map(|place| self.messages.remove(place));
+            gone.extend(purged.map(|(message, _)| Buried { extent: message.extent(), reason: Reason::Purged }));
             cx.counts.purged += gone.len() as u64;
-            gone.extend(cx.states.end(&state));
+            gone.extend(cx.states.end(&state).map(|extent| Buried { extent, reason: Reason::Over }));
             users.bury_together(gone, parts);
         }
         // The next one's time; also where the wall clock was set back since this timer was set.
@@ -164,6 +190,23 @@ impl Bin {
     /// The messages that lie in the segment of this place, from it on.
     pub fn since(&self, from: Place) -> impl Iterator<Item = &Locator> {
         self.messages.range(from..=Place { offset: u32::MAX, ..from }).map(|(_, (message, _))| message)
+    }
+
+    /// The large messages some of whose parts lie in these segments.
+    pub(super) fn large_in(&self, wanted: &[SegmentNo]) -> impl Iterator<Item = Locator> {
+        let lies_there = |part: &Extent| wanted.binary_search(&part.place.segment).is_ok();
+        let kept = self.kept.values().filter(move |kept| kept.parts.iter().any(lies_there));
+        let messages = kept.flat_map(|kept| &kept.messages).filter_map(|place| self.messages.get(place));
+        messages.map(|(message, _)| *message).filter(|message| message.flags().has(Flags::LARGE))
+    }
+
+    /// Parts of the message at `of` lie elsewhere now.
+    pub(super) fn parts_moved(&mut self, of: Place, from: &[Extent], to: &[Extent]) {
+        let Some((_, due)) = self.messages.get(&of) else { return };
+        if let Some(kept) = self.kept.get_mut(due) {
+            kept.parts.retain(|part| !from.contains(part));
+            kept.parts.extend_from_slice(to);
+        }
     }
 
     /// A copy of the message at `from` is durable at `to`; where the original lies, which is then to be written off. `None` when it
@@ -200,12 +243,23 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_back_and_strange_octets_are_not() {
         let stamps = [Stamp(7), Stamp(u64::MAX)];
-        let binned = Binned::of(&Address::from_canonical(b"sip:bob@h"), Stamp(77), 99, stamps.into_iter());
+        let binned = Binned::of(
+            &Address::from_canonical(b"sip:bob@h"),
+            Stamp(77),
+            99,
+            Reason::DeletedByOperator,
+            stamps.into_iter(),
+        );
         let draft = binned.draft();
         let read = Binned::recovered(draft.owner, draft.key, draft.stamp, draft.value).unwrap();
         assert_eq!(read, binned);
-        assert_eq!(read.stamps().collect::<Vec<_>>(), stamps);
-        for bad in [&b""[..], b"\x01short", b"\x02\0\0\0\0\0\0\0\0", b"\x01\0\0\0\0\0\0\0\0odd"] {
+        assert_eq!((read.stamps().collect::<Vec<_>>(), read.reason()), (stamps.to_vec(), Reason::DeletedByOperator));
+        // As the first version wrote it.
+        let first = Binned::recovered(draft.owner, draft.key, draft.stamp, b"\x01\x63\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0")
+            .unwrap();
+        assert_eq!((first.until_s(), first.reason()), (99, Reason::DeletedByUser));
+        assert_eq!(first.stamps().collect::<Vec<_>>(), [Stamp(7)]);
+        for bad in [&b""[..], b"\x01short", b"\x03\0\0\0\0\0\0\0\0", b"\x01\0\0\0\0\0\0\0\0odd"] {
             assert_eq!(Binned::recovered(b"sip:bob@h", draft.key, Stamp(1), bad), None);
         }
         assert_eq!(Binned::recovered(b"sip:bob@h", b"key", Stamp(1), draft.value), None);

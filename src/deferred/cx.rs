@@ -8,7 +8,8 @@ use super::identity::Address;
 use super::owed::{Owed, Recorded};
 use super::policy::Policy;
 use super::states::StateWritten;
-use super::users::Batch;
+use super::summary::Subscribed;
+use super::users::{Batch, Buried};
 use crate::base::arena::Key;
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
@@ -44,6 +45,8 @@ pub struct Reply {
 pub enum Timer {
     /// A push has something to do.
     Push(Key),
+    /// A session in which a large message comes has something to do.
+    Large(Key),
     /// A user's publications, or the next attempt to push.
     Presence(Address),
     /// There may be room for pushes that wait for their turn.
@@ -64,6 +67,8 @@ pub enum Timer {
     Sweep,
     /// A question that concerns all users goes on.
     Inquiry,
+    /// A subscription has something to say, or is over.
+    Summary(Key),
 }
 
 /// Who asked the loader for records: its job's number says so.
@@ -77,11 +82,15 @@ pub enum Reader {
     Dismissal(Key),
     /// A retrieval that looks for what it names.
     Retrieval(Key),
+    /// A push or a retrieval that is sending a large message.
+    Feed(Key),
+    /// A summary that names what came.
+    Summary(Key),
 }
 
 impl Reader {
-    /// The two highest bits of a key's index, which no arena here reaches: sessions and requests are bounded far below 2^30.
-    const SHIFT: u32 = 30;
+    /// The three highest bits of a key's index, which no arena here reaches: sessions and requests are bounded far below 2^29.
+    const SHIFT: u32 = 29;
 
     /// As a job's number.
     pub fn to_u64(self) -> u64 {
@@ -90,18 +99,22 @@ impl Reader {
             Reader::Deletion(key) => (1, key),
             Reader::Dismissal(key) => (2, key),
             Reader::Retrieval(key) => (3, key),
+            Reader::Feed(key) => (4, key),
+            Reader::Summary(key) => (5, key),
         };
         key.to_u64() | which << Reader::SHIFT
     }
 
     /// Back from [`Reader::to_u64`].
     pub fn from_u64(job: u64) -> Reader {
-        let key = Key::from_u64(job & !(3 << Reader::SHIFT));
-        match job >> Reader::SHIFT & 3 {
+        let key = Key::from_u64(job & !(7 << Reader::SHIFT));
+        match job >> Reader::SHIFT & 7 {
             0 => Reader::Push(key),
             1 => Reader::Deletion(key),
             2 => Reader::Dismissal(key),
-            _ => Reader::Retrieval(key),
+            3 => Reader::Retrieval(key),
+            4 => Reader::Feed(key),
+            _ => Reader::Summary(key),
         }
     }
 }
@@ -150,12 +163,20 @@ pub enum Commit {
     Retire(Box<Batch>),
     /// A report that no tombstone owes: from now on it is to be sent.
     Owe(Box<Recorded>),
+    /// A part of a large message, by the message's serial number on this core.
+    Part(u64, Extent),
+    /// A large message: show it to its user, answer its last chunk.
+    Large(u64),
+    /// A copied part of a large message, by the serial number of its copying.
+    PartMoved(u64, Extent),
     /// Copies of records in wanted segments.
     Moved(Vec<Moved>),
     /// What a segment about to go says of others is in the log once more.
     Carried,
     /// A state.
     State(StateWritten),
+    /// A subscription: answer 200, and tell how things stand.
+    Subscribe(Box<Subscribed>),
     /// Nobody waits for it.
     Note,
 }
@@ -192,6 +213,8 @@ pub struct Published {
     pub fresh: bool,
     /// Its record.
     pub state: StateWritten,
+    /// Which of the user's publications, as long as it is not durable.
+    pub edition: u64,
     /// False for a removal and a document that says "closed": nothing is pushed for it.
     pub triggers: bool,
 }
@@ -235,6 +258,11 @@ impl Addresses {
         }
     }
 
+    /// True when a SIP/IP core carries what is for users.
+    pub fn has_core(&self) -> bool {
+        self.proxy_udp.is_some() || self.proxy_tcp.is_some()
+    }
+
     /// True when `host` (without port) is how we call ourselves.
     pub fn is_own_host(&self, host: &[u8]) -> bool {
         self.udp.iter().chain(&self.tcp).any(|(_, text)| {
@@ -271,7 +299,7 @@ pub struct Cx {
     /// The states of the users at home here.
     pub states: States,
     /// Records that nobody needs any more, for the next tombstone.
-    pub buried: Vec<Extent>,
+    pub buried: Vec<Buried>,
     /// The users of all cores.
     pub directory: Arc<Directory>,
     /// This core's nodes for other cores' inboxes.
@@ -305,8 +333,14 @@ pub struct Cx {
 /// What one core counted since its start. Plain numbers: they are published by `control`.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages answered 202 after their commit.
+    /// Messages answered 202, or their last chunk 200, after their commit.
     pub accepted: u64,
+    /// Of those, large messages: their last chunk was answered 200.
+    pub large_accepted: u64,
+    /// Octets of content of large messages received, whatever became of them.
+    pub large_octets: u64,
+    /// Large messages that were begun and came to nothing: given up, cut off, refused.
+    pub large_discarded: u64,
     /// Messages recognised as duplicates.
     pub duplicates: u64,
     /// Messages refused, any status.
@@ -333,12 +367,24 @@ pub struct Counts {
     pub retrievals: u64,
     /// Messages that their users deleted.
     pub deleted: u64,
+    /// Messages refused because their receiver has as much as the quota allows.
+    pub over_quota: u64,
+    /// Messages refused because their receiver's domain has.
+    pub over_domain_quota: u64,
+    /// Messages refused because the disk is full or the log has failed.
+    pub without_storage: u64,
+    /// Messages that the operator deleted.
+    pub deleted_by_operator: u64,
     /// Messages purged from the DELETE bin.
     pub purged: u64,
     /// Delivery reports that somebody took.
     pub reports_sent: u64,
     /// Delivery reports that nobody took, or for which there was no room.
     pub reports_given_up: u64,
+    /// NOTIFYs of message summaries that were taken.
+    pub summaries: u64,
+    /// Subscriptions that ended because a NOTIFY failed.
+    pub subscriptions_lost: u64,
     /// Malformed SIP.
     pub sip_faults: u64,
     /// Malformed MSRP.

@@ -2,6 +2,7 @@
 
 use super::cx::{Ask, Cx};
 use super::encapsulate;
+use super::feed;
 use super::policy::{Afterwards, Expired};
 use super::push::{End, Link, Pushes, Stage};
 use super::refusals::Refusal;
@@ -58,6 +59,7 @@ impl Pushes {
             self.hang_up(cx, key, End::GiveUp);
             return;
         }
+        push.takes_large = answer.accepts.takes(b"multipart/mixed", &[b"message/sipfrag", b"message/msrp"]);
         let active = answer.connect_to.is_some();
         push.passive = !active;
         push.peer_path = Bytes::from(answer.peer_path);
@@ -322,9 +324,9 @@ impl Pushes {
                         let Some(place) = push.in_flight.end(token).map(|refused| refused.place()) else { continue };
                         // Not again in this session: what came after it is not held up, and the next client may take it.
                         push.skipped.insert(place);
-                        if matches!(status, 400 | 423) {
-                            push.refused.push((place, Refusal::Unintelligible));
-                        }
+                        let unintelligible = matches!(status, 400 | 423);
+                        let refusal = if unintelligible { Refusal::Unintelligible } else { Refusal::Declined(status) };
+                        push.refused.push((place, refusal));
                         tracing::info!(owner = ?push.call.owner, status, "the client refused a message; it stays");
                     }
                     // Any other request of the client's opens nothing: it has until `bind_timeout` for its SEND.
@@ -359,7 +361,12 @@ impl Pushes {
                 continue;
             }
             let record = match loaded.outcome {
-                Ok(record) if record.owner.of(&record.page) == &push.call.owner[..] => record,
+                Ok(record)
+                    if record.owner.of(&record.page) == &push.call.owner[..]
+                        && feed::is_sound(&record, &loaded.locator) =>
+                {
+                    record
+                }
                 other => {
                     let damage = other.err();
                     push.in_flight.end(token);
@@ -376,18 +383,26 @@ impl Pushes {
                     continue;
                 }
             };
+            let is_large = loaded.locator.flags().has(Flags::LARGE);
+            if is_large && !push.takes_large {
+                // Not by this client. It waits on, and is no reason for a push of its own.
+                push.in_flight.end(token);
+                push.skipped.insert(place);
+                continue;
+            }
+            let (body, more) = push.feeds.begin(token, &record, &loaded.locator);
             let over = u64::from(loaded.locator.expiry_s()) <= cx.now.wall.seconds();
             let (page, content_type, body) = match cx.policy.expired {
                 //= 12.2.2.4: if the expired message is delivered, the IM Server MAY indicate that it has expired
                 Expired::DeliverMarked if over => {
-                    let mut page = encapsulate::expired(record.body.of(&record.page));
+                    let mut page = encapsulate::expired(body.of(&record.page));
                     let body = Span::new(0, page.len());
                     page.extend_from_slice(record.body_type.of(&record.page));
                     let content_type = Span::between(body.end(), page.len());
                     cx.counts.push_octets_copied += page.len() as u64;
                     (Bytes::from(page), content_type, body)
                 }
-                _ => (record.page, record.body_type, record.body),
+                _ => (record.page, record.body_type, body),
             };
             if let Some(session) = &mut push.session {
                 session.offer(Outgoing {
@@ -395,6 +410,7 @@ impl Pushes {
                     message_id: *record.id.as_bytes(),
                     content_type,
                     body,
+                    more,
                     has_dash7: loaded.locator.flags().has(Flags::DASH7),
                     // Most bodies are; in others a border moves by three octets at most, which does no harm.
                     text: true,
@@ -413,7 +429,8 @@ impl Pushes {
                 push.delivered.retain(|locator| !locator.flags().has(Flags::RETAINED));
             }
             let places: Vec<Place> = push.delivered.iter().map(Locator::place).collect();
-            if users.delivered(cx, push.user, std::mem::take(&mut push.delivered), push.afterwards) {
+            let (gone, reason) = (std::mem::take(&mut push.delivered), push.way.reason());
+            if users.delivered(cx, push.user, gone, push.afterwards, reason) {
                 push.retiring.extend(places);
             }
             for (place, refusal) in push.refused.drain(..) {

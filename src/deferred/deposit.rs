@@ -171,6 +171,7 @@ impl Deposits {
             let own = cx.directory.find(owner).map_or((0, 0), |user| cx.directory.usage(user));
             let gives_room = cx.policy.over_quota == OverQuota::DropOldest && own.0 > 0 && own.1 >= octets;
             if no_room && !gives_room {
+                cx.counts.over_domain_quota += 1;
                 return Err(Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S));
             }
         }
@@ -184,7 +185,10 @@ impl Deposits {
             reserved = cx.directory.reserve(owner, octets, (quota.0.saturating_mul(2), quota.1.saturating_mul(2)));
         }
         let user = reserved.map_err(|refusal| match refusal {
-            NoRoom::OverQuota => Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S),
+            NoRoom::OverQuota => {
+                cx.counts.over_quota += 1;
+                Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S)
+            }
             NoRoom::DirectoryFull => Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S),
         })?;
 
@@ -204,6 +208,7 @@ impl Deposits {
                         Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S)
                     }
                     Refused::Poisoned | Refused::DiskFull => {
+                        cx.counts.without_storage += 1;
                         Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S)
                     }
                 });
@@ -218,6 +223,11 @@ impl Deposits {
         let deposited = Deposited { txn: reply.txn, user, locator, fingerprint, octets, stored };
         cx.commit(seq, Commit::Deposit(deposited));
         Ok(Taken::Waits)
+    }
+
+    /// How many fingerprints of what was answered here are remembered.
+    pub fn fingerprints(&self) -> usize {
+        self.accepted.len()
     }
 
     /// The record is on disk: its user may see it, its sender is told. What is given back has its home here and is the caller's to
@@ -247,6 +257,7 @@ impl Deposits {
     /// The disk failed: no 202, and nobody sees the message. It may survive all the same.
     pub fn failed(&mut self, cx: &mut Cx, lost: &Deposited) {
         cx.counts.refused += 1;
+        cx.counts.without_storage += 1;
         cx.give_up(lost.user, lost.octets);
         let others = self.pending.remove(&lost.fingerprint).unwrap_or_default();
         for txn in std::iter::once(lost.txn).chain(others) {

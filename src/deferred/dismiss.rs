@@ -14,6 +14,7 @@ use super::write_off::{OWED_A_RECORD, PLACES_A_RECORD};
 use crate::base::arena::{Arena, Key};
 use crate::store::directory::UserId;
 use crate::store::loader::{LoadDone, Loaded};
+use crate::store::reason::Reason;
 use crate::store::record::{Flags, Locator};
 use crate::wire::imdn::Disposition;
 use std::collections::VecDeque;
@@ -31,6 +32,13 @@ pub enum Because {
     Asked(Key),
     /// Policy: expired, or made room.
     Policy,
+    /// The operator's, who waits to hear of it.
+    Operator {
+        /// Of the question.
+        ticket: u64,
+        /// The sender is to hear of it, where they asked for that.
+        report: bool,
+    },
 }
 
 /// Messages that are to go.
@@ -40,6 +48,8 @@ pub struct Leaving {
     pub user: UserId,
     /// Which.
     pub gone: Vec<Locator>,
+    /// Why, for the tombstones.
+    pub reason: Reason,
     /// By whose wish.
     pub because: Because,
     /// Into the DELETE bin.
@@ -62,6 +72,7 @@ struct Dismissal {
     /// Held until it is over.
     user: UserId,
     owner: Address,
+    reason: Reason,
     because: Because,
     /// What goes is kept in the bin for a while.
     binned: bool,
@@ -87,7 +98,7 @@ impl Dismissals {
     ///
     //= 12.2.2.7-1: shall delete the Deferred Message(s) from the Storage
     pub fn begin(&mut self, cx: &mut Cx, users: &mut Users, pushes: &mut Pushes, reports: &Reports, leaving: Leaving) {
-        let Leaving { user, gone, because, binned } = leaving;
+        let Leaving { user, gone, reason, because, binned } = leaving;
         let owner = Address::from_canonical(&cx.directory.address(user));
         // Pinned, so that nobody else gets the place of a user whose last message this is.
         let Ok(user) = cx.directory.enter(&owner) else {
@@ -98,6 +109,7 @@ impl Dismissals {
         let reported = match because {
             Because::Asked(_) => cx.policy.report_user_delete,
             Because::Policy => true,
+            Because::Operator { report, .. } => report,
         };
         // What its user's client has acknowledged is delivered, and about to be written off as that.
         let delivered = |locator: &Locator| pushes.has_delivered(user, locator.place());
@@ -117,6 +129,7 @@ impl Dismissals {
         let key = self.live.insert(Dismissal {
             user,
             owner,
+            reason,
             because,
             binned,
             to_read,
@@ -134,8 +147,9 @@ impl Dismissals {
     fn write(&mut self, cx: &mut Cx, users: &mut Users, key: Key, gone: Vec<Locator>, owed: Vec<Owed>) {
         let Some(dismissal) = self.live.get_mut(key) else { return };
         let binned = dismissal.binned && !gone.is_empty();
-        let bin = binned.then(|| Binned::new(cx, &dismissal.owner, &gone));
-        let off = WrittenOff { user: dismissal.user, gone, kept: false, owed, bin, dismissal: Some(key) };
+        let bin = binned.then(|| Binned::new(cx, &dismissal.owner, &gone, dismissal.reason));
+        let (user, reason) = (dismissal.user, dismissal.reason);
+        let off = WrittenOff { user, gone, reason, kept: false, owed, bin, dismissal: Some(key) };
         if users.write_off(cx, off) {
             dismissal.writing += 1;
         } else {

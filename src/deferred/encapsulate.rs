@@ -58,9 +58,7 @@ pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool, m
     let Memory { mut body, envelope } = memory;
     let octets = message.octets();
     let boundary = boundary(id, octets);
-    let mut body_type = *BODY_TYPE;
-    body_type[BODY_TYPE_OCTETS - 1 - BOUNDARY_OCTETS..BODY_TYPE_OCTETS - 1].copy_from_slice(&boundary);
-
+    let body_type = body_type(&boundary);
     let dated = message.header(Name::Date).is_some();
     let mut envelope = Envelope::within(envelope);
     let mut has_dash7 = false;
@@ -141,7 +139,7 @@ pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool, m
     Encapsulated { body, body_type, envelope: envelope.octets, has_dash7 }
 }
 
-fn date_line(out: &mut Vec<u8>, seconds: u64) {
+pub(super) fn date_line(out: &mut Vec<u8>, seconds: u64) {
     out.extend_from_slice(b"Date: ");
     date::write_imf(out, seconds);
     out.extend_from_slice(b"\r\n");
@@ -158,7 +156,7 @@ fn last_value(value: &[u8]) -> &[u8] {
 
 /// A boundary that follows from the id alone, so that the same record always gives the same octets, and does not occur in
 /// the message. A collision, which only a sender who guesses the id can make, moves on to the next of 36 letters.
-fn boundary(id: &[u8; 26], message: &[u8]) -> [u8; BOUNDARY_OCTETS] {
+pub(super) fn boundary(id: &[u8; 26], message: &[u8]) -> [u8; BOUNDARY_OCTETS] {
     let mut boundary = [0u8; BOUNDARY_OCTETS];
     boundary[..4].copy_from_slice(BOUNDARY_BEGIN.needle());
     // The id's random end, not its time.
@@ -173,6 +171,13 @@ fn boundary(id: &[u8; 26], message: &[u8]) -> [u8; BOUNDARY_OCTETS] {
         boundary[BOUNDARY_OCTETS - 1] = last;
     }
     boundary
+}
+
+/// The Content-Type of a payload with this boundary.
+pub(super) fn body_type(boundary: &[u8; BOUNDARY_OCTETS]) -> [u8; BODY_TYPE_OCTETS] {
+    let mut body_type = *BODY_TYPE;
+    body_type[BODY_TYPE_OCTETS - 1 - BOUNDARY_OCTETS..BODY_TYPE_OCTETS - 1].copy_from_slice(boundary);
+    body_type
 }
 
 /// Appends `n` in decimal digits.
@@ -193,7 +198,8 @@ pub(crate) fn decimal(out: &mut Vec<u8>, n: u64) {
 
 /// Header lines left out of a payload: each with its index among the request's lines.
 ///
-/// Octets: version 1, then per line its index (u16) and length (u16), little-endian, and the line with its CRLF.
+/// Octets: version 1 (of a large message version 2, and four octets that say how much of the body stands before its parts), then
+/// per line its index (u16) and length (u16), little-endian, and the line with its CRLF.
 #[derive(Debug)]
 struct Envelope {
     octets: Vec<u8>,
@@ -208,15 +214,34 @@ impl Envelope {
 
     fn leave_out(&mut self, index: usize, line: &[u8]) {
         // Both fit: limits hold heads below 64 KiB and 256 lines.
-        self.octets.extend_from_slice(&(index as u16).to_le_bytes());
-        self.octets.extend_from_slice(&(line.len() as u16).to_le_bytes());
-        self.octets.extend_from_slice(line);
+        put_line(&mut self.octets, index as u16, line);
     }
+}
+
+/// Appends a line to an envelope.
+pub(super) fn put_line(envelope: &mut Vec<u8>, index: u16, line: &[u8]) {
+    envelope.extend_from_slice(&index.to_le_bytes());
+    envelope.extend_from_slice(&(line.len() as u16).to_le_bytes());
+    envelope.extend_from_slice(line);
+}
+
+/// The envelope of a large message of whose body `prefix` octets stand before its parts, without lines so far.
+pub(super) fn large_envelope(prefix: usize) -> Vec<u8> {
+    let mut envelope = vec![2];
+    envelope.extend_from_slice(&(prefix as u32).to_le_bytes());
+    envelope
+}
+
+/// How many octets of its body stand before the parts of a large message; `None` for any other.
+pub(super) fn prefix_len(envelope: &[u8]) -> Option<usize> {
+    let rest = envelope.strip_prefix(&[2])?;
+    rest.first_chunk().map(|len| u32::from_le_bytes(*len) as usize)
 }
 
 /// The lines of an envelope with their indexes, in order.
 pub fn left_out(envelope: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    let mut rest = envelope.get(1..).unwrap_or_default();
+    let head = if envelope.first() == Some(&2) { 5 } else { 1 };
+    let mut rest = envelope.get(head..).unwrap_or_default();
     std::iter::from_fn(move || {
         let (index, after) = rest.split_first_chunk::<2>()?;
         let (len, after) = after.split_first_chunk::<2>()?;

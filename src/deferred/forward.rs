@@ -11,6 +11,7 @@
 //! What is with a client, or being written off, is not touched: its segment waits for it.
 
 use super::bin::Bin;
+use super::carry::Carry;
 use super::cx::{Commit, Cx, Timer};
 use super::refusals::Refusal;
 use super::users::Users;
@@ -18,6 +19,7 @@ use crate::base::spread::SpreadMap;
 use crate::store::directory::UserId;
 use crate::store::disk::SegmentNo;
 use crate::store::loader::{Damage, LoadDone};
+use crate::store::reason::Reason;
 use crate::store::record::{Extent, Flags, Locator, Place, Stamp};
 use std::time::Duration;
 
@@ -57,6 +59,17 @@ pub struct Moved {
     to: Extent,
 }
 
+impl Moved {
+    /// Of a large message, whose parts [`Carry`] knows. It counts for nothing under way.
+    pub(super) fn of_large(subject: Subject, from: Locator, to: Extent) -> Moved {
+        Moved { subject, from, to }
+    }
+
+    fn is_large(&self) -> bool {
+        !matches!(self.subject, Subject::State) && self.from.flags().has(Flags::LARGE)
+    }
+}
+
 /// Where the look stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Look {
@@ -81,6 +94,8 @@ pub struct Forward {
     under_way: u64,
     /// Copies that are durable while a client has the original.
     ready: Vec<Moved>,
+    /// Large messages.
+    carry: Carry,
 }
 
 impl Default for Forward {
@@ -95,6 +110,7 @@ impl Default for Forward {
             job: 0,
             under_way: 0,
             ready: Vec::new(),
+            carry: Carry::default(),
         }
     }
 }
@@ -139,7 +155,11 @@ impl Forward {
         }
         let ready = std::mem::take(&mut self.ready);
         self.moved(cx, users, bin, ready, &held);
+        self.carry(cx, users, &held);
         if self.look == Look::Resting {
+            if !self.carry.is_resting() {
+                return self.arm(cx, if self.carry.is_busy() { STEP } else { AGAIN.0 });
+            }
             if !self.wanted.is_empty() {
                 let again = (self.again * 2).min(AGAIN.1);
                 self.begin(cx);
@@ -154,7 +174,7 @@ impl Forward {
         }
         let mut batch = Vec::new();
         self.besides(cx, users, bin, &mut batch, budget);
-        self.messages(cx, users, &mut batch, budget, held);
+        self.messages(cx, users, &mut batch, budget, &held);
         // By place, as the disk likes it; users have their numbers by chance.
         batch.sort_unstable_by_key(|(_, locator)| locator.place());
         if !batch.is_empty() {
@@ -190,13 +210,40 @@ impl Forward {
                     self.look = Look::Besides(place);
                     return;
                 }
-                if !users.moving.contains_key(&place) && !users.refusals.is_poison(place) {
+                let is_large = matches!(subject, Subject::Binned) && locator.flags().has(Flags::LARGE);
+                if !is_large && !users.moving.contains_key(&place) && !users.refusals.is_poison(place) {
                     self.under_way += locator.octets();
                     batch.push((subject, locator));
                 }
             }
         }
+        for message in bin.large_in(&self.wanted) {
+            self.carry.want(Subject::Binned, message, Vec::new());
+        }
         self.look = Look::At(0, Stamp(0));
+    }
+
+    /// Goes on with the large messages.
+    fn carry(&mut self, cx: &mut Cx, users: &mut Users, held: &impl Fn(UserId, Place) -> bool) {
+        let is_held = |subject: &Subject, place: Place| match subject {
+            Subject::Message(user) => held(*user, place),
+            Subject::State | Subject::Binned => false,
+        };
+        self.carry.step(cx, users, &self.wanted, &mut self.job, is_held);
+    }
+
+    /// A large message is kept already, and its sender's BYE says more of it.
+    pub fn amend(&mut self, cx: &mut Cx, user: UserId, message: Locator, lines: Vec<u8>) {
+        self.carry.want(Subject::Message(user), message, lines);
+        self.arm(cx, STEP);
+    }
+
+    /// A copied part is durable, or never will be.
+    pub fn part_moved(&mut self, cx: &Cx, serial: u64, copy: Extent, durable: bool) {
+        match durable {
+            true => self.carry.part_durable(cx, serial, copy),
+            false => self.carry.part_failed(serial),
+        }
     }
 
     fn messages(
@@ -219,7 +266,15 @@ impl Forward {
                 }
                 looks -= 1;
                 let place = locator.place();
-                if self.wanted.binary_search(&place.segment).is_err() || users.refusals.is_poison(place) {
+                let is_large = locator.flags().has(Flags::LARGE);
+                let of_part = |part: &Locator| self.wanted.binary_search(&part.place().segment).is_ok();
+                let wanted = self.wanted.binary_search(&place.segment).is_ok()
+                    || is_large && users.parts.get(&place).is_some_and(|parts| parts.iter().any(of_part));
+                if !wanted || users.refusals.is_poison(place) {
+                    continue;
+                }
+                if is_large {
+                    self.carry.want(Subject::Message(user), *locator, Vec::new());
                     continue;
                 }
                 if users.retiring.contains(&place) || users.moving.contains_key(&place) || held(user, place) {
@@ -253,6 +308,9 @@ impl Forward {
 
     /// The disk gave what was asked for: what is still alive is appended.
     pub fn loaded(&mut self, cx: &mut Cx, users: &mut Users, done: LoadDone) {
+        if self.carry.owns(done.job) {
+            return self.carry.loaded(cx, users, &self.wanted, done);
+        }
         let Some(batch) = self.jobs.remove(&done.job) else { return };
         let mut moved = Vec::new();
         let mut last = None;
@@ -261,7 +319,7 @@ impl Forward {
             // Written off meanwhile: nothing is to be copied.
             let alive = users.moving.get(&place) == Some(&None) && !users.retiring.contains(&place);
             let copied = match loaded.outcome {
-                Ok(record) if alive => cx.log.append_copy(&record, self.flags(users, subject, &from), None).ok(),
+                Ok(record) if alive => cx.log.append_copy(&record, self.flags(users, subject, &from), None, None).ok(),
                 Ok(_) => None,
                 Err(damage) => {
                     if alive && !matches!(damage, Damage::Unreadable(_)) {
@@ -312,7 +370,8 @@ impl Forward {
         moved: Vec<Moved>,
         held: impl Fn(UserId, Place) -> bool,
     ) {
-        let octets: u64 = moved.iter().map(|moved| moved.from.octets()).sum();
+        let small = moved.iter().filter(|moved| !moved.is_large());
+        let octets: u64 = small.map(|moved| moved.from.octets()).sum();
         self.under_way = self.under_way.saturating_sub(octets);
         self.moved(cx, users, bin, moved, &held);
     }
@@ -330,31 +389,59 @@ impl Forward {
             let place = copy.from.place();
             // A write-off in between has named both places, and took the copy along.
             if users.moving.get(&place) != Some(&Some(copy.to)) {
+                let copies = self.carry.land(place).map(|landing| landing.durable);
+                cx.freed(&copies.unwrap_or_default());
+                continue;
+            }
+            let is_waiting = |user| users.retiring.contains(&place) || held(user, place);
+            if let Subject::Message(user) = copy.subject
+                && is_waiting(user)
+            {
+                self.ready.push(copy);
+                self.arm(cx, AGAIN.0);
+                continue;
+            }
+            let landing = self.carry.land(place);
+            if landing.as_ref().is_some_and(|landing| landing.failed) {
+                // It names a part that is not there: the original holds.
+                users.moving.remove(&place);
+                cx.bury([copy.to], Reason::Late);
+                cx.freed(&landing.map(|landing| landing.durable).unwrap_or_default());
                 continue;
             }
             let taken = match copy.subject {
                 Subject::State => cx.states.moved(place, copy.to).then_some(copy.from.extent()),
+                // It may have gone into the bin since it was read.
                 Subject::Message(user) => {
-                    if users.retiring.contains(&place) || held(user, place) {
-                        self.ready.push(copy);
-                        self.arm(cx, AGAIN.0);
-                        continue;
-                    }
-                    // It may have gone into the bin since it was read.
                     users.relocate(user, &copy.from, copy.to).or_else(|| bin.moved(place, copy.to))
                 }
                 Subject::Binned => bin.moved(place, copy.to),
             };
             users.moving.remove(&place);
+            if let Some(landing) = landing {
+                if taken.is_none() {
+                    cx.freed(&landing.durable);
+                } else {
+                    bin.parts_moved(copy.to.place, &landing.replaced, &landing.durable);
+                    if let Some(parts) = users.parts.get_mut(&copy.to.place) {
+                        *parts = landing.parts;
+                    }
+                    cx.freed(&landing.replaced);
+                }
+            }
             // The original is written off, or the copy that came too late.
-            cx.buried.push(taken.unwrap_or(copy.to));
+            let reason = if taken.is_some() { Reason::Superseded } else { Reason::Late };
+            cx.bury([taken.unwrap_or(copy.to)], reason);
         }
     }
 
     /// Copies never will be durable.
-    pub fn failed(&mut self, users: &mut Users, moved: Vec<Moved>) {
+    pub fn failed(&mut self, cx: &Cx, users: &mut Users, moved: Vec<Moved>) {
         for copy in moved {
-            self.under_way = self.under_way.saturating_sub(copy.from.octets());
+            if !copy.is_large() {
+                self.under_way = self.under_way.saturating_sub(copy.from.octets());
+            }
+            cx.freed(&self.carry.land(copy.from.place()).map(|landing| landing.durable).unwrap_or_default());
             if users.moving.get(&copy.from.place()) == Some(&Some(copy.to)) {
                 users.moving.remove(&copy.from.place());
             }
@@ -363,7 +450,7 @@ impl Forward {
 
     /// True when nothing is being copied.
     pub fn is_resting(&self) -> bool {
-        self.look == Look::Resting && self.jobs.is_empty() && self.ready.is_empty()
+        self.look == Look::Resting && self.jobs.is_empty() && self.ready.is_empty() && self.carry.is_resting()
     }
 }
 

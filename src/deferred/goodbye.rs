@@ -139,13 +139,15 @@ impl Pushes {
             self.by_txn.remove(&txn);
             let to_tag = push.dialog.as_ref().map_or_else(Vec::new, |dialog| dialog.remote_tag().to_vec());
             let ack = push.ack.take().unwrap_or_default();
-            self.late.insert(txn, Late { to_tag, ack, flow: push.call.flow, request: push.request.clone() });
+            let (flow, request, early) = (push.call.flow, push.request.clone(), std::mem::take(&mut push.early));
+            self.late.insert(txn, Late { to_tag, ack, flow, request, early });
             self.late_order.push_back((cx.now.tick + GOODBYE, txn));
         }
         self.left.push(Left {
             user: push.user,
             delivered: std::mem::take(&mut push.delivered),
             afterwards: push.afterwards,
+            reason: push.way.reason(),
             refused: std::mem::take(&mut push.refused),
         });
         if let Some(conn) = push.conn {

@@ -111,6 +111,12 @@ impl Unserved {
 /// User parts of our own Contacts begin with this; see [`super::invite`].
 pub const CONTACT_PREFIX: &[u8] = b"push-";
 
+/// And those of sessions in which large messages come.
+pub const LARGE_PREFIX: &[u8] = b"defer-";
+
+/// Those of a subscription's Contact with this; see [`super::summary`].
+pub const SUMMARY_PREFIX: &[u8] = b"summary-";
+
 /// What `request_uri` names (12.2). `is_own_host` says whether a host is one of our addresses.
 pub fn resource(
     policy: &Policy,
@@ -144,7 +150,8 @@ pub fn resource(
             return Ok(Resource::Delete);
         }
     }
-    if ours && user.starts_with(CONTACT_PREFIX) {
+    let is_contact = [CONTACT_PREFIX, LARGE_PREFIX, SUMMARY_PREFIX].iter().any(|prefix| user.starts_with(prefix));
+    if ours && is_contact {
         return Ok(Resource::Contact(user.into()));
     }
     if !served {

@@ -12,15 +12,19 @@ mod words;
 
 pub use words::*;
 
+use super::bin::Bin;
 use super::cx::{Cx, Timer};
+use super::dismiss::{Because, Dismissals, Leaving};
 use super::identity::{self, Address};
 use super::metadata::{Documents, changes};
 use super::presence::Presences;
 use super::push::Pushes;
-use super::users::{Users, WrittenOff};
+use super::report::Reports;
+use super::users::Users;
 use crate::base::spread::SpreadMap;
 use crate::store::directory::UserId;
 use crate::store::loader::{Damage, Loaded, Record};
+use crate::store::reason::Reason;
 use crate::store::record::{Locator, MessageId, Stamp};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -42,13 +46,19 @@ pub struct Known<'a> {
     pub pushes: &'a mut Pushes,
     /// Who is there.
     pub presences: &'a mut Presences,
+    /// What goes.
+    pub dismissals: &'a mut Dismissals,
+    /// What is owed.
+    pub reports: &'a Reports,
+    /// Where what is deleted goes.
+    pub bin: &'a Bin,
 }
 
 #[derive(Debug)]
 enum Pending {
     Queue { listing: Listing },
     Show { id: MessageId },
-    Delete { id: MessageId },
+    Delete { id: MessageId, report: bool },
 }
 
 #[derive(Debug)]
@@ -69,6 +79,7 @@ struct Scan {
 enum Scanning {
     Find { id: MessageId },
     Top { limit: usize, by_octets: bool, best: Vec<(u64, UserId)> },
+    Oldest { found: Option<Stamp> },
 }
 
 /// The questions under way on one core.
@@ -106,15 +117,20 @@ impl Inquiries {
         }
         let answer = match question {
             Question::Queue { owner, from, limit } => self.queue(cx, known, ticket, &owner, from, limit),
-            Question::Show { owner, id } => self.one(cx, known, ticket, &owner, id, false),
-            Question::Delete { owner, id } => self.one(cx, known, ticket, &owner, id, true),
+            Question::Show { owner, id } => self.one(cx, known, ticket, &owner, id, Pending::Show { id }),
+            Question::Delete { owner, id, report } => {
+                self.one(cx, known, ticket, &owner, id, Pending::Delete { id, report })
+            }
             Question::Find { id } => self.scan(cx, ticket, Scanning::Find { id }),
             Question::Top { limit, by_octets } => {
                 let limit = limit.min(TOP_MAX);
                 self.scan(cx, ticket, Scanning::Top { limit, by_octets, best: Vec::new() })
             }
+            Question::Oldest => self.scan(cx, ticket, Scanning::Oldest { found: None }),
             Question::Why { owner } => Some(Answer::Why(Box::new(why(cx, known, &owner)))),
             Question::Push { owner } => Some(push(cx, known, &owner)),
+            // Of files, not of users: answered before it comes here.
+            Question::Copying(_) => Some(Answer::Elsewhere),
             Question::Revision { owner, .. } if !identity::is_served(&cx.policy, &owner) => Some(Answer::Unknown),
             Question::Revision { owner, most } => {
                 Some(Answer::Revision(self.documents.revision(cx, known.users, &owner, most)))
@@ -176,7 +192,7 @@ impl Inquiries {
         ticket: u64,
         owner: &Address,
         id: MessageId,
-        delete: bool,
+        pending: Pending,
     ) -> Option<Answer> {
         let Some(user) = cx.directory.find(owner) else { return Some(Answer::Unknown) };
         let Some(queue) = known.users.queue(user) else { return Some(Answer::Unknown) };
@@ -184,7 +200,6 @@ impl Inquiries {
         if wanted.is_empty() {
             return Some(Answer::Unknown);
         }
-        let pending = if delete { Pending::Delete { id } } else { Pending::Show { id } };
         self.read(cx, known, ticket, user, &wanted, pending)
     }
 
@@ -236,7 +251,8 @@ impl Inquiries {
                     let id =
                         outcome.and_then(|record| if own(&record) { Ok(record.id) } else { Err(Damage::NotTheOne) });
                     let standing = standing(known, user, &locator);
-                    listing.entries.push(Entry { locator, id, standing });
+                    let refused = known.users.refusal(user, &locator);
+                    listing.entries.push(Entry { locator, id, standing, refused });
                 }
                 Answer::Queue(listing)
             }
@@ -245,24 +261,18 @@ impl Inquiries {
                     locator,
                     id,
                     standing: standing(known, user, &locator),
+                    refused: known.users.refusal(user, &locator),
                     body_type: record.page.slice(record.body_type.range()),
                     body: record.body(),
                 })),
                 Err(answer) => answer,
             },
-            Pending::Delete { id } => match named(records, id, own) {
-                Ok((locator, _)) => match standing(known, user, &locator) {
-                    Waiting::Leaving => Answer::Done,
-                    Waiting::InFlight => Answer::Busy,
-                    _ if known.users.queue(user).is_none_or(|queue| queue.at(locator.stamp()).is_none()) => {
-                        Answer::Unknown
-                    }
-                    _ => {
-                        // By the operator, who tells whom they like: nobody is owed a report.
-                        known.users.write_off(cx, WrittenOff::of(user, vec![locator]));
-                        Answer::Done
-                    }
-                },
+            Pending::Delete { id, report } => match named(records, id, own) {
+                Ok((locator, _)) if known.users.now(user, &locator).is_some() => {
+                    let because = Because::Operator { ticket, report };
+                    return delete(cx, known, user, locator, because);
+                }
+                Ok(_) => Answer::Unknown,
                 Err(answer) => answer,
             },
         };
@@ -301,6 +311,7 @@ impl Inquiries {
                     let answer = match scan.what {
                         Scanning::Find { .. } => Answer::Found(None),
                         Scanning::Top { best, .. } => Answer::Top(named_users(cx, known, &best)),
+                        Scanning::Oldest { found } => Answer::Oldest(found),
                     };
                     self.answers.push_back((scan.ticket, answer));
                 }
@@ -331,6 +342,10 @@ impl Inquiries {
                         return Some((job, user, done.map(|done| done.records)));
                     }
                 }
+                Scanning::Oldest { found } => {
+                    let oldest = known.users.new_messages(user).next().map(|locator| locator.stamp());
+                    *found = [*found, oldest].into_iter().flatten().min();
+                }
                 Scanning::Top { limit, by_octets, best } => {
                     let much = if *by_octets { queue.octets() } else { queue.len() as u64 };
                     let full = best.len() >= *limit;
@@ -344,6 +359,14 @@ impl Inquiries {
         }
         None
     }
+}
+
+/// As the user's own deletion: the tombstone durable first, then the answer, then the report.
+fn delete(cx: &mut Cx, known: &mut Known<'_>, user: UserId, locator: Locator, because: Because) {
+    cx.counts.deleted_by_operator += 1;
+    let (reason, binned) = (Reason::DeletedByOperator, known.bin.is_open(cx));
+    let leaving = Leaving { user, gone: vec![locator], reason, because, binned };
+    known.dismissals.begin(cx, known.users, known.pushes, known.reports, leaving);
 }
 
 fn named_users(cx: &Cx, known: &Known<'_>, best: &[(u64, UserId)]) -> Vec<Standing> {

@@ -1,7 +1,7 @@
 //! The SIP requests of a push: what the clause asks of its INVITE, header by header (12.2.2.2-1).
 
 use super::cx::Cx;
-use super::identity::{Address, CONTACT_PREFIX};
+use super::identity::{Address, CONTACT_PREFIX, LARGE_PREFIX};
 use super::respond;
 use crate::base::arena::Key;
 use crate::base::net::Flow;
@@ -146,9 +146,9 @@ pub fn ack(cx: &mut Cx, dialog: &Dialog, cseq: u32, flow: &Flow) -> Bytes {
     dialog.ack(cseq).line(Name::Via, &via).finish()
 }
 
-/// The key of the push a Contact user part of ours names, and the core it lives on: `push-` core (4 hex) key (16 hex).
+/// The key of the session a Contact user part of ours names, and the core it lives on: `push-` or `defer-`, core (4 hex), key (16 hex).
 pub fn contact_key(user: &[u8]) -> Option<(u16, Key)> {
-    let rest = user.strip_prefix(CONTACT_PREFIX)?;
+    let rest = user.strip_prefix(CONTACT_PREFIX).or_else(|| user.strip_prefix(LARGE_PREFIX))?;
     let text = std::str::from_utf8(rest).ok()?;
     let (core, key) = (text.get(..4)?, text.get(4..)?);
     if key.len() != 16 {

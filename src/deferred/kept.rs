@@ -11,13 +11,7 @@ const VERSION: u8 = 1;
 /// `version, flow (text with its length), wish (0 none, 1 yes, 2 no) and its time, publications`.
 pub(super) fn encode(out: &mut Vec<u8>, flow: Option<Flow>, wish: Option<(bool, Wall)>, publications: &Publications) {
     out.push(VERSION);
-    let text = match flow {
-        Some(Flow::Datagram { socket, peer }) => format!("udp {} {peer}", socket.0),
-        Some(Flow::Stream { core, conn, peer }) => format!("tcp {} {} {peer}", core.0, conn.0),
-        None => String::new(),
-    };
-    out.push(text.len() as u8);
-    out.extend_from_slice(text.as_bytes());
+    encode_flow(out, flow);
     let (mark, when) = match wish {
         None => (0, Wall(0)),
         Some((true, when)) => (1, when),
@@ -50,8 +44,19 @@ pub(super) fn decode(octets: &[u8]) -> Option<Kept> {
     Some((flow, wish, Publications::decode(rest).ok()?))
 }
 
+/// A flow as text, behind its length.
+pub(super) fn encode_flow(out: &mut Vec<u8>, flow: Option<Flow>) {
+    let text = match flow {
+        Some(Flow::Datagram { socket, peer }) => format!("udp {} {peer}", socket.0),
+        Some(Flow::Stream { core, conn, peer }) => format!("tcp {} {} {peer}", core.0, conn.0),
+        None => String::new(),
+    };
+    out.push(text.len() as u8);
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// Only a datagram's flow outlives the daemon.
-fn decode_flow(text: &str) -> Option<Flow> {
+pub(super) fn decode_flow(text: &str) -> Option<Flow> {
     let mut words = text.split(' ');
     match words.next()? {
         "udp" => {

@@ -3,23 +3,27 @@
 //! | file | clause |
 //! |---|---|
 //! | [`deposit`], [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
+//! | [`large`] | 12.2.2.1 Receiving SIP INVITE for deferred Large Message, 12.2.2.3-2 |
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
 //! | [`push`], [`invite`], [`signal`], [`outcome`], `within`, `moved`, `refresh` | 12.2.2.2: the INVITE, what its answers mean, what is said in the dialog, how a push ends |
-//! | [`deliver`], `supply`, [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
+//! | [`deliver`], `supply`, `feed`, [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
 //! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
 //! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
 //! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
 //! | [`metadata`] | 12.2.2.8 Updating Metadata in IM XDMS |
+//! | [`summary`] | 7.3 of mission document 0: the summary of what waits, to those who subscribe (RFC 3842) |
 //! | [`states`], [`forward`] | 2 of the store's contract: what is kept is kept once, and copied forward where its segment is to go |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
 pub mod bin;
+mod carry;
 pub mod cx;
 pub mod delete;
 pub mod deliver;
 pub mod deposit;
 pub mod dismiss;
 pub mod encapsulate;
+mod feed;
 mod find;
 mod flight;
 pub mod forward;
@@ -28,6 +32,7 @@ pub mod identity;
 pub mod inquiry;
 pub mod invite;
 mod kept;
+pub mod large;
 pub mod metadata;
 mod moved;
 pub mod outcome;
@@ -42,6 +47,7 @@ pub mod respond;
 pub mod retrieve;
 pub mod signal;
 pub mod states;
+pub mod summary;
 mod supply;
 pub mod users;
 mod within;

@@ -34,6 +34,12 @@ const BACKOFF: [Duration; 3] = [Duration::from_secs(30), Duration::from_secs(120
 /// A client that says "in a year" is asked again after a day all the same.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
+/// How long a declined push is not repeated: as long as the client asks, or the usual time.
+//= RFC 3261 20.33: Retry-After says when the called party anticipates being available again
+pub fn busy(retry_after: Option<Duration>) -> Duration {
+    retry_after.map_or(BUSY_BACKOFF, |asked| asked.min(RETRY_AFTER_MAX))
+}
+
 /// The table of [`crate::manual::peers`].
 pub fn of_status(status: u16) -> Outcome {
     match status {
@@ -107,5 +113,8 @@ mod tests {
         assert_eq!(backoff(3, None), None);
         assert_eq!(backoff(9, Some(Duration::from_secs(7))), Some(Duration::from_secs(7)));
         assert_eq!(backoff(0, Some(Duration::from_secs(1 << 40))), Some(RETRY_AFTER_MAX));
+        assert_eq!(busy(None), BUSY_BACKOFF);
+        assert_eq!(busy(Some(Duration::from_secs(3_600))), Duration::from_secs(3_600));
+        assert_eq!(busy(Some(Duration::from_secs(1 << 40))), RETRY_AFTER_MAX);
     }
 }

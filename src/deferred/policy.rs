@@ -53,6 +53,19 @@ pub struct Media {
     pub sessions_max: usize,
 }
 
+/// The operator's choices for message summaries (RFC 3842).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Summary {
+    /// Headers told of each message that came; `Message-ID` is the stored message's own.
+    pub headers: Vec<String>,
+    /// Context class of pager-mode messages (RFC 3458 6.2).
+    pub class_pager: String,
+    /// Context class of large messages.
+    pub class_large: String,
+    /// Bounds of a subscription's Expires: least, default, most, in seconds.
+    pub expires: (u32, u32, u32),
+}
+
 /// The operator's choices for the service.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Policy {
@@ -116,6 +129,8 @@ pub struct Policy {
     pub settings_types: Vec<String>,
     /// Last known settings outlive their publication by this.
     pub settings_memory: Duration,
+    /// What subscribers to message summaries are told.
+    pub summary: Summary,
 }
 
 impl Policy {
@@ -164,6 +179,12 @@ impl Policy {
                 "text/xml".into(),
             ],
             settings_memory: Duration::from_secs(90 * DAY),
+            summary: Summary {
+                headers: ["To", "From", "Subject", "Date", "Priority", "Message-ID"].map(str::to_owned).to_vec(),
+                class_pager: "Text-Message".into(),
+                class_large: "Text-Message".into(),
+                expires: (60, 3600, 86_400),
+            },
         }
     }
 }

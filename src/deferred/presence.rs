@@ -4,6 +4,7 @@
 //! a reason to look whether messages wait.
 
 mod line;
+mod pending;
 mod seen;
 
 pub(super) use line::Young;
@@ -24,6 +25,7 @@ use crate::store::states::StateKey;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::{pidf, settings};
+use pending::{Known, Pending};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -94,6 +96,8 @@ struct Presence {
     /// Waits for the turn of its push.
     in_line: bool,
     timer: Option<(TimerKey, Tick)>,
+    /// What was known before each publication that is not durable yet.
+    pending: Pending,
 }
 
 /// All users with publications whose home this core is.
@@ -196,13 +200,11 @@ impl Presences {
             .finish();
         let refused = respond::storage_failed(cx, message, peer);
         let user = self.users.entry(owner.clone()).or_insert_with(Presence::unknown);
-        user.publications = publications;
-        user.flow = Some(flow);
-        user.wish = wish;
+        let edition = user.know(Known { publications, flow: Some(flow), wish });
         let triggers = change.expires_s() > 0 && !(event == PRESENCE && value == Some(NO));
         let fresh = value.is_some();
         cx.counts.publications += 1;
-        let published = Published { reply, accepted, refused, owner, fresh, state, triggers };
+        let published = Published { reply, accepted, refused, owner, fresh, state, edition, triggers };
         cx.commit(seq, Commit::Publish(Box::new(published)));
         Ok(())
     }
@@ -212,6 +214,9 @@ impl Presences {
     //= 12.2.2.2: each time an IM Client sends a PUBLISH request the IM Server shall check the settings
     pub fn durable(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, done: Published) {
         cx.state_durable(&done.state);
+        if let Some(user) = self.users.get_mut(&done.owner) {
+            user.pending.durable(done.edition);
+        }
         cx.respond(done.reply, 200, done.accepted);
         self.look_after(cx, &done.owner);
         if done.triggers {
@@ -220,9 +225,14 @@ impl Presences {
         }
     }
 
-    /// The disk failed under a publication.
+    /// The disk failed under a publication: it was not, and its tag is nobody's.
+    ///
+    //= RFC 3903 6: atomically: the processing of a PUBLISH that fails leaves the event state as it was
     pub fn failed(&mut self, cx: &mut Cx, lost: Published) {
         cx.state_failed(&lost.state);
+        if let Some(user) = self.users.get_mut(&lost.owner) {
+            user.take_back(lost.edition);
+        }
         cx.respond(lost.reply, 503, lost.refused);
         self.look_after(cx, &lost.owner);
     }
@@ -313,7 +323,7 @@ impl Presences {
                 };
                 user.failures += 1;
             }
-            End::Busy => user.hold = Hold::Until { at: now + outcome::BUSY_BACKOFF, busy: true },
+            End::Busy(retry_after) => user.hold = Hold::Until { at: now + outcome::busy(retry_after), busy: true },
             End::GiveUp => user.hold = Hold::Trigger,
             End::Glare => {
                 let wait = Duration::from_millis(cx.dice.between(GLARE_MS.0, GLARE_MS.1));
@@ -335,7 +345,7 @@ impl Presences {
         let cause = match ended.end {
             End::Completed => came_later().then_some(Cause::Arrival),
             End::Transient(_) => triggered,
-            End::Busy | End::GiveUp | End::Glare => None,
+            End::Busy(_) | End::GiveUp | End::Glare => None,
         };
         if let Some(cause) = cause {
             self.evaluate(cx, users, pushes, &ended.owner, cause);
@@ -355,7 +365,8 @@ impl Presences {
     /// Sets the user's timer, or forgets who has nothing left.
     fn look_after(&mut self, cx: &mut Cx, owner: &Address) {
         let Some(user) = self.users.get_mut(owner) else { return };
-        if user.publications.is_empty() && !user.is_remembered(&cx.policy, cx.now.wall) {
+        let is_over = user.publications.is_empty() && user.pending.is_empty();
+        if is_over && !user.is_remembered(&cx.policy, cx.now.wall) {
             self.forget(cx, owner);
         } else {
             self.watch(cx, owner, None);
@@ -431,6 +442,7 @@ impl Presence {
             cautious: false,
             in_line: false,
             timer: None,
+            pending: Pending::default(),
         }
     }
 

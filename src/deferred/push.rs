@@ -4,6 +4,7 @@
 //! [`super::signal`], its MSRP side in [`super::deliver`], its end in `goodbye`.
 
 use super::cx::{Cx, Timer};
+use super::feed::Feeds;
 use super::flight::Flight;
 use super::identity::Address;
 use super::invite::Call;
@@ -19,10 +20,12 @@ use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::proto::msrp::session::{Session, SessionEvent};
 use crate::proto::sip::dialog::Dialog;
+use crate::proto::sip::early::Early;
 use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::offer::Offer;
 use crate::proto::sip::session_timer::{SessionTimer, Wish};
 use crate::store::directory::UserId;
+use crate::store::reason::Reason;
 use crate::store::record::{Locator, Place};
 use crate::store::stamp::Stamp;
 use crate::wire::sip::names::Method;
@@ -65,6 +68,13 @@ pub(super) enum Stage {
     Ending,
 }
 
+impl Stage {
+    /// True while the session is established and not being ended.
+    pub(super) fn is_up(self) -> bool {
+        matches!(self, Stage::Waiting | Stage::Connecting | Stage::Sending)
+    }
+}
+
 /// Why a session in [`Stage::Sending`] may have nothing in flight and is not over: each has its time, so that none lasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Idle {
@@ -85,8 +95,8 @@ pub enum End {
     Completed,
     /// Something on the way failed: try again by backoff, or when the other side said.
     Transient(Option<Duration>),
-    /// The user declined.
-    Busy,
+    /// The user declined, perhaps saying until when.
+    Busy(Option<Duration>),
     /// Not before the next trigger.
     GiveUp,
     /// Two requests crossed: try again in a moment.
@@ -112,6 +122,7 @@ pub(super) struct Left {
     /// Answered 200, tombstone not yet appended.
     pub(super) delivered: Vec<Locator>,
     pub(super) afterwards: Afterwards,
+    pub(super) reason: Reason,
     pub(super) refused: Vec<(Place, Refusal)>,
 }
 
@@ -121,6 +132,8 @@ pub(super) enum Role {
     Invite,
     Refresh,
     Bye,
+    /// Of a PRACK: whatever is answered, the INVITE's own answer counts.
+    Prack,
 }
 
 /// Who set the session up, and so what it brings.
@@ -133,6 +146,16 @@ pub(super) enum Way {
         /// Not taken yet, in the order in which it is sent.
         wanted: VecDeque<Locator>,
     },
+}
+
+impl Way {
+    /// What became of a message that was acknowledged.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Way::Push => Reason::Delivered,
+            Way::Retrieval { .. } => Reason::Retrieved,
+        }
+    }
 }
 
 pub(super) struct Push {
@@ -148,6 +171,8 @@ pub(super) struct Push {
     /// The INVITE as sent: the dialog is made from it.
     pub(super) request: Bytes,
     pub(super) dialog: Option<Dialog>,
+    /// What rang before the 2xx.
+    pub(super) early: Early,
     /// The ACK for the 2xx, for its repetitions.
     pub(super) ack: Option<Bytes>,
     /// A 200 of ours to an INVITE of the user's has no ACK yet.
@@ -162,6 +187,8 @@ pub(super) struct Push {
     /// Its INVITE has just left, and its client has not connected yet.
     pub(super) young: bool,
     pub(super) redirected: bool,
+    /// A REFER has made a subscription in its dialog: the next is told apart by an id.
+    pub(super) referred: bool,
     /// Our side of the session as it was offered.
     pub(super) offer: Offer,
     /// Of our path.
@@ -182,6 +209,10 @@ pub(super) struct Push {
     pub(super) skipped: SpreadSet<Place>,
     /// Of those, the ones to be counted against the message.
     pub(super) refused: Vec<(Place, Refusal)>,
+    /// Of those, the large ones whose parts are still to be read.
+    pub(super) feeds: Feeds,
+    /// The client takes large messages in the form in which they are kept.
+    pub(super) takes_large: bool,
     pub(super) loading: bool,
     /// Number in flight of the first message that is loading.
     pub(super) loading_from: u64,
@@ -221,6 +252,8 @@ pub(super) struct Late {
     pub(super) flow: Flow,
     /// The INVITE: from it and a 2xx comes the dialog to be ended.
     pub(super) request: Bytes,
+    /// What rang: the numbers that such a dialog has used.
+    pub(super) early: Early,
 }
 
 /// All pushes of the users at home on this core.
@@ -363,6 +396,7 @@ impl Pushes {
         let Some(push) = self.live.get_mut(key) else { return };
         let octets = push.call.invite(cx);
         push.request = octets.clone();
+        push.early = Early::default();
         //= 12.2.2.2-1h: shall send the SIP INVITE request towards the served IM User
         match cx.sip.request(cx.now.tick, Method::Invite, octets, push.call.flow) {
             Ok(txn) => {
@@ -409,11 +443,11 @@ impl Pushes {
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
-        for Left { user, delivered, afterwards, refused } in std::mem::take(&mut self.left) {
+        for Left { user, delivered, afterwards, reason, refused } in std::mem::take(&mut self.left) {
             for (place, refusal) in refused {
                 users.refused(place, refusal);
             }
-            users.delivered(cx, user, delivered, afterwards);
+            users.delivered(cx, user, delivered, afterwards, reason);
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
         }
@@ -431,10 +465,10 @@ impl Pushes {
     fn arm(&mut self, cx: &mut Cx, key: Key) {
         let Some(push) = self.live.get_mut(key) else { return };
         let mut at = push.until;
-        if let Some(deadline) = push.session.as_ref().and_then(Session::deadline) {
-            at = at.min(deadline);
-        }
-        if let Some(refresh) = &push.refresh {
+        // What is looked at only while the session is up must not ring when it is over: it would ring without end.
+        let deadline = push.session.as_ref().filter(|_| push.stage == Stage::Sending).and_then(Session::deadline);
+        at = at.min(deadline.unwrap_or(Tick::NEVER));
+        if let Some(refresh) = push.refresh.as_ref().filter(|_| push.stage.is_up()) {
             at = at.min(refresh.deadline());
         }
         if let Some(unacked) = &push.unacked {
@@ -488,6 +522,7 @@ impl Push {
             invite: None,
             request: Bytes::new(),
             dialog: None,
+            early: Early::default(),
             ack: None,
             unacked: None,
             refresh: None,
@@ -496,6 +531,7 @@ impl Push {
             passive: true,
             young: false,
             redirected: false,
+            referred: false,
             session_id: Bytes::copy_from_slice(super::deliver::session_id(&offer.path)),
             offer,
             peer_path: Bytes::new(),
@@ -507,6 +543,8 @@ impl Push {
             in_flight: Flight::default(),
             skipped: SpreadSet::default(),
             refused: Vec::new(),
+            feeds: Feeds::default(),
+            takes_large: false,
             loading: false,
             loading_from: 0,
             prompt: false,

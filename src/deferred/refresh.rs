@@ -2,10 +2,11 @@
 
 use super::cx::Cx;
 use super::invite;
-use super::push::{End, GOODBYE, Late, Pushes, Role, Stage, Way};
+use super::push::{End, GOODBYE, Late, Pushes, Role, Way};
 use super::respond;
 use super::signal::INTERVAL_MAX_S;
 use crate::base::arena::Key;
+use crate::proto::sip::early::Early;
 use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::session_timer::{Due, SessionTimer, Wish};
 use crate::wire::sip::message::Message;
@@ -20,7 +21,7 @@ impl Pushes {
     /// The session timer: refresh at half the interval when that is ours to do, end when nobody did (RFC 4028 10).
     pub(super) fn session_timer(&mut self, cx: &mut Cx, key: Key) {
         let Some(push) = self.live.get_mut(key) else { return };
-        if !matches!(push.stage, Stage::Sending | Stage::Waiting | Stage::Connecting) {
+        if !push.stage.is_up() {
             return;
         }
         let Some(timer) = &mut push.refresh else { return };
@@ -78,7 +79,7 @@ impl Pushes {
             if message.cseq().1 == Method::Invite {
                 let ack = invite::ack(cx, dialog, message.cseq().0, &flow);
                 let to_tag = dialog.remote_tag().to_vec();
-                let late = Late { to_tag, ack: ack.clone(), flow, request: Bytes::new() };
+                let late = Late { to_tag, ack: ack.clone(), flow, request: Bytes::new(), early: Early::default() };
                 cx.sip.transmit(flow, ack);
                 self.late.insert(txn, late);
                 self.late_order.push_back((cx.now.tick + GOODBYE, txn));
@@ -91,15 +92,16 @@ impl Pushes {
         match status {
             200..300 => {
                 if let Some(timer) = &mut push.refresh {
-                    *timer = SessionTimer::uac(cx.now.tick, &wish.unwrap_or(timer.refresh()), message);
+                    let agreed = SessionTimer::uac(cx.now.tick, &wish.unwrap_or(timer.refresh()), message);
+                    *timer = agreed.after(Some(timer), message);
                 }
                 // One without a description changes nothing, whatever it should have said.
                 if message.cseq().1 == Method::Invite && !message.body().is_empty() {
                     self.agreed(cx, key, message.body());
                 }
             }
-            // RFC 3261 14.1: 491: again after 2.1 to 4 seconds by who made the Call-ID, after 0 to 2 by the other
-            // RFC 3311 5.3: the same of an UPDATE
+            //= RFC 3261 14.1: 491: again after 2.1 to 4 seconds by who made the Call-ID, after 0 to 2 by the other
+            //= RFC 3311 5.3: the same of an UPDATE
             491 => {
                 let (least_ms, most_ms) = if matches!(push.way, Way::Push) { (2_100, 4_000) } else { (0, 2_000) };
                 let wait = Duration::from_millis(cx.dice.between(least_ms, most_ms));

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// not read them the fourth.
 pub const ATTEMPTS_MAX: u8 = 3;
 
-/// Refused messages remembered at one time: 65,536 entries of 9 octets and their share of a table are 1 MiB a core. Beyond
+/// Refused messages remembered at one time: 65,536 entries of 16 octets and their share of a table are 1 MiB a core. Beyond
 /// them nothing is counted; such a message is tried at every trigger, which costs its own client's time and nothing else.
 pub const REFUSALS_MAX: usize = 65_536;
 
@@ -21,48 +21,68 @@ pub enum Refusal {
     Unintelligible,
     /// The store has not what was accepted: no client is sent it.
     Damaged,
+    /// Another status: this client did not take it, the next may. Not held against the message, and told to who asks.
+    Declined(u16),
+}
+
+/// How often a message was refused, and why the last time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// How often that counts; at [`ATTEMPTS_MAX`] it is left alone.
+    pub attempts: u8,
+    /// The last time.
+    pub last: Refusal,
 }
 
 /// How often which messages were refused.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    attempts: HashMap<Place, u8>,
+    refused: HashMap<Place, Refused>,
 }
 
 impl Refusals {
     /// Counts a refusal. True when the message is left alone from now on.
     //= RFC 4975 10.2: 400: the request was unintelligible; the same octets will not do better for ever, so three times and no more
     pub fn count(&mut self, place: Place, refusal: Refusal) -> bool {
-        if self.attempts.len() >= REFUSALS_MAX && !self.attempts.contains_key(&place) {
+        // What is only told to who asks leaves room for what counts.
+        let room = if matches!(refusal, Refusal::Declined(_)) { REFUSALS_MAX / 2 } else { REFUSALS_MAX };
+        if self.refused.len() >= room && !self.refused.contains_key(&place) {
             return false;
         }
-        let attempts = self.attempts.entry(place).or_insert(0);
-        *attempts = match refusal {
-            Refusal::Unintelligible => attempts.saturating_add(1),
+        let refused = self.refused.entry(place).or_insert(Refused { attempts: 0, last: refusal });
+        refused.last = refusal;
+        refused.attempts = match refusal {
+            Refusal::Unintelligible => refused.attempts.saturating_add(1),
             Refusal::Damaged => ATTEMPTS_MAX,
+            Refusal::Declined(_) => refused.attempts,
         };
-        *attempts >= ATTEMPTS_MAX
+        refused.attempts >= ATTEMPTS_MAX
+    }
+
+    /// What became of a message, if anything is held against it.
+    pub fn of(&self, place: Place) -> Option<Refused> {
+        self.refused.get(&place).copied()
     }
 
     /// True when a message is not to be pushed.
     #[inline]
     pub fn is_poison(&self, place: Place) -> bool {
-        !self.attempts.is_empty() && self.attempts.get(&place).is_some_and(|&attempts| attempts >= ATTEMPTS_MAX)
+        !self.refused.is_empty() && self.refused.get(&place).is_some_and(|refused| refused.attempts >= ATTEMPTS_MAX)
     }
 
     /// A message lies elsewhere now.
     pub fn moved(&mut self, from: Place, to: Place) {
-        if !self.attempts.is_empty()
-            && let Some(attempts) = self.attempts.remove(&from)
+        if !self.refused.is_empty()
+            && let Some(refused) = self.refused.remove(&from)
         {
-            self.attempts.insert(to, attempts);
+            self.refused.insert(to, refused);
         }
     }
 
     /// A message is gone.
     pub fn forget(&mut self, place: Place) {
-        if !self.attempts.is_empty() {
-            self.attempts.remove(&place);
+        if !self.refused.is_empty() {
+            self.refused.remove(&place);
         }
     }
 }
@@ -92,12 +112,21 @@ mod tests {
     }
 
     #[test]
+    fn what_one_client_declined_is_told_and_not_held_against_the_message() {
+        let (mut refusals, place) = (Refusals::default(), Place::from_u64(7));
+        (0..9).for_each(|_| assert!(!refusals.count(place, Refusal::Declined(413))));
+        assert!(!refusals.is_poison(place));
+        assert_eq!(refusals.of(place), Some(Refused { attempts: 0, last: Refusal::Declined(413) }));
+        assert_eq!(refusals.of(Place::from_u64(8)), None);
+    }
+
+    #[test]
     fn its_memory_is_bounded() {
         let mut refusals = Refusals::default();
         (0..REFUSALS_MAX as u64 + 100).for_each(|n| {
             refusals.count(Place::from_u64(n), Refusal::Unintelligible);
         });
-        assert_eq!(refusals.attempts.len(), REFUSALS_MAX);
+        assert_eq!(refusals.refused.len(), REFUSALS_MAX);
         refusals.count(Place::from_u64(0), Refusal::Unintelligible);
         assert!(refusals.count(Place::from_u64(0), Refusal::Unintelligible));
     }

@@ -1,6 +1,7 @@
 //! The responses that every use case gives, and the checks that come before every decision.
 
 use super::cx::Cx;
+use super::policy::Policy;
 use crate::wire::sip::fields;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
@@ -15,7 +16,7 @@ pub const OVERLOAD_RETRY_AFTER_S: u32 = 2;
 pub const STORAGE_RETRY_AFTER_S: u32 = 60;
 
 /// What we understand inside a dialog and out of it.
-pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, MESSAGE, PUBLISH";
+pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUBSCRIBE, MESSAGE, PUBLISH";
 
 /// What we understand inside the dialog of a session.
 pub const ALLOW_WITHIN: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER";
@@ -96,17 +97,14 @@ pub fn plain(cx: &mut Cx, request: &Message, status: u16, peer: SocketAddr) -> B
 ///
 //= RFC 3261 11.2: Allow, Accept, Accept-Encoding, Accept-Language, and Supported SHOULD be present in a 200 to OPTIONS
 pub fn capabilities<'a>(cx: &mut Cx, request: &'a Message, peer: SocketAddr) -> Response<'a> {
-    let mut events = vec!["presence"];
-    let policy = cx.policy.clone();
-    events.extend(policy.settings_events.iter().map(String::as_str));
-    events.push("refer");
+    let events = allow_events(&cx.policy);
     begin(cx, request, 200, peer)
         .line(Name::Allow, ALLOW)
         .line(Name::Accept, ACCEPT)
         .line(Name::AcceptEncoding, b"identity")
         .line(Name::AcceptLanguage, b"en")
         .line(Name::Supported, SUPPORTED)
-        .line(Name::AllowEvents, events.join(", ").as_bytes())
+        .line(Name::AllowEvents, events.as_bytes())
 }
 
 /// 503: what was to be kept could not be.
@@ -132,6 +130,12 @@ pub fn unsupported(request: &Message, known: &[&[u8]]) -> Vec<u8> {
         out.extend_from_slice(tag);
     }
     out
+}
+
+/// The event packages we know, as Allow-Events says them: what may be published, and what may be subscribed to.
+pub fn allow_events(policy: &Policy) -> String {
+    let published = ["presence"].into_iter().chain(policy.settings_events.iter().map(String::as_str));
+    published.chain(["message-summary", "refer"]).collect::<Vec<_>>().join(", ")
 }
 
 /// `type/subtype` of a Content-Type, or the package of an Event, without parameters.

@@ -129,6 +129,17 @@ impl Retrievals {
         }
     }
 
+    /// The client takes its INVITE back. What has its answer already is not found: the 200 has crossed the CANCEL.
+    ///
+    //= RFC 3261 9.2: the UAS SHOULD immediately respond to the original request with a 487 (Request Terminated)
+    pub fn cancel(&mut self, cx: &mut Cx, users: &mut Users, reply: Reply) {
+        let found = self.live.iter().find(|(_, retrieval)| retrieval.asked.reply == reply).map(|(key, _)| key);
+        let Some(Retrieval { asked, user, .. }) = found.and_then(|key| self.live.remove(key)) else { return };
+        cx.directory.leave(user);
+        users.close_if_empty(cx, user);
+        refuse(cx, &asked, &Refusal::of(487));
+    }
+
     /// The disk gave a batch of those that may be meant.
     pub fn loaded(&mut self, cx: &mut Cx, users: &mut Users, pushes: &mut Pushes, key: Key, records: Vec<Loaded>) {
         let Some(retrieval) = self.live.get_mut(key) else { return };
@@ -306,7 +317,11 @@ pub fn legacy(policy: &Policy, request_uri: &[u8], owner: &Address) -> Option<Le
         return Some(Legacy::Own);
     }
     let is_service = [b"Deferred".as_slice(), b"Delete"].iter().any(|name| user.eq_ignore_ascii_case(name));
-    if !at_home || is_service || user.starts_with(super::identity::CONTACT_PREFIX) {
+    if !at_home
+        || is_service
+        || user.starts_with(super::identity::CONTACT_PREFIX)
+        || user.starts_with(super::identity::LARGE_PREFIX)
+    {
         return None;
     }
     if let Some(id) = MessageId::parse(user) {

@@ -9,6 +9,7 @@ use crate::base::arena::Key;
 use crate::base::limits::Limits;
 use crate::base::net::Flow;
 use crate::proto::sip::dialog::Dialog;
+use crate::proto::sip::early::Early;
 use crate::proto::sip::endpoint::{ClientKey, Failure};
 use crate::proto::sip::offer;
 use crate::proto::sip::session_timer::SessionTimer;
@@ -37,6 +38,7 @@ impl Pushes {
                 self.by_txn.remove(&txn);
                 self.finish(cx, key, End::Transient(None));
             }
+            Role::Prack if status >= 200 => _ = self.by_txn.remove(&txn),
             _ => {}
         }
     }
@@ -53,6 +55,7 @@ impl Pushes {
             //= RFC 4028 10: a refresh that times out ends the session
             Role::Refresh => self.hang_up(cx, key, End::Transient(None)),
             Role::Bye => self.finish(cx, key, End::Transient(None)),
+            Role::Prack => {}
         }
     }
 
@@ -60,6 +63,10 @@ impl Pushes {
         let status = message.status();
         let Some(push) = self.live.get_mut(key) else { return };
         if status < 200 {
+            // A 100 is the next hop's, and says nothing of anybody.
+            if status > 100 {
+                self.ringing(cx, key, message);
+            }
             return;
         }
         if status < 300 {
@@ -77,7 +84,8 @@ impl Pushes {
         tracing::debug!(owner = ?push.call.owner, status, "the push INVITE was refused");
         match outcome::of_status(status) {
             Outcome::Answered => {}
-            Outcome::Redirected => match redirect(message).filter(|_| !push.redirected) {
+            // What a SIP/IP core says of where its user has moved is for the core to follow.
+            Outcome::Redirected => match redirect(message).filter(|_| !push.redirected && !cx.addresses.has_core()) {
                 Some(target) => {
                     push.redirected = true;
                     push.call.target = target;
@@ -109,7 +117,23 @@ impl Pushes {
             Outcome::Glare => self.finish(cx, key, End::Glare),
             Outcome::GiveUp | Outcome::Gone => self.finish(cx, key, End::GiveUp),
             Outcome::Later => self.finish(cx, key, End::Transient(retry_after)),
-            Outcome::Busy => self.finish(cx, key, End::Busy),
+            Outcome::Busy => self.finish(cx, key, End::Busy(retry_after)),
+        }
+    }
+
+    /// Somebody was found, and says so: what is to be acknowledged is (RFC 3262).
+    fn ringing(&mut self, cx: &mut Cx, key: Key, message: &Message) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        let Ok(invite) = Message::parse(push.request.clone(), &Limits::default()) else { return };
+        //= RFC 3262 4: a provisional response with Require: 100rel MUST be acknowledged with a PRACK within its dialog
+        let Some(prack) = push.early.provisional(&invite, message) else { return };
+        let flow = push.call.way(cx);
+        let via = invite::via(cx, &flow);
+        let octets = prack.line(Name::Via, &via).line(Name::UserAgent, &cx.product).finish();
+        match cx.sip.request(cx.now.tick, Method::Prack, octets, flow) {
+            Ok(txn) => _ = self.by_txn.insert(txn, (key, Role::Prack)),
+            // It comes again, and by then there may be room.
+            Err(_) => cx.counts.overloads += 1,
         }
     }
 
@@ -125,11 +149,12 @@ impl Pushes {
             } else {
                 //= RFC 3261 13.2.2.4: a 2xx of another fork is acknowledged, and its dialog ended
                 let request = push.request.clone();
-                decline_fork(cx, request, message, &flow);
+                decline_fork(cx, request, message, &flow, &push.early);
             }
             return;
         }
-        let Some(dialog) = dialog_of(push.request.clone(), message) else {
+        let confirmed = push.early.confirmed(message.to_tag().unwrap_or_default());
+        let Some(dialog) = dialog_of(push.request.clone(), message, &push.early) else {
             // A 2xx without a Contact or a tag makes no dialog: there is nothing to send an ACK to.
             tracing::info!(owner = ?push.call.owner, "the client's 200 makes no dialog");
             self.finish(cx, key, End::GiveUp);
@@ -147,7 +172,9 @@ impl Pushes {
         }
         //= 12.2.2.2 (200-1): shall start the SIP session timer using the value received in Session-Expires
         push.refresh = push.call.timer.map(|wish| SessionTimer::uac(cx.now.tick, &wish, message));
-        match offer::judge_answer(message.body()) {
+        //= RFC 3262 5: the answer that came with a reliable provisional response is the answer; later descriptions are not looked at
+        let answer = confirmed.and_then(|early| early.answer);
+        match offer::judge_answer(answer.as_deref().unwrap_or(message.body())) {
             Ok(answer) => self.begin_session(cx, key, answer),
             Err(fault) => {
                 tracing::info!(owner = ?push.call.owner, ?fault, "the client's answer cannot be used");
@@ -163,7 +190,7 @@ impl Pushes {
         let Some(late) = self.late.get_mut(&txn).filter(|_| (200..300).contains(&message.status())) else { return };
         if !late.ack.is_empty() && message.to_tag() == Some(&late.to_tag) {
             cx.sip.transmit(late.flow, late.ack.clone());
-        } else if let Some(ack) = decline_fork(cx, late.request.clone(), message, &late.flow)
+        } else if let Some(ack) = decline_fork(cx, late.request.clone(), message, &late.flow, &late.early)
             && late.ack.is_empty()
         {
             late.to_tag = message.to_tag().unwrap_or_default().to_vec();
@@ -172,14 +199,18 @@ impl Pushes {
     }
 }
 
-fn dialog_of(request: Bytes, response: &Message) -> Option<Dialog> {
+fn dialog_of(request: Bytes, response: &Message, early: &Early) -> Option<Dialog> {
     let request = Message::parse(request, &Limits::default()).ok()?;
-    Dialog::uac(&request, response).ok()
+    let mut dialog = Dialog::uac(&request, response).ok()?;
+    if let Some(early) = early.confirmed(dialog.remote_tag()) {
+        dialog.follows(&early.dialog);
+    }
+    Some(dialog)
 }
 
 /// ACK and BYE for a 2xx whose dialog nobody wants; the ACK, for its repetitions.
-fn decline_fork(cx: &mut Cx, request: Bytes, response: &Message, flow: &Flow) -> Option<Bytes> {
-    let mut dialog = dialog_of(request, response)?;
+fn decline_fork(cx: &mut Cx, request: Bytes, response: &Message, flow: &Flow, early: &Early) -> Option<Bytes> {
+    let mut dialog = dialog_of(request, response, early)?;
     let ack = invite::ack(cx, &dialog, response.cseq().0, flow);
     cx.sip.transmit(*flow, ack.clone());
     let bye = invite::within(cx, &mut dialog, Method::Bye, flow).finish();

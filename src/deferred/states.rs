@@ -1,8 +1,10 @@
 //! What use cases keep and give back: states, set and ended under one rule for the octets of what was before; reservations.
 
 use super::cx::Cx;
+use super::write_off::Buried;
 use crate::store::directory::UserId;
 use crate::store::log::{Refused, Seq};
+use crate::store::reason::Reason;
 use crate::store::record::{Extent, Stamp};
 use crate::store::states::StateKey;
 
@@ -33,19 +35,24 @@ impl Cx {
     /// A state's record is durable: the one before it is written off.
     pub fn state_durable(&mut self, written: &StateWritten) {
         let off = self.states.durable(&written.key, written.extent, written.stamp);
-        self.buried.extend(off);
+        self.bury(off, Reason::Superseded);
     }
 
     /// A state's record never will be durable: the one before it holds.
     pub fn state_failed(&mut self, written: &StateWritten) {
         let off = self.states.failed(&written.key);
-        self.buried.extend(off);
+        self.bury(off, Reason::Over);
     }
 
     /// A state is over. If the daemon dies before its tombstone is durable it is found once more.
     pub fn end_state(&mut self, key: &StateKey) {
         let off = self.states.end(key);
-        self.buried.extend(off);
+        self.bury(off, Reason::Over);
+    }
+
+    /// These records go with the next tombstone.
+    pub fn bury(&mut self, extents: impl IntoIterator<Item = Extent>, reason: Reason) {
+        self.buried.extend(extents.into_iter().map(|extent| Buried { extent, reason }));
     }
 
     /// Gives back what messages of a user had reserved, of the user's quota and of the domain's.

@@ -30,6 +30,7 @@ impl Pushes {
         for at in 0..count {
             let Some(&key) = self.links.get(&conn).and_then(|link| link.sessions.get(at)) else { break };
             self.load_next(cx, users, key, busy);
+            self.feed_parts(cx, key);
         }
     }
 

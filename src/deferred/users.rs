@@ -8,16 +8,18 @@ use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
 use super::metadata::changes::Changes;
 use super::policy::{Expired, OverQuota};
-use super::refusals::{Refusal, Refusals};
-pub use super::write_off::{Batch, Durable, WrittenOff};
+use super::refusals::{Refusal, Refusals, Refused};
+pub use super::write_off::{Batch, Buried, Durable, WrittenOff};
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, UserId};
 use crate::store::queue::Queue;
-use crate::store::record::{Extent, Flags, Locator, Place};
+use crate::store::reason::Reason;
+use crate::store::record::{Extent, Flags, Locator, Place, extents_of};
 use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
+use crate::store::tally::Tally;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -70,6 +72,10 @@ pub struct Users {
     pub(super) unwritten: Vec<Batch>,
     ready: Vec<UserId>,
     drained: Vec<Arrival>,
+    /// Users whose arrivals somebody wants to hear of one by one.
+    watched: SpreadSet<UserId>,
+    /// Of theirs, what came since it was last asked.
+    came: Vec<(UserId, Stamp)>,
     /// Taken in before their turn, and nobody was told yet.
     early: Vec<(UserId, Stamp)>,
     /// Whose metadata has changed, where somebody wants to know.
@@ -96,6 +102,8 @@ impl Users {
             unwritten: Vec::new(),
             ready: Vec::new(),
             drained: Vec::new(),
+            watched: SpreadSet::default(),
+            came: Vec::new(),
             early: Vec::new(),
             changes: None,
             landed: SpreadMap::default(),
@@ -107,13 +115,21 @@ impl Users {
         let mut waiting = Waiting { queue, ..Waiting::default() };
         let earliest = waiting.queue.earliest_expiry();
         if let Some(domain) = cx.directory.domains().of(&cx.directory.address(user)) {
-            let (messages, octets) = (waiting.queue.len() as u64, waiting.queue.octets());
+            let (messages, octets) = (waiting.queue.len() as u64, self.octets_of(&waiting.queue));
             cx.directory.domains().add(cx.core, domain, messages, octets);
         }
         self.waiting.insert(user, waiting);
         if let Some(earliest) = earliest {
             self.watch(cx, user, earliest);
         }
+    }
+
+    /// What the messages of a list count together.
+    fn octets_of(&self, queue: &Queue) -> u64 {
+        if self.parts.is_empty() {
+            return queue.octets();
+        }
+        queue.iter().map(|locator| self.weight(locator)).sum()
     }
 
     /// A fingerprint that recovery found.
@@ -132,7 +148,7 @@ impl Users {
         let Some(user) = cx.directory.find(laid.binned.owner()) else { return laid };
         let Some(queue) = self.queue(user) else { return laid };
         let gone = laid.binned.stamps().filter_map(|stamp| queue.at(stamp)).copied().collect();
-        (laid.messages, laid.parts) = self.retire(cx, &WrittenOff::of(user, gone), false);
+        (laid.messages, laid.parts) = self.retire(cx, &WrittenOff::of(user, gone, Reason::Purged), false);
         laid
     }
 
@@ -166,6 +182,24 @@ impl Users {
         }
     }
 
+    /// The same for a large message, with its parts.
+    pub fn land_large(&mut self, cx: &mut Cx, user: UserId, arrival: Arrival, parts: Vec<Locator>) {
+        let (locator, extents) = (arrival.locator, extents_of(&parts));
+        if self.insert(cx, user, arrival) {
+            self.parts.insert(locator.place(), parts);
+            return;
+        }
+        // A twin: without a message in a list that names them its parts are nobody's.
+        cx.release(user, 0, extents.iter().map(|extent| extent.octets).sum());
+        cx.freed(&extents);
+        self.drop_twins(cx, user, &[locator]);
+    }
+
+    /// What a message counts for its user.
+    fn weight(&self, locator: &Locator) -> u64 {
+        weight(&self.parts, locator)
+    }
+
     /// True for the fingerprint of a message that was taken in, as far as is remembered.
     pub fn has_seen(&self, fingerprint: u64) -> bool {
         self.seen.check(fingerprint)
@@ -187,12 +221,34 @@ impl Users {
         if let Some(changes) = &mut self.changes {
             changes.changed(user);
         }
+        if !self.watched.is_empty() && self.watched.contains(&user) {
+            self.came.push((user, stamp));
+        }
         true
+    }
+
+    /// From now on somebody wants to hear of this user's arrivals, or nobody any more.
+    pub fn listen(&mut self, user: UserId, wanted: bool) {
+        if wanted {
+            self.watched.insert(user);
+        } else {
+            self.watched.remove(&user);
+        }
+    }
+
+    /// What came for those users since the last call.
+    pub fn take_came(&mut self) -> Vec<(UserId, Stamp)> {
+        std::mem::take(&mut self.came)
+    }
+
+    /// How many of a user's messages are of which kind.
+    pub fn tally(&self, user: UserId) -> Tally {
+        self.queue(user).map(Queue::tally).unwrap_or_default()
     }
 
     /// A twin that cannot be written off now is dropped all the same: after a restart the home sees both and drops it again.
     fn drop_twins(&mut self, cx: &mut Cx, user: UserId, twins: &[Locator]) {
-        cx.buried.extend(twins.iter().map(Locator::extent));
+        cx.bury(twins.iter().map(Locator::extent), Reason::Twin);
         let octets = twins.iter().map(|twin| twin.octets()).sum();
         cx.release(user, twins.len() as u32, octets);
     }
@@ -270,6 +326,12 @@ impl Users {
         }
     }
 
+    /// What clients made of a message of a user, if anything is held against it.
+    pub fn refusal(&self, user: UserId, locator: &Locator) -> Option<Refused> {
+        let now = self.queue(user).and_then(|queue| queue.at(locator.stamp()))?;
+        self.refusals.of(now.place())
+    }
+
     /// Whose metadata has changed: everybody's, when it was not asked for before.
     pub(super) fn changes(&mut self, cx: &Cx) -> &mut Changes {
         let users = self.waiting.keys().copied();
@@ -279,6 +341,16 @@ impl Users {
     /// The list of one user.
     pub fn queue(&self, user: UserId) -> Option<&Queue> {
         self.waiting.get(&user).map(|waiting| &waiting.queue)
+    }
+
+    /// How many fingerprints are remembered.
+    pub fn fingerprints(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Messages written off whose tombstone is not durable yet.
+    pub fn tombstones_waiting(&self) -> usize {
+        self.retiring.len()
     }
 
     /// How many users have something here.
@@ -309,8 +381,9 @@ impl Users {
         if !there || !self.retiring.insert(locator.place()) {
             return false;
         }
+        let octets = self.weight(locator);
         let doomed = self.doomed.entry(user).or_default();
-        (doomed.0, doomed.1) = (doomed.0 + 1, doomed.1 + locator.octets());
+        (doomed.0, doomed.1) = (doomed.0 + 1, doomed.1 + octets);
         true
     }
 
@@ -318,7 +391,7 @@ impl Users {
     pub fn spare(&mut self, user: UserId, gone: &[Locator]) {
         for locator in gone {
             if self.retiring.remove(&locator.place()) {
-                self.undoom(user, 1, locator.octets());
+                self.undoom(user, 1, self.weight(locator));
                 if let Some(waiting) = self.waiting.get(&user) {
                     waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
                 }
@@ -350,7 +423,7 @@ impl Users {
         let Some(waiting) = self.waiting.get(&user) else { return Vec::new() };
         let doomed = self.doomed.get(&user).copied().unwrap_or_default();
         let mut messages = (waiting.queue.len() as u32).saturating_sub(doomed.0);
-        let mut octets = waiting.queue.octets().saturating_sub(doomed.1);
+        let mut octets = self.octets_of(&waiting.queue).saturating_sub(doomed.1);
         // Of a domain that has too much, whoever gets more gives room: all but the message that came last.
         let domain = cx.directory.domains().of(&cx.directory.address(user));
         let (mut all, mut all_octets) = domain.map_or((0, 0), |domain| cx.directory.domains().usage(domain));
@@ -368,8 +441,9 @@ impl Users {
                 continue;
             }
             (messages, all) = (messages - 1, all.saturating_sub(1));
-            octets -= locator.octets();
-            all_octets = all_octets.saturating_sub(locator.octets());
+            let weight = self.weight(locator);
+            octets = octets.saturating_sub(weight);
+            all_octets = all_octets.saturating_sub(weight);
             gone.push(*locator);
         }
         cx.counts.dropped += gone.len() as u64;
@@ -466,12 +540,21 @@ impl Users {
         }
         if keep {
             // To be retrieved, like what was had; written down, so that a clock set back does not push it after all.
-            self.retire_later(cx, WrittenOff { kept: true, ..WrittenOff::of(user, over) });
+            self.retire_later(cx, WrittenOff { kept: true, ..WrittenOff::of(user, over, Reason::Expired) });
             return Vec::new();
         }
         cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;
         over
     }
+}
+
+/// What a message counts for its user: its record, and those of its parts.
+pub(super) fn weight(parts: &SpreadMap<Place, Vec<Locator>>, locator: &Locator) -> u64 {
+    if !locator.flags().has(Flags::LARGE) {
+        return locator.octets();
+    }
+    let of_parts = parts.get(&locator.place()).map(|parts| extents_of(parts));
+    locator.octets() + of_parts.unwrap_or_default().iter().map(|extent| extent.octets).sum::<u64>()
 }
 
 fn second(second: u32) -> Wall {

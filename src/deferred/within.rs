@@ -18,6 +18,7 @@ use crate::wire::sip::bodies;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::{Method, Name};
 use bytes::Bytes;
+use std::net::SocketAddr;
 
 /// A 2xx of ours to an INVITE whose ACK has not come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +56,9 @@ impl Pushes {
     fn heard(&mut self, cx: &mut Cx, message: &Message, flow: &Flow, key: Key) -> Result<Bytes, Refusal> {
         let peer = flow.peer();
         let push = self.live.get_mut(key).ok_or_else(|| Refusal::of(481))?;
+        if push.dialog.is_none() {
+            return self.heard_early(cx, message, peer, key);
+        }
         let dialog = push.dialog.as_mut().filter(|dialog| dialog.matches(message)).ok_or_else(|| Refusal::of(481))?;
         // The target is refreshed when the request is accepted, not before.
         dialog.in_order(message).map_err(|status| Refusal::of(status.0))?;
@@ -79,6 +83,32 @@ impl Pushes {
             Method::Prack | Method::Notify => Err(Refusal::of(481)),
             //= RFC 3261 8.2.1: a method that is recognised and not supported: 405 with Allow
             _ => Err(Refusal::of(405).with(Name::Allow, respond::ALLOW_WITHIN)),
+        }
+    }
+
+    /// What is said before the answer to our INVITE, in a dialog that rings.
+    fn heard_early(&mut self, cx: &mut Cx, message: &Message, peer: SocketAddr, key: Key) -> Result<Bytes, Refusal> {
+        let push = self.live.get_mut(key).ok_or_else(|| Refusal::of(481))?;
+        let contact = push.call.contact_value();
+        let (dialog, answered) = push.early.of(message).ok_or_else(|| Refusal::of(481))?;
+        dialog.in_order(message).map_err(|status| Refusal::of(status.0))?;
+        let unknown = respond::unsupported(message, respond::SESSION_OPTIONS);
+        if !unknown.is_empty() {
+            return Err(Refusal::of(420).with(Name::Unsupported, unknown));
+        }
+        match message.method() {
+            //= RFC 3311 5.2: an UPDATE with an offer while an offer of ours has no answer yet: 491
+            Method::Update if !message.body().is_empty() && !answered => Err(Refusal::of(491)),
+            // There is nothing to be changed before there is a session.
+            Method::Update if !message.body().is_empty() => Err(Refusal::of(488)),
+            Method::Update => {
+                dialog.refresh_target(message);
+                let response = respond::begin(cx, message, 200, peer).line(Name::Contact, &contact);
+                Ok(response.line(Name::Allow, respond::ALLOW_WITHIN).finish())
+            }
+            Method::Options => Ok(respond::capabilities(cx, message, peer).finish()),
+            //= RFC 3261 15: the callee MUST NOT send a BYE on an early dialog
+            _ => Err(Refusal::of(481)),
         }
     }
 
@@ -117,7 +147,7 @@ impl Pushes {
         response = response.line(Name::Supported, respond::SUPPORTED);
         if let Some((timer, agreed)) = refresh {
             response = agreed.lines(response);
-            push.refresh = Some(timer);
+            push.refresh = Some(timer.after(push.refresh.as_ref(), message));
         }
         // An UPDATE without an offer stays without.
         if sdp.is_some() || is_invite {

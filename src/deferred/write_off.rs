@@ -12,11 +12,12 @@ use super::bin::{Binned, Laid};
 use super::cx::{Commit, Cx, Timer};
 use super::owed::{Owed, Recorded};
 use super::policy::Afterwards;
-use super::users::Users;
+use super::users::{Users, weight};
 use crate::base::arena::Key;
 use crate::store::directory::UserId;
 use crate::store::log::{Refused, Seq};
-use crate::store::record::{Extent, Flags, Locator, Place, StateDraft};
+use crate::store::reason::Reason;
+use crate::store::record::{Extent, Flags, Locator, Place, StateDraft, extents_of};
 use std::time::Duration;
 
 /// A log that refuses tombstones is asked again after this.
@@ -37,6 +38,8 @@ pub struct WrittenOff {
     pub user: UserId,
     /// Which. Those of a dismissal are one record's, so at most as many as that holds.
     pub gone: Vec<Locator>,
+    /// Why, for whoever asks later.
+    pub reason: Reason,
     /// They are had, and stay (`after_push = "retain"`), or their time is over and they wait to be fetched.
     pub kept: bool,
     /// Reports that this owes their senders.
@@ -49,8 +52,8 @@ pub struct WrittenOff {
 
 impl WrittenOff {
     /// These messages go, and that is all.
-    pub fn of(user: UserId, gone: Vec<Locator>) -> WrittenOff {
-        WrittenOff { user, gone, kept: false, owed: Vec::new(), bin: None, dismissal: None }
+    pub fn of(user: UserId, gone: Vec<Locator>, reason: Reason) -> WrittenOff {
+        WrittenOff { user, gone, reason, kept: false, owed: Vec::new(), bin: None, dismissal: None }
     }
 
     /// True when all of it must lie in one record, or one group.
@@ -68,13 +71,22 @@ impl WrittenOff {
     }
 }
 
+/// A record that nobody needs any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buried {
+    /// Where it lies.
+    pub extent: Extent,
+    /// Why it is no more.
+    pub reason: Reason,
+}
+
 /// What one record of tombstones, or of marks, says.
 #[derive(Clone, Default, Debug)]
 pub struct Batch {
     /// Whose messages.
     pub offs: Vec<WrittenOff>,
     /// Records that are in nobody's list: twins, old states, what was copied, copies that came too late, and what is purged.
-    pub others: Vec<Extent>,
+    pub others: Vec<Buried>,
     /// Records that go with those, and nothing needs to name: the parts of large messages.
     along: Vec<Extent>,
     /// Where the states of `offs` lie, once they are appended.
@@ -98,8 +110,15 @@ impl Users {
     /// These were acknowledged by their user's client.
     ///
     // A message leaves the store only here, after the client acknowledged it: promise 2 of `manual::faults`.
-    pub fn delivered(&mut self, cx: &mut Cx, user: UserId, gone: Vec<Locator>, then: Afterwards) -> bool {
-        self.retire_later(cx, WrittenOff { kept: then == Afterwards::Retain, ..WrittenOff::of(user, gone) })
+    pub fn delivered(
+        &mut self,
+        cx: &mut Cx,
+        user: UserId,
+        gone: Vec<Locator>,
+        then: Afterwards,
+        reason: Reason,
+    ) -> bool {
+        self.retire_later(cx, WrittenOff { kept: then == Afterwards::Retain, ..WrittenOff::of(user, gone, reason) })
     }
 
     /// Deleted or expired. False when that will never be written.
@@ -129,7 +148,7 @@ impl Users {
                 // Had from now on: whoever retrieves or deletes it meanwhile sees it so, and so does a copy.
                 waiting.queue.mark(now.stamp(), now.flags().with(Flags::RETAINED));
             } else if self.retiring.insert(now.place()) {
-                (messages, octets) = (messages + 1, octets + now.octets());
+                (messages, octets) = (messages + 1, octets + weight(&self.parts, &now));
             }
         }
         if messages > 0 {
@@ -142,7 +161,7 @@ impl Users {
 
     /// In one record with the next tombstones, so that none of them is gone without the others; at most as many as were written off
     /// together. `along` is free with them.
-    pub fn bury_together(&mut self, others: Vec<Extent>, along: Vec<Extent>) {
+    pub fn bury_together(&mut self, others: Vec<Buried>, along: Vec<Extent>) {
         let places = others.len();
         self.whole.push(Batch { others, along, places, ..Batch::default() });
     }
@@ -174,11 +193,12 @@ impl Users {
                 let rest = off.gone.split_off(off.gone.len().min(room));
                 if !off.kept && off.bin.is_none() {
                     // A copy under way goes with it. What is in the bin has its copies there.
-                    batch.others.extend(off.gone.iter().filter_map(|gone| self.moving.remove(&gone.place()).flatten()));
+                    let copies = off.gone.iter().filter_map(|gone| self.moving.remove(&gone.place()).flatten());
+                    batch.others.extend(copies.map(|extent| Buried { extent, reason: off.reason }));
                 }
                 batch.places += off.gone.len();
                 batch.owed_octets += owed;
-                let next = WrittenOff { gone: rest, ..WrittenOff::of(off.user, Vec::new()) };
+                let next = WrittenOff { gone: rest, ..WrittenOff::of(off.user, Vec::new(), off.reason) };
                 let next = WrittenOff { kept: off.kept, ..next };
                 batch.offs.push(std::mem::replace(&mut off, next));
                 if batch.places >= PLACES_A_RECORD {
@@ -188,14 +208,15 @@ impl Users {
             }
         }
         for mut batch in std::mem::take(&mut self.whole) {
-            let copies: Vec<Extent> =
-                batch.others.iter().filter_map(|other| self.moving.remove(&other.place).flatten()).collect();
+            let copy = |other: &Buried| Some(Buried { extent: self.moving.remove(&other.extent.place)??, ..*other });
+            let copies: Vec<Buried> = batch.others.iter().filter_map(copy).collect();
             batch.others.extend(copies);
             self.append(cx, batch, &mut lost);
         }
-        for extent in std::mem::take(&mut cx.buried) {
-            gone.others.extend(self.moving.remove(&extent.place).flatten());
-            gone.others.push(extent);
+        for buried in std::mem::take(&mut cx.buried) {
+            let copy = self.moving.remove(&buried.extent.place).flatten();
+            gone.others.extend(copy.map(|extent| Buried { extent, ..buried }));
+            gone.others.push(buried);
             gone.places += 1;
             if gone.places >= PLACES_A_RECORD {
                 self.append(cx, std::mem::take(&mut gone), &mut lost);
@@ -235,22 +256,26 @@ impl Users {
     }
 
     fn offer(&self, cx: &mut Cx, batch: &Batch) -> Result<(Vec<Extent>, Seq), Refused> {
+        let stamp = cx.stamps.next(cx.now);
         if batch.offs.first().is_some_and(|off| off.kept) {
             // Where they lie now; and the copy under way as well, which goes on to take the message's place.
             let now = |off: &WrittenOff| {
-                let queue = self.queue(off.user);
-                off.gone.iter().filter_map(move |gone| queue?.at(gone.stamp()).map(Locator::place)).collect::<Vec<_>>()
+                let (queue, reason) = (self.queue(off.user), off.reason);
+                let place = move |gone: &Locator| queue?.at(gone.stamp()).map(|now| (now.place(), reason));
+                off.gone.iter().filter_map(place).collect::<Vec<_>>()
             };
-            let messages: Vec<Place> = batch.offs.iter().flat_map(now).collect();
-            let copies = messages.iter().filter_map(|place| self.moving.get(place).copied().flatten());
-            let places: Vec<Place> = copies.map(|copy| copy.place).chain(messages.iter().copied()).collect();
-            return cx.log.append_retained(&places).map(|seq| (Vec::new(), seq));
+            let messages: Vec<(Place, Reason)> = batch.offs.iter().flat_map(now).collect();
+            let copy = |(place, reason): &(Place, Reason)| Some((self.moving.get(place).copied()??.place, *reason));
+            let marks: Vec<(Place, Reason)> =
+                messages.iter().filter_map(copy).chain(messages.iter().copied()).collect();
+            return cx.log.append_marks(stamp, &marks).map(|seq| (Vec::new(), seq));
         }
         let dead = batch.offs.iter().filter(|off| off.bin.is_none());
-        let messages = dead.flat_map(|off| off.gone.iter().map(Locator::place));
-        let places: Vec<Place> = messages.chain(batch.others.iter().map(|extent| extent.place)).collect();
+        let messages = dead.flat_map(|off| off.gone.iter().map(|gone| (gone.place(), off.reason)));
+        let others = batch.others.iter().map(|buried| (buried.extent.place, buried.reason));
+        let endings: Vec<(Place, Reason)> = messages.chain(others).collect();
         let states: Vec<StateDraft<'_>> = batch.offs.iter().flat_map(WrittenOff::states).collect();
-        cx.log.append_tombstones_owing(&places, &states)
+        cx.log.append_endings(stamp, &endings, &states)
     }
 
     /// Keeps a batch until the log takes it. Bounded by what is stored: everything in it is in the store still.
@@ -274,7 +299,8 @@ impl Users {
     /// A batch is durable: the messages are gone, or had, or in the bin, and their octets are free but for those in the bin.
     #[must_use]
     pub fn durable(&mut self, cx: &mut Cx, batch: Batch) -> Vec<Durable> {
-        cx.freed(&batch.others);
+        let others: Vec<Extent> = batch.others.iter().map(|buried| buried.extent).collect();
+        cx.freed(&others);
         cx.freed(&batch.along);
         let mut states = batch.states.into_iter();
         let mut done = Vec::with_capacity(batch.offs.len());
@@ -324,7 +350,7 @@ impl Users {
         for locator in &off.gone {
             self.refusals.forget(locator.place());
             if !off.kept && self.retiring.remove(&locator.place()) {
-                (messages, octets) = (messages + 1, octets + locator.octets());
+                (messages, octets) = (messages + 1, octets + weight(&self.parts, locator));
             }
         }
         self.undoom(off.user, messages, octets);
@@ -333,7 +359,7 @@ impl Users {
             let Some(waiting) = &mut waiting else { break };
             if let Some(locator) = waiting.queue.remove_stamp(locator.stamp()) {
                 left.push(locator);
-                parts.extend(self.parts.remove(&locator.place()).into_iter().flatten().map(|part| part.extent()));
+                parts.extend(self.parts.remove(&locator.place()).iter().flat_map(|parts| extents_of(parts)));
             }
         }
         if durable && off.bin.is_none() {
@@ -342,7 +368,8 @@ impl Users {
             cx.freed(&parts);
         }
         let Some(waiting) = waiting else { return (left, parts) };
-        cx.release(off.user, left.len() as u32, left.iter().map(Locator::octets).sum());
+        let octets = left.iter().map(Locator::octets).chain(parts.iter().map(|part| part.octets)).sum();
+        cx.release(off.user, left.len() as u32, octets);
         if let Some(changes) = self.changes.as_mut().filter(|_| !left.is_empty()) {
             match waiting.queue.is_empty() {
                 true => changes.emptied(cx, off.user),

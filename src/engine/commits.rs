@@ -65,6 +65,8 @@ impl Core {
     fn loaded(&mut self, reader: Reader, records: Vec<Loaded>) {
         match reader {
             Reader::Push(key) => self.pushes.loaded(&mut self.cx, key, records),
+            Reader::Feed(key) => self.pushes.fed(&mut self.cx, key, records),
+            Reader::Summary(key) => self.summaries.loaded(&mut self.cx, &mut self.users, key, records),
             Reader::Dismissal(key) => self.dismissals.loaded(&mut self.cx, &mut self.users, key, records),
             Reader::Deletion(key) => {
                 let (deletions, house, cx) = self.house();
@@ -87,8 +89,13 @@ impl Core {
                 stored.into_iter().for_each(|owed| self.promise(*owed));
             }
             Commit::Publish(done) => {
+                let owner = (!self.summaries.is_empty()).then(|| done.owner.clone());
                 self.presences.durable(&mut self.cx, &self.users, &mut self.pushes, *done);
+                owner.into_iter().for_each(|owner| self.summaries.reached(&self.cx, &owner));
             }
+            Commit::Part(serial, extent) => self.larges.part_durable(&self.cx, serial, extent),
+            Commit::Large(serial) => self.larges.durable(&mut self.cx, &mut self.users, serial),
+            Commit::PartMoved(serial, copy) => self.forward.part_moved(&self.cx, serial, copy, true),
             Commit::Retire(batch) => self.written_off(*batch),
             Commit::Owe(recorded) => self.owe(*recorded),
             Commit::Moved(moved) => {
@@ -98,6 +105,7 @@ impl Core {
             }
             Commit::Carried => self.carried(true),
             Commit::State(written) => self.cx.state_durable(&written),
+            Commit::Subscribe(done) => self.summaries.durable(&mut self.cx, &mut self.users, *done),
             Commit::Note => {}
         }
     }
@@ -139,10 +147,14 @@ impl Core {
                 let lost = self.users.failed(&mut self.cx, *batch);
                 self.not_written_off(lost);
             }
+            Commit::Part(serial, _) => self.larges.part_failed(&mut self.cx, serial),
+            Commit::Large(serial) => self.larges.failed(&mut self.cx, serial),
             Commit::Owe(_) => self.cx.counts.reports_given_up += 1,
-            Commit::Moved(moved) => self.forward.failed(&mut self.users, moved),
+            Commit::Moved(moved) => self.forward.failed(&self.cx, &mut self.users, moved),
+            Commit::PartMoved(serial, copy) => self.forward.part_moved(&self.cx, serial, copy, false),
             Commit::Carried => self.carried(false),
             Commit::State(lost) => self.cx.state_failed(&lost),
+            Commit::Subscribe(lost) => self.summaries.failed(&mut self.cx, &mut self.users, *lost),
             Commit::Note => {}
         }
     }

@@ -10,7 +10,7 @@ use crate::base::arena::Key;
 use crate::base::clock::{Now, Tick};
 use crate::base::gather::Gather;
 use crate::base::limits::Limits;
-use crate::base::net::ConnId;
+use crate::base::net::{ConnId, CoreId};
 use crate::base::spread::SpreadMap;
 use crate::deferred::push::Pushes;
 use crate::wire::{msrp, sip};
@@ -61,8 +61,10 @@ pub(super) struct Conn {
     closing: bool,
     /// What is owed is still sent, then it is closed.
     finishing: bool,
+    /// Other cores that have had something written here: they are told when it is gone. As many as there are cores at most.
+    writers: Vec<CoreId>,
     /// The session that takes the body of the MSRP request being read.
-    pub(super) taker: Option<Key>,
+    pub(super) taker: Option<Taker>,
     /// Since when something unfinished lies in the buffer, or nobody uses the connection.
     pub(super) waiting_since: Option<Tick>,
     hang_up_at: Option<Tick>,
@@ -85,6 +87,7 @@ impl Conn {
             open: false,
             closing: false,
             finishing: false,
+            writers: Vec::new(),
             taker: None,
             waiting_since: None,
             hang_up_at: None,
@@ -100,6 +103,15 @@ impl Conn {
     pub(super) fn is_closing(&self) -> bool {
         self.closing || self.finishing
     }
+}
+
+/// Who takes the body of an MSRP request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Taker {
+    /// A session that we send over.
+    Push(Key),
+    /// One in which large messages come.
+    Large(Key),
 }
 
 /// All connections of one core.
@@ -185,6 +197,20 @@ impl Conns {
         }
         conn.owed.push(octets);
         Written::Queued
+    }
+
+    /// Another core has had something written here.
+    pub(super) fn written_by(&mut self, id: ConnId, core: CoreId) {
+        if let Some(conn) = self.table.get_mut(&id)
+            && !conn.writers.contains(&core)
+        {
+            conn.writers.push(core);
+        }
+    }
+
+    /// Those of them, once.
+    pub(super) fn take_writers(&mut self, id: ConnId) -> Vec<CoreId> {
+        self.table.get_mut(&id).map(|conn| std::mem::take(&mut conn.writers)).unwrap_or_default()
     }
 
     /// Puts a connection on the list of those that sessions are to fill, once; false when it carries no sessions.

@@ -19,6 +19,7 @@ use super::setup::{Birth, Setup};
 use crate::base::clock::{Now, Tick};
 use crate::base::dice::Dice;
 use crate::base::net::{ConnId, CoreId, Flow};
+use crate::base::spread::SpreadMap;
 use crate::base::timers::{TimerKey, Timers};
 use crate::deferred::bin::Bin;
 use crate::deferred::cx::{Ask, Counts, Cx, Dial, Reply, Timer};
@@ -28,16 +29,18 @@ use crate::deferred::dismiss::Dismissals;
 use crate::deferred::forward::Forward;
 use crate::deferred::identity::Address;
 use crate::deferred::inquiry::Inquiries;
+use crate::deferred::large::Larges;
 use crate::deferred::policy::Media;
 use crate::deferred::presence::Presences;
 use crate::deferred::push::Pushes;
 use crate::deferred::report::Reports;
-use crate::deferred::respond;
 use crate::deferred::retrieve::Retrievals;
+use crate::deferred::summary::Summaries;
 use crate::deferred::users::Users;
-use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, Upward};
+use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, ServerKey, Upward};
 use crate::proto::sip::timing::Timing;
 use crate::store::loader::Loader;
+use crate::store::reason::Reason;
 use crate::store::reclaim::Reclaim;
 use crate::store::record::Locator;
 use crate::store::states::States;
@@ -70,11 +73,13 @@ pub struct Core {
     pub(super) reclaim: Reclaim,
     pub(super) reclaiming: Option<TimerKey>,
     pub(super) pushes: Pushes,
+    pub(super) larges: Larges,
     pub(super) retrievals: Retrievals,
     pub(super) deletions: Deletions,
     pub(super) dismissals: Dismissals,
     pub(super) reports: Reports,
     pub(super) bin: Bin,
+    pub(super) summaries: Summaries,
     pub(super) inquiries: Inquiries,
     pub(super) effects: VecDeque<Effect>,
     pub(super) trusted: Vec<IpNet>,
@@ -82,6 +87,8 @@ pub struct Core {
     pub(super) meter: Option<Publisher>,
     pub(super) setup: Setup,
     pub(super) conns: Conns,
+    /// INVITEs that another core decides, until their transactions are over: as many as there are transactions at most.
+    pub(super) elsewhere: SpreadMap<ServerKey, CoreId>,
     sweeping: bool,
     stopped: bool,
 }
@@ -136,18 +143,21 @@ impl Core {
             forward: Forward::default(),
             reclaim: Reclaim::new(setup.core, setup.cores, birth.segments),
             reclaiming: None,
+            larges: Larges::new(setup.limits.large_sessions, media.bind_timeout),
             pushes: Pushes::new(media),
             retrievals: Retrievals::default(),
             deletions: Deletions::default(),
             dismissals: Dismissals::default(),
             reports: Reports::default(),
             bin: Bin::default(),
+            summaries: Summaries::new(setup.limits.subscriptions),
             inquiries: Inquiries::default(),
             effects: VecDeque::new(),
             trusted: setup.sip.trusted.clone(),
             cores: setup.cores,
             meter: None,
             conns: Conns::new(&setup.limits),
+            elsewhere: SpreadMap::default(),
             setup,
             sweeping: false,
             stopped: false,
@@ -157,17 +167,19 @@ impl Core {
     }
 
     fn adopt(&mut self, home: crate::store::recovery::HomeRecovered) {
+        // Parts first: a list counts them with its messages.
+        for (message, parts) in home.parts {
+            self.users.adopt_parts(message, parts);
+        }
         for (user, queue) in home.users {
             self.users.adopt(&mut self.cx, user, queue);
         }
         for (fingerprint, _) in home.fingerprints {
             self.users.remember(&self.cx, fingerprint);
         }
-        for (message, parts) in home.parts {
-            self.users.adopt_parts(message, parts);
-        }
         // Tombstones that are owed; if the daemon dies before they are durable the next start finds them again.
-        self.cx.buried.extend(home.twins.iter().map(Locator::extent).chain(home.losers));
+        self.cx.bury(home.twins.iter().map(Locator::extent), Reason::Twin);
+        self.cx.bury(home.losers, Reason::Superseded);
         self.reclaiming = Some(self.cx.timer(Duration::ZERO, Timer::Reclaim));
         let mut turn = 0;
         for state in home.states {
@@ -212,6 +224,7 @@ impl Core {
             Input::Stop => {
                 self.cx.stopping = true;
                 self.pushes.stop(&mut self.cx);
+                self.larges.stop(&mut self.cx);
             }
         }
         self.upward();
@@ -227,10 +240,11 @@ impl Core {
         self.cx.sip.turn(now.tick);
         self.cx.loader.at(now.tick);
         self.upward();
+        self.large_turn();
         for (user, oldest) in self.users.collect(&mut self.cx) {
             let pushes = &self.pushes;
             let gone = self.users.make_room(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
-            self.dismiss(user, gone);
+            self.dismiss(user, gone, Reason::Dropped);
             if self.pushes.arrived(user, oldest) {
                 continue;
             }
@@ -250,6 +264,7 @@ impl Core {
             let lost = self.users.flush(&mut self.cx);
             self.not_written_off(lost);
             self.dismissed();
+            self.summarise();
             self.carry_out();
             while framed < TURN_OCTETS
                 && let Some(conn) = self.conns.next_due()
@@ -264,7 +279,12 @@ impl Core {
         self.cx.log.retry_prepare(now.tick);
         self.cx.log.turn(&mut self.cx.disk);
         self.effects.extend(self.cx.disk.drain(..).map(Effect::Disk));
-        if self.cx.stopping && !self.stopped && self.pushes.is_empty() && self.cx.commits.is_empty() {
+        if self.cx.stopping
+            && !self.stopped
+            && self.pushes.is_empty()
+            && self.larges.is_empty()
+            && self.cx.commits.is_empty()
+        {
             self.stopped = true;
             self.effects.push_back(Effect::Stopped);
         }
@@ -334,7 +354,10 @@ impl Core {
             Ok(octets) if octets > 0 => {
                 self.conns.returned(conn, buffer, octets);
                 self.consume(conn);
-                self.conns.read_on(conn, &mut self.effects);
+                self.large_answers();
+                if !self.larges.stalls(conn) {
+                    self.conns.read_on(conn, &mut self.effects);
+                }
                 self.pump(conn);
             }
             // The peer has said all it has to say; what we still owe it is sent before the FIN.
@@ -379,19 +402,11 @@ impl Core {
                         let reply = Reply { core: self.cx.core, txn };
                         self.serve(reply, message, flow);
                     }
-                    Upward::Response { txn, message } => {
-                        if !self.reports.response(&mut self.cx, txn, message.status()) {
-                            self.pushes.response(&mut self.cx, txn, &message);
-                        }
-                    }
-                    Upward::Failed { txn, cause } => {
-                        if !self.reports.no_response(&mut self.cx, txn) {
-                            self.pushes.no_response(&mut self.cx, txn, cause);
-                        }
-                    }
+                    Upward::Response { txn, message } => self.response(txn, &message),
+                    Upward::Failed { txn, cause } => self.no_response(txn, cause),
                     Upward::Ack { message, flow } => self.acked(message, flow),
-                    // INVITEs are answered within a read of the disk: a CANCEL comes too late, and what answers it is the 200.
-                    Upward::Cancel { .. } | Upward::Ended { .. } => {}
+                    Upward::Cancel { txn } => self.cancelled(txn),
+                    Upward::Ended { txn, .. } => _ = self.elsewhere.remove(&txn),
                 }
             }
             self.dial();
@@ -422,7 +437,8 @@ impl Core {
                 }
             },
             Flow::Stream { core, conn, .. } => {
-                self.effects.push_back(Effect::Letter { to: core, letter: Letter::Write { conn, octets } });
+                self.effects
+                    .push_back(Effect::Letter { to: core, letter: Letter::Write { from: self.cx.core, conn, octets } });
             }
         }
     }
@@ -455,7 +471,7 @@ impl Core {
     }
 
     /// Sends what waits for a connection: at once, or, where sessions have to fill it, when its turn comes.
-    fn pump(&mut self, conn: ConnId) {
+    pub(super) fn pump(&mut self, conn: ConnId) {
         if !self.conns.put_off(conn) {
             self.conns.pump(self.cx.now, conn, &mut self.pushes, &mut self.effects);
         }
@@ -470,7 +486,7 @@ impl Core {
     }
 
     /// Closes a connection, telling everybody who used it.
-    fn hang_up(&mut self, conn: ConnId, reset: bool) {
+    pub(super) fn hang_up(&mut self, conn: ConnId, reset: bool) {
         if reset {
             self.conns.close(conn, true, &mut self.effects);
         } else {
@@ -485,12 +501,15 @@ impl Core {
             self.cx.proxy = None;
         }
         self.cx.sip.flow_failed(self.cx.now.tick, self.cx.core, conn);
+        self.tell_writers(conn);
         self.pushes.disconnected(&mut self.cx, conn);
+        self.larges.disconnected(&mut self.cx, conn);
     }
 
     fn timer(&mut self, timer: Timer) {
         match timer {
             Timer::Push(key) => self.pushes.timer(&mut self.cx, key),
+            Timer::Large(key) => self.larges.timer(&mut self.cx, key),
             Timer::Presence(owner) => {
                 self.presences.timer(&mut self.cx, &self.users, &mut self.pushes, &owner);
             }
@@ -499,11 +518,12 @@ impl Core {
                 for user in self.users.due(&mut self.cx) {
                     let pushes = &self.pushes;
                     let gone = self.users.expire(&mut self.cx, user, |place| pushes.is_in_flight(user, place));
-                    self.dismiss(user, gone);
+                    self.dismiss(user, gone, Reason::Expired);
                 }
             }
             Timer::Bin => self.bin.turn(&mut self.cx, &mut self.users),
             Timer::Report => self.reports.turn(&mut self.cx, &self.presences),
+            Timer::Summary(key) => self.summaries.timer(key),
             Timer::Inquiry => self.inquiries_turn(),
             Timer::WriteOff => {
                 let lost = self.users.write_off_again(&mut self.cx);
@@ -517,8 +537,8 @@ impl Core {
             Timer::Reclaim => self.reclaim(),
             Timer::Sweep => {
                 self.sweeping = false;
-                let pushes = &self.pushes;
-                for conn in self.conns.overdue(self.cx.now, |conn| pushes.uses(conn)) {
+                let (pushes, larges) = (&self.pushes, &self.larges);
+                for conn in self.conns.overdue(self.cx.now, |conn| pushes.uses(conn) || larges.uses(conn)) {
                     self.conns.close(conn, false, &mut self.effects);
                     self.broken(conn);
                 }
@@ -526,40 +546,6 @@ impl Core {
                     self.sweep_later();
                 }
             }
-        }
-    }
-
-    fn letter(&mut self, letter: Letter) {
-        match letter {
-            Letter::Owed(owed) => self.reports.owe(&mut self.cx, *owed),
-            Letter::Request { reply, message, flow } => self.serve(reply, message, flow),
-            Letter::Stray { message, flow } => self.cx.sip.receive(self.cx.now.tick, message, flow),
-            Letter::Respond { txn, status, octets } => {
-                self.cx.sip.respond(self.cx.now.tick, txn, status, octets);
-            }
-            Letter::Question { ticket, question } => self.question(ticket, *question),
-            Letter::Write { conn, octets } => match self.conns.write(conn, octets) {
-                Written::Queued => self.pump(conn),
-                Written::Gone => {}
-                Written::Overflow => {
-                    self.cx.counts.overloads += 1;
-                    self.hang_up(conn, true);
-                }
-            },
-        }
-    }
-
-    /// The other core's box is full: its answer is ours to give.
-    fn undelivered(&mut self, letter: Letter) {
-        match letter {
-            Letter::Request { reply, message, flow } => {
-                self.cx.counts.overloads += 1;
-                let refusal = respond::Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
-                self.refuse(reply, &message, &flow, &refusal);
-            }
-            // Sent from here, then: where there is a SIP/IP core, any of us reaches it.
-            Letter::Owed(owed) => self.reports.owe(&mut self.cx, *owed),
-            _ => {}
         }
     }
 }

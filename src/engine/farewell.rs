@@ -9,12 +9,15 @@ use crate::deferred::cx::{Commit, Cx};
 use crate::deferred::delete::{Deletions, House};
 use crate::deferred::dismiss::{Because, Dismissed, Leaving};
 use crate::deferred::identity::Address;
+use crate::deferred::inquiry::Answer;
 use crate::deferred::owed::{Owed, Recorded};
 use crate::deferred::users::{Batch, Durable, WrittenOff};
 use crate::store::directory::UserId;
+use crate::store::reason::Reason;
 use crate::store::record::{Locator, StateKind};
 use crate::store::recovery::StateRecovered;
 use crate::store::states::StateKey;
+use std::time::Duration;
 
 impl Core {
     /// A state that recovery found goes to whose business it is. `turn` paces the pushes that are due.
@@ -44,15 +47,20 @@ impl Core {
                     self.cx.end_state(&named);
                 }
             },
-            StateKind::Settings | StateKind::Subscription | StateKind::Metadata => {}
+            StateKind::Subscription => {
+                let owner = Address::from_canonical(&owner);
+                let at = Duration::from_millis(u64::from(self.summaries.len() as u32));
+                self.summaries.adopt(&mut self.cx, &mut self.users, owner, &key, &value, at);
+            }
+            StateKind::Settings | StateKind::Metadata => {}
         }
     }
 
     /// Messages go by policy.
-    pub(super) fn dismiss(&mut self, user: UserId, gone: Vec<Locator>) {
+    pub(super) fn dismiss(&mut self, user: UserId, gone: Vec<Locator>, reason: Reason) {
         if !gone.is_empty() {
             let (cx, users, pushes) = (&mut self.cx, &mut self.users, &mut self.pushes);
-            let leaving = Leaving { user, gone, because: Because::Policy, binned: false };
+            let leaving = Leaving { user, gone, reason, because: Because::Policy, binned: false };
             self.dismissals.begin(cx, users, pushes, &self.reports, leaving);
         }
     }
@@ -62,11 +70,24 @@ impl Core {
         let done = self.dismissals.take_done();
         let owes = done.iter().any(|done| !done.owed.is_empty());
         for Dismissed { because, durable, owed } in done {
-            if let Because::Asked(asked) = because {
-                self.deletions.dismissed(&mut self.cx, &mut self.users, asked, durable);
+            match because {
+                Because::Asked(asked) => {
+                    let (deletions, house, cx) = self.house();
+                    deletions.dismissed(cx, house, asked, durable);
+                }
+                Because::Operator { ticket, .. } => {
+                    self.answer(ticket, if durable { Answer::Done } else { Answer::Failed })
+                }
+                Because::Policy => {}
             }
             //= 12.2.2.7-3: shall act according to 12.2.2.6 after the 200 OK
             owed.into_iter().for_each(|owed| self.owe(owed));
+        }
+        loop {
+            let (deletions, house, cx) = self.house();
+            if !deletions.resume(cx, house) {
+                break;
+            }
         }
         if owes {
             self.reports.turn(&mut self.cx, &self.presences);
@@ -100,6 +121,7 @@ impl Core {
     pub(super) fn written_off(&mut self, batch: Batch) {
         for Durable { off, owed, laid } in self.users.durable(&mut self.cx, batch) {
             self.pushes.retired(&off);
+            self.summaries.changed(off.user);
             if let Some(laid) = laid {
                 self.bin.keep(&mut self.cx, laid);
             }
@@ -114,6 +136,7 @@ impl Core {
     pub(super) fn not_written_off(&mut self, lost: Vec<WrittenOff>) {
         for off in lost {
             self.pushes.retired(&off);
+            self.summaries.changed(off.user);
             if let Some(dismissal) = off.dismissal {
                 self.dismissals.written(&mut self.cx, &mut self.users, dismissal, None);
             }

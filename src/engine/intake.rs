@@ -1,6 +1,6 @@
 //! From octets to requests: cuts what lies in a connection's buffer, reads datagrams, and hands on what is whole.
 
-use super::conns::{Conn, Cutter};
+use super::conns::{Conn, Cutter, Taker};
 use super::core::Core;
 use crate::base::net::{ConnId, Flow, SocketId};
 use crate::proto::msrp::session;
@@ -66,18 +66,30 @@ impl Core {
                     at += len;
                 }
                 Ok(Piece::Request { head, len }) => {
-                    *taker = self.pushes.request(&mut self.cx, id, &head, rest, owed);
+                    let own = rest.get(..len).unwrap_or_default();
+                    *taker = match self.larges.claims(&head, own) {
+                        Some(key) => {
+                            let taken = self.larges.request(&mut self.cx, id, key, &head, own, owed);
+                            taken.then_some(Taker::Large(key))
+                        }
+                        None => self.pushes.request(&mut self.cx, id, &head, rest, owed).map(Taker::Push),
+                    };
                     at += len;
                 }
                 Ok(Piece::Data { len }) => {
-                    if let Some(key) = *taker {
-                        self.pushes.request_data(key, rest.get(..len).unwrap_or_default());
+                    let octets = rest.get(..len).unwrap_or_default();
+                    match *taker {
+                        Some(Taker::Push(key)) => self.pushes.request_data(key, octets),
+                        Some(Taker::Large(key)) => self.larges.data(&mut self.cx, key, octets),
+                        None => {}
                     }
                     at += len;
                 }
                 Ok(Piece::End { flag, len }) => {
-                    if let Some(key) = taker.take() {
-                        self.pushes.request_end(&mut self.cx, key, flag);
+                    match taker.take() {
+                        Some(Taker::Push(key)) => self.pushes.request_end(&mut self.cx, key, flag),
+                        Some(Taker::Large(key)) => self.larges.end(&mut self.cx, &self.users, key, flag),
+                        None => {}
                     }
                     at += len;
                 }

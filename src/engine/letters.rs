@@ -1,7 +1,7 @@
 //! What cores write to each other. Message bodies never change core here: only SIP messages do, which are small,
 //! and a `Bytes` moves by reference.
 
-use crate::base::net::{ConnId, Flow};
+use crate::base::net::{ConnId, CoreId, Flow};
 use crate::deferred::cx::Reply;
 use crate::deferred::inquiry::Question;
 use crate::deferred::owed::Recorded;
@@ -49,11 +49,22 @@ pub enum Letter {
     },
     /// Octets for a connection that only its core may write.
     Write {
+        /// Who writes: hears of it when the connection is gone.
+        from: CoreId,
         /// Which connection.
         conn: ConnId,
         /// What.
         octets: Bytes,
     },
+    /// A connection of the sender's on which the reader has written is gone: whoever waits for an answer on it waits in vain.
+    Gone {
+        /// Whose.
+        core: CoreId,
+        /// Which.
+        conn: ConnId,
+    },
+    /// The client takes an INVITE back that was handed over as a [`Letter::Request`] and may not be answered yet.
+    Cancel(Reply),
 }
 
 impl Letter {

@@ -53,6 +53,14 @@ macro_rules! readings {
 readings! {
     /// Messages answered 202 after their commit.
     messages_accepted,
+    /// Of those, large messages.
+    large_accepted,
+    /// Octets of large messages received.
+    large_octets,
+    /// Large messages that came to nothing.
+    large_discarded,
+    /// Gauge: sessions in which large messages come.
+    large_sessions,
     /// Messages their user's client acknowledged.
     messages_delivered,
     /// Octets of stored messages copied on their way to a socket, by us or by a read.
@@ -65,16 +73,30 @@ readings! {
     retrievals,
     /// Messages that their users deleted.
     messages_deleted,
+    /// Messages that the operator deleted.
+    messages_deleted_by_operator,
     /// Messages purged from the DELETE bin.
     messages_purged,
     /// Delivery reports that somebody took.
     reports_sent,
     /// Delivery reports that nobody took, or for which there was no room.
     reports_given_up,
+    /// NOTIFYs of message summaries that were taken.
+    summaries,
+    /// Gauge: subscriptions to message summaries.
+    subscriptions,
+    /// Subscriptions that ended because a NOTIFY failed.
+    subscriptions_lost,
     /// Messages recognised as duplicates.
     messages_duplicate,
     /// Requests refused, any status: messages, publications, and what is not served.
     requests_refused,
+    /// Messages refused because their receiver has as much as the quota allows.
+    deposits_over_quota,
+    /// Messages refused because their receiver's domain has.
+    deposits_over_domain_quota,
+    /// Messages refused because the disk is full or the log has failed.
+    deposits_without_storage,
     /// Publications accepted.
     publications,
     /// Gauge: users with messages at home here.
@@ -89,6 +111,18 @@ readings! {
     pushes_in_line,
     /// Gauge: pushes under way.
     pushes_running,
+    /// Gauge: users with publications, or a wish, at home here.
+    users_present,
+    /// Gauge: fingerprints of messages that are remembered, so that a second copy is known.
+    fingerprints,
+    /// Gauge: messages in the DELETE bin.
+    messages_binned,
+    /// Gauge: delivery reports owed.
+    reports_owed,
+    /// Gauge: states whose records lie in the log.
+    states,
+    /// Gauge: messages written off whose tombstone is not durable yet.
+    tombstones_waiting,
     /// Gauge: connections, SIP and MSRP.
     connections,
     /// Connections out that `connect_allow` forbade.
@@ -160,8 +194,24 @@ readings! {
 pub struct Gauges {
     /// Users with messages at home here.
     pub users: usize,
+    /// Subscriptions to message summaries.
+    pub subscriptions: usize,
     /// Pushes under way.
     pub pushes: usize,
+    /// Sessions in which large messages come.
+    pub larges: usize,
+    /// Users with publications, or a wish.
+    pub present: usize,
+    /// Fingerprints that are remembered.
+    pub fingerprints: usize,
+    /// Messages in the DELETE bin.
+    pub binned: usize,
+    /// Delivery reports owed.
+    pub reports: usize,
+    /// States.
+    pub states: usize,
+    /// Messages written off whose tombstone is not durable yet.
+    pub tombstones: usize,
     /// Connections.
     pub connections: usize,
     /// Records whose use case waits.
@@ -185,6 +235,9 @@ impl Reading {
     pub fn of(deferred: &cx::Counts, sip: &endpoint::Counts, gauges: &Gauges) -> Reading {
         let cx::Counts {
             accepted,
+            large_accepted,
+            large_octets,
+            large_discarded,
             duplicates,
             refused,
             publications,
@@ -198,9 +251,15 @@ impl Reading {
             dropped,
             retrievals,
             deleted,
+            over_quota,
+            over_domain_quota,
+            without_storage,
+            deleted_by_operator,
             purged,
             reports_sent,
             reports_given_up,
+            summaries,
+            subscriptions_lost,
             sip_faults,
             msrp_faults,
             damaged,
@@ -228,15 +287,32 @@ impl Reading {
         } = *sip;
         Reading {
             messages_accepted: accepted,
+            large_accepted,
+            large_octets,
+            large_discarded,
+            large_sessions: gauges.larges as u64,
             messages_delivered: delivered,
             push_octets_copied: push_octets_copied.saturating_add(gauges.octets_read),
             messages_expired: expired,
             messages_dropped: dropped,
             retrievals,
             messages_deleted: deleted,
+            messages_deleted_by_operator: deleted_by_operator,
+            deposits_over_quota: over_quota,
+            deposits_over_domain_quota: over_domain_quota,
+            deposits_without_storage: without_storage,
+            users_present: gauges.present as u64,
+            fingerprints: gauges.fingerprints as u64,
+            messages_binned: gauges.binned as u64,
+            reports_owed: gauges.reports as u64,
+            states: gauges.states as u64,
+            tombstones_waiting: gauges.tombstones as u64,
             messages_purged: purged,
             reports_sent,
             reports_given_up,
+            summaries,
+            subscriptions: gauges.subscriptions as u64,
+            subscriptions_lost,
             messages_duplicate: duplicates,
             requests_refused: refused,
             publications,
@@ -339,7 +415,15 @@ impl Core {
         let log = &self.cx.log;
         let gauges = Gauges {
             users: self.users.len(),
+            subscriptions: self.summaries.len(),
             pushes: self.pushes.len(),
+            larges: self.larges.len(),
+            present: self.presences.len(),
+            fingerprints: self.users.fingerprints() + self.deposits.fingerprints(),
+            binned: self.bin.len(),
+            reports: self.reports.len(),
+            states: self.cx.states.len(),
+            tombstones: self.users.tombstones_waiting(),
             connections: self.connections(),
             commits: self.cx.commits.len(),
             commit_octets: log.waiting_octets(),

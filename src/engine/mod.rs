@@ -12,5 +12,8 @@ mod commits;
 mod conns;
 mod farewell;
 mod intake;
+mod large;
+mod post;
 mod questions;
 mod route;
+mod subscribers;

@@ -8,11 +8,14 @@ use super::effect::Effect;
 use super::letters::Letter;
 use crate::base::net::{CoreId, Flow};
 use crate::deferred::cx::Reply;
+use crate::deferred::delete;
 use crate::deferred::deposit::Asked;
 use crate::deferred::identity::{self, Address, Resource};
 use crate::deferred::invite;
+use crate::deferred::large;
 use crate::deferred::respond::{self, Refusal};
 use crate::deferred::retrieve::{self, Legacy};
+use crate::deferred::summary;
 use crate::proto::sip::endpoint::Endpoint;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::{Method, Name};
@@ -91,7 +94,10 @@ impl Core {
             //= RFC 3903 6-1: the Request-URI is not one for which this is the compositor: 404
             (Method::Publish, _) => self.refuse(reply, &message, &flow, &Refusal::of(404)),
             (Method::Invite, Resource::Deferred) => self.retrieve(reply, message, flow, None),
-            // Interactive sessions are not deferred (they are answered 480); large messages come with their clause.
+            (Method::Invite, Resource::User(owner)) if large::is_large(&message) => {
+                self.large(reply, message, flow, owner)
+            }
+            // Interactive sessions are not deferred.
             (Method::Invite, _) => {
                 if !accepts_sdp(&message) {
                     return self.refuse(reply, &message, &flow, &Refusal::of(406));
@@ -103,12 +109,7 @@ impl Core {
                 let warning = respond::warning(&self.cx, "sessions are not deferred");
                 self.refuse(reply, &message, &flow, &Refusal::of(480).with(Name::Warning, warning));
             }
-            //= RFC 3515 3.2: a SUBSCRIBE to the refer event that no REFER created is refused: 403
-            (Method::Subscribe, _) if is_for_refer(&message) => self.refuse(reply, &message, &flow, &Refusal::of(403)),
-            (Method::Subscribe, _) => {
-                let events = Refusal::of(489).with(Name::AllowEvents, "presence, poc-settings, im-settings");
-                self.refuse(reply, &message, &flow, &events);
-            }
+            (Method::Subscribe, resource) => self.subscribe(reply, message, flow, resource),
             //= RFC 3261 12.2.2: a request that belongs to a dialog we do not know
             (Method::Bye | Method::Update | Method::Notify | Method::Prack | Method::Info, _) => {
                 self.refuse(reply, &message, &flow, &Refusal::of(481));
@@ -143,7 +144,7 @@ impl Core {
             return self.letter_request(home, reply, message, flow);
         }
         let (deletions, house, cx) = self.house();
-        deletions.refer(cx, house, reply, message, flow, &owner);
+        deletions.refer(cx, house, delete::Asked { reply, message, flow, owner, within: None });
     }
 
     /// What an INVITE of mission document 0 means, where the operator lets it mean that.
@@ -163,7 +164,12 @@ impl Core {
     /// A request with a To tag: it belongs to the dialog that our Contact names.
     fn within_dialog(&mut self, reply: Reply, message: Message, flow: Flow, resource: &Resource) {
         let found = match resource {
-            Resource::Contact(user) => invite::contact_key(user),
+            Resource::Contact(user) => {
+                if let Some((owner, id)) = summary::contact_of(user) {
+                    return self.within_subscription(reply, message, flow, owner, id);
+                }
+                invite::contact_key(user)
+            }
             _ => None,
         };
         let Some((core, key)) = found.filter(|&(core, _)| core < self.cores) else {
@@ -175,7 +181,21 @@ impl Core {
             }
             return self.refuse(reply, &message, &flow, &Refusal::of(481));
         }
-        self.pushes.within(&mut self.cx, reply, &message, &flow, key);
+        if let Resource::Contact(user) = resource
+            && user.starts_with(identity::LARGE_PREFIX)
+        {
+            return self.larges.within(&mut self.cx, reply, &message, &flow, key);
+        }
+        if message.method() != Method::Refer {
+            return self.pushes.within(&mut self.cx, reply, &message, &flow, key);
+        }
+        match self.pushes.referred(&message, key) {
+            Ok(owner) => {
+                let (deletions, house, cx) = self.house();
+                deletions.refer(cx, house, delete::Asked { reply, message, flow, owner, within: Some(key) });
+            }
+            Err(refusal) => self.refuse(reply, &message, &flow, &refusal),
+        }
     }
 
     /// An ACK for a 2xx of ours: it belongs to the session that our Contact names, wherever it landed.
@@ -185,7 +205,10 @@ impl Core {
         let Ok(Resource::Contact(user)) = resource else { return };
         let Some((core, key)) = invite::contact_key(&user).filter(|&(core, _)| core < self.cores) else { return };
         if CoreId(core) == self.cx.core {
-            self.pushes.ack_came(&mut self.cx, &message, key);
+            match user.starts_with(identity::LARGE_PREFIX) {
+                true => self.larges.ack_came(&mut self.cx, &message, key),
+                false => self.pushes.ack_came(&mut self.cx, &message, key),
+            }
         } else {
             self.effects.push_back(Effect::Letter { to: CoreId(core), letter: Letter::Stray { message, flow } });
         }
@@ -209,7 +232,10 @@ impl Core {
         self.retrievals.invite(cx, users, pushes, retrieve::Asked { reply, message, flow, owner, legacy });
     }
 
-    fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {
+    pub(super) fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {
+        if message.method() == Method::Invite {
+            self.elsewhere.insert(reply.txn, to);
+        }
         self.effects.push_back(Effect::Letter { to, letter: Letter::Request { reply, message, flow } });
     }
 
@@ -230,12 +256,8 @@ impl Core {
     }
 }
 
-fn is_for_refer(message: &Message) -> bool {
-    message.header(Name::Event).map(respond::media_type).is_some_and(|event| event.eq_ignore_ascii_case(b"refer"))
-}
-
 /// An INVITE whose Accept leaves out SDP cannot be answered (RFC 4475 3.3.14).
-fn accepts_sdp(message: &Message) -> bool {
+pub(super) fn accepts_sdp(message: &Message) -> bool {
     message.header(Name::Accept).is_none()
         || message.values(Name::Accept).any(|range| {
             let media = respond::media_type(range);

@@ -4,6 +4,7 @@
 //! - [`lexicon`]: one word, one thing
 //! - [`format`](mod@format): the log, octet by octet
 //! - [`faults`]: what may go wrong, and what is then promised
+//! - [`operating`]: for whoever runs it: where to look, what goes wrong, bounds, backups, repairs
 //! - [`peers`]: what clients really do, and what we do about it
 //! - [`decisions`]: what was decided, and why
 
@@ -18,6 +19,9 @@ pub mod format {}
 
 #[doc = include_str!("faults.md")]
 pub mod faults {}
+
+#[doc = include_str!("operating.md")]
+pub mod operating {}
 
 #[doc = include_str!("peers.md")]
 pub mod peers {}

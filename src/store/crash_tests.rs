@@ -10,6 +10,7 @@ use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use super::loader::{Damage, Loader};
 use super::log::{Log, LogEvent, LogResume, LogSetup, Refused, Seq};
 use super::manifest::Manifest;
+use super::reason::Reason;
 use super::record::{Draft, Flags, Locator, MessageId, Place, Stamp, Stamps, StateKind};
 use super::recovery::{Files, Recovered, recover};
 use super::segments::Segments;
@@ -293,7 +294,7 @@ fn a_tombstone_in_one_log_kills_a_message_of_another_and_owes_its_report() {
     settle(&mut b, &mut disk);
     let owed =
         super::record::StateDraft { kind: StateKind::Report, stamp: Stamp(4), owner: b"u", key: b"id", value: b"r" };
-    a.append_tombstones_owing(&[locator.place()], &[owed, owed]).unwrap();
+    a.append_endings(Stamp(5), &[(locator.place(), Reason::DeletedByUser)], &[owed, owed]).unwrap();
     settle(&mut a, &mut disk);
     for cores in [1, 2, 3] {
         let (found, directory) = recovered(&disk, cores);

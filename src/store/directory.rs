@@ -11,7 +11,7 @@
 //! must not create the same user in two slots. *Closing* is a compare-and-swap of a word that is all zero into `CLOSED`: whoever
 //! finds that word looks the user up again, and takes the slot away if the closer has not done so yet.
 //!
-//! An entry's number and its address are given back under an epoch (`crossbeam::epoch`): nobody who found the entry before it
+//! An entry's number and its address are given back under an epoch ([`Epochs`]): nobody who found the entry before it
 //! was closed can see it under another user's name. A user with a reserved message or a pin cannot be closed, so a [`UserId`] stays valid
 //! as long as either is held.
 //!
@@ -59,10 +59,11 @@ mod table;
 
 use super::domains::Domains;
 use super::record::Locator;
+use crate::base::epochs::Epochs;
 use crate::base::inbox::{Inbox, Link, Nodes, Parcel, ReadyList, Shelves};
 use crate::base::net::CoreId;
 use crate::base::sync::{self, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering};
-use crossbeam::epoch::{self, Atomic, Guard, Shared};
+use crossbeam::epoch::{Atomic, Guard, Shared};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 use siphasher::sip::SipHasher13;
@@ -157,6 +158,7 @@ impl Entry {
 pub struct Directory {
     key: [u8; 16],
     hasher: SipHasher13,
+    epochs: Epochs,
     cores: u16,
     users: usize,
     living: CachePadded<AtomicU64>,
@@ -208,6 +210,7 @@ impl Directory {
         Directory {
             key,
             hasher: SipHasher13::new_with_key(&key),
+            epochs: Epochs::new(),
             cores,
             users,
             living: CachePadded::new(AtomicU64::new(0)),
@@ -290,7 +293,7 @@ impl Directory {
 
     /// The user of this address. The answer holds until somebody closes the user.
     pub fn find(&self, address: &[u8]) -> Option<UserId> {
-        let guard = epoch::pin();
+        let guard = self.epochs.pin();
         let found = self.look_up(self.hash(address), address, &guard)?;
         let open = self.entries[found.user as usize].word.load(Ordering::Acquire) & CLOSED == 0;
         open.then_some(UserId(found.user))
@@ -322,6 +325,14 @@ impl Directory {
             }
             Ok(word + MESSAGE + units)
         })
+    }
+
+    /// Counts `octets` more for a message that is reserved already. False, and nothing counted, where the quota has no room.
+    pub fn grow(&self, user: UserId, octets: u64, quota: u64) -> bool {
+        let quota = quota.min(OCTETS_MAX).next_multiple_of(8);
+        let units = octets.div_ceil(8);
+        let more = |word| (self::octets(word) + units * 8 <= quota).then_some(word + units);
+        self.entry(user).word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
     }
 
     /// At recovery: finds or creates the user and counts what was found, whatever the quota says.
@@ -366,7 +377,7 @@ impl Directory {
 
     /// The user's canonical address. Let go of it soon: it holds back the memory of every user closed meanwhile.
     pub fn address(&self, user: UserId) -> Address {
-        let guard = epoch::pin();
+        let guard = self.epochs.pin();
         let shared = self.entry(user).address.load(Ordering::Acquire, &guard);
         let octets: *const [MaybeUninit<u8>] = match shared.is_null() {
             true => &[],
@@ -427,7 +438,7 @@ impl Directory {
     /// from then on. False: ask again when the next message has been released. For home, and for whoever has just given back
     /// the last reservation or pin.
     pub fn close(&self, user: UserId) -> bool {
-        let guard = epoch::pin();
+        let guard = self.epochs.pin();
         let entry = self.entry(user);
         // Still on the ready-list: it must not be reused while it is. `take_ready` will bring it, and home asks again.
         // Nobody can link it afterwards: only a reserved message is published, and then the word is not zero.
@@ -464,7 +475,7 @@ impl Directory {
         change: impl Fn(u64) -> Result<u64, E>,
     ) -> Result<UserId, E> {
         let hash = self.hash(address);
-        let mut guard = epoch::pin();
+        let mut guard = self.epochs.pin();
         let mut tries = 0;
         loop {
             if let Some(found) = self.look_up(hash, address, &guard) {

@@ -64,6 +64,11 @@ impl Domains {
         }
     }
 
+    /// All served domains.
+    pub fn all(&self) -> impl Iterator<Item = (&[u8], DomainId)> {
+        self.names.iter().map(|(name, id)| (&name[..], *id))
+    }
+
     /// Messages and octets of a domain.
     pub fn usage(&self, domain: DomainId) -> (u64, u64) {
         let counts = self.rows.iter().filter_map(|row| row.get(usize::from(domain.0)));

@@ -9,6 +9,7 @@ mod builder;
 
 use super::disk::SegmentNo;
 use super::layout::{self, le16, le32, le64};
+use super::reason::{Ending, Reason};
 use super::record::{Locator, Place, Stamp, StateKind};
 use crate::base::net::CoreId;
 use bytes::Bytes;
@@ -26,6 +27,8 @@ const COPY: usize = 16;
 const PART: usize = 32;
 const PLACE: usize = 8;
 const STATE: usize = 32;
+/// Octets of a reason with its time.
+const REASON: usize = 5;
 
 /// Offsets of the header's numbers, the same for [`Builder`] and [`Hint`].
 mod at {
@@ -48,6 +51,7 @@ mod at {
     pub(super) const STATES: usize = 96;
     pub(super) const OWNER_OCTETS: usize = 100;
     pub(super) const STATE_OCTETS: usize = 104;
+    pub(super) const REASONS: usize = 108;
 }
 
 /// Why octets are not the hint of a segment.
@@ -99,8 +103,8 @@ pub struct Hint {
     octets: Bytes,
     log: CoreId,
     segment: SegmentNo,
-    /// Where the sections begin: messages, copies, parts, dead, retained, owners, states, end.
-    sections: [usize; 8],
+    /// Where the sections begin: messages, copies, parts, dead, retained, owners, states, reasons, end.
+    sections: [usize; 9],
 }
 
 impl Hint {
@@ -127,8 +131,9 @@ impl Hint {
             word(at::RETAINED) as u64 * PLACE as u64,
             u64::from(word(at::OWNER_OCTETS)),
             u64::from(word(at::STATE_OCTETS)),
+            u64::from(word(at::REASONS)) * REASON as u64,
         ];
-        let mut sections = [HINT_HEAD; 8];
+        let mut sections = [HINT_HEAD; 9];
         for (n, length) in lengths.into_iter().enumerate() {
             let end = (sections[n] as u64).checked_add(length).filter(|end| *end <= octets.len() as u64);
             sections[n + 1] = usize::try_from(end.ok_or(HintFault::Contradicts)?).unwrap_or(usize::MAX);
@@ -138,7 +143,8 @@ impl Hint {
         let whole = owners == hint.word(at::OWNERS) as usize
             && hint.states().count() == hint.word(at::STATES) as usize
             && hint.messages().all(|message| (message.owner as usize) < owners)
-            && hint.parts().all(|(message, _)| (message as usize) < hint.len());
+            && hint.parts().all(|(message, _)| (message as usize) < hint.len())
+            && [0, hint.dead().len() + hint.retained().len()].contains(&(hint.word(at::REASONS) as usize));
         if whole { Ok(hint) } else { Err(HintFault::Contradicts) }
     }
 
@@ -225,6 +231,26 @@ impl Hint {
     /// Places that marks of this segment say are had by their users.
     pub fn retained(&self) -> impl ExactSizeIterator<Item = Place> {
         places(self.section(4))
+    }
+
+    /// What its tombstones say: of which records, why, and since when.
+    pub fn endings(&self) -> impl Iterator<Item = Ending> {
+        self.told(self.dead(), 0)
+    }
+
+    /// What its marks say.
+    pub fn marks(&self) -> impl Iterator<Item = Ending> {
+        self.told(self.retained(), self.dead().len())
+    }
+
+    /// These places with their reasons, which begin with that of number `from`.
+    fn told(&self, places: impl Iterator<Item = Place>, from: usize) -> impl Iterator<Item = Ending> {
+        let reasons = self.section(7).get(from * REASON..).unwrap_or_default();
+        places.enumerate().map(move |(number, place)| {
+            let told = reasons.get(number * REASON..).unwrap_or_default();
+            let reason = Reason::from_u8(told.first().copied().unwrap_or(0));
+            Ending { place, reason, at_s: le32(told, 1) }
+        })
     }
 
     /// The owners of its messages.

@@ -5,6 +5,8 @@
 use super::disk::{DiskFault, SegmentNo};
 pub use super::layout::Damage;
 use super::layout::{self, SegmentHead, View};
+use super::reason;
+pub use super::reason::{Ending, Reason};
 use super::record::{Flags, Kind, Locator, MessageId, Place, Stamp, StateKind};
 use super::recovery::Files;
 use super::scan;
@@ -24,6 +26,8 @@ pub enum Item<'a> {
         octets: u64,
         /// Its header passed and names this file.
         headed: bool,
+        /// It was made under this data directory's key.
+        ours: bool,
     },
     /// A group begins.
     Group(Group),
@@ -113,6 +117,13 @@ impl<'a> Entry<'a> {
     /// Which state this is.
     pub fn state(&self) -> Option<StateKind> {
         if self.kind == Kind::State { StateKind::from_u8(self.raw_flags) } else { None }
+    }
+
+    /// What tombstones or marks say: of which records, why, and since when.
+    pub fn endings(&self) -> impl Iterator<Item = Ending> + use<'a> {
+        let named = matches!(self.kind, Kind::Tombstones | Kind::Retained);
+        let (label, envelope) = if named { (self.label, self.envelope) } else { (&[][..], &[][..]) };
+        reason::endings(label, envelope, self.stamp)
     }
 
     /// The places that tombstones or marks name.
@@ -208,7 +219,8 @@ fn fill(files: &dyn Files, log: CoreId, segment: SegmentNo, page: &mut [u8]) -> 
 fn segment_of(log: CoreId, segment: SegmentNo, page: &[u8], key: [u8; 16], visit: &mut dyn FnMut(Item<'_>)) {
     let head = SegmentHead::decode(page).ok().filter(|head| head.log == log && head.segment == segment);
     let salt = head.map_or_else(|| salt_of(&key, segment), |head| head.salt);
-    visit(Item::Segment { log, segment, octets: page.len() as u64, headed: head.is_some() });
+    let ours = head.is_some_and(|head| head.salt == salt_of(&key, segment));
+    visit(Item::Segment { log, segment, octets: page.len() as u64, headed: head.is_some(), ours });
     let found = scan::groups(page, segment, salt);
     let place = |at: u64| Place { segment, offset: (at / 8) as u32 };
     let mut gaps = found.gaps.iter().peekable();

@@ -15,6 +15,7 @@
 
 mod append;
 mod chain;
+mod cut;
 
 use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use super::hint::Builder;
@@ -25,6 +26,7 @@ use crate::base::clock::Tick;
 use crate::base::gather::Gather;
 use crate::base::net::CoreId;
 use chain::{Seg, State};
+pub use cut::{Cut, DurableEnd};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -126,6 +128,8 @@ struct Flight {
     ticket: u64,
     group: u64,
     segment: SegmentNo,
+    /// Where it ends in its segment.
+    end: u64,
     last: Seq,
     octets: usize,
     live: u64,
@@ -151,6 +155,8 @@ pub struct Log {
     salt: (SegmentNo, u32),
     /// The segment that grew last.
     grown: Option<(SegmentNo, Arc<SegmentState>)>,
+    /// What is durable of the segments that are not sealed.
+    ends: Vec<DurableEnd>,
     /// Segments that are not written any more, but may have groups that are not durable yet.
     leaving: Vec<SegmentNo>,
     open: Option<Group>,
@@ -183,6 +189,7 @@ impl Log {
         let ready = |room: Room| Seg { room, state: State::Ready };
         let mut spare = resume.spare;
         spare.sort_unstable_by_key(|room| std::cmp::Reverse(room.segment));
+        let ends = Log::found_end(resume.active, resume.group);
         let active = resume.active.or_else(|| spare.pop()).map(ready);
         let reserve = spare.pop().map(ready);
         let next = spare.pop().map(ready);
@@ -199,6 +206,7 @@ impl Log {
             hints: VecDeque::new(),
             salt: (SegmentNo(u32::MAX), 0),
             grown: None,
+            ends,
             leaving: Vec::new(),
             open: None,
             closed: VecDeque::new(),
@@ -248,6 +256,7 @@ impl Log {
             ticket,
             group: group.head.number,
             segment: group.segment,
+            end: group.at + group.gather.len() as u64,
             last: group.last,
             octets: group.gather.len(),
             live: group.live,
@@ -337,12 +346,15 @@ impl Log {
     /// Seals the segments that were left and whose groups are all durable.
     fn seal_left(&mut self) {
         let (open, closed, flight) = (&self.open, &self.closed, &self.flight);
-        let segments = &self.segments;
+        let (segments, ends) = (&self.segments, &mut self.ends);
         self.leaving.retain(|&left| {
             let waits = open.iter().chain(closed).any(|group| group.segment == left)
                 || flight.as_ref().is_some_and(|flight| flight.segment == left);
             if !waits && let Some(state) = segments.find(left) {
                 state.seal();
+            }
+            if !waits {
+                ends.retain(|end| end.segment != left);
             }
             waits
         });
@@ -376,6 +388,7 @@ impl Log {
             Ok(()) => {
                 self.durable_group = flight.group;
                 self.durable = flight.last;
+                self.note_end(DurableEnd { segment: flight.segment, at: flight.end, group: flight.group });
                 // Before anybody is told: what is published may be written off in the same turn.
                 if let Some(state) = self.state_of(flight.segment) {
                     state.add_live(flight.live);

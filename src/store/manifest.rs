@@ -39,6 +39,8 @@ pub struct Listed {
     pub last: u64,
     /// Nothing in it counts any more: its file is about to be removed, or gone.
     pub leaving: bool,
+    /// Its checksums begin with the salt that its own header names: it was taken in when the key it was made under was lost.
+    pub adopted: bool,
 }
 
 /// What the manifest says.
@@ -82,7 +84,16 @@ impl Manifest {
 
     /// A segment's file is whole and durable with its name. Also what takes a foreign segment in, by the operator's wish.
     pub fn list(&mut self, log: CoreId, segment: SegmentNo) {
-        let listed = Listed { segment, log, last: 0, leaving: false };
+        self.insert(Listed { segment, log, last: 0, leaving: false, adopted: false });
+    }
+
+    /// The same of one that was made under another key, by the operator's wish.
+    pub fn adopt(&mut self, log: CoreId, segment: SegmentNo) {
+        self.insert(Listed { segment, log, last: 0, leaving: false, adopted: true });
+    }
+
+    fn insert(&mut self, listed: Listed) {
+        let segment = listed.segment;
         match self.segments.binary_search_by_key(&segment, |listed| listed.segment) {
             Ok(at) => self.segments[at] = listed,
             Err(at) => self.segments.insert(at, listed),
@@ -120,7 +131,7 @@ impl Manifest {
         for listed in &self.segments {
             out.extend_from_slice(&listed.segment.0.to_le_bytes());
             out.extend_from_slice(&listed.log.0.to_le_bytes());
-            out.extend_from_slice(&u16::from(listed.leaving).to_le_bytes());
+            out.extend_from_slice(&(u16::from(listed.leaving) | u16::from(listed.adopted) << 1).to_le_bytes());
             out.extend_from_slice(&listed.last.to_le_bytes());
         }
         let sum = sum(&out);
@@ -151,8 +162,8 @@ impl Manifest {
         let mut manifest = Manifest::new(key, le32(octets, 12));
         for listed in list {
             let (segment, log) = (SegmentNo(le32(listed, 0)), CoreId(le16(listed, 4)));
-            let leaving = le16(listed, 6) & 1 != 0;
-            manifest.segments.push(Listed { segment, log, last: le64(listed, 8), leaving });
+            let (leaving, adopted) = (le16(listed, 6) & 1 != 0, le16(listed, 6) & 2 != 0);
+            manifest.segments.push(Listed { segment, log, last: le64(listed, 8), leaving, adopted });
         }
         if !manifest.segments.is_sorted_by(|a, b| a.segment < b.segment) {
             return Err(ManifestFault::NotAManifest);
@@ -178,6 +189,7 @@ mod tests {
         }
         manifest.seal(SegmentNo(3), 77);
         manifest.leave(SegmentNo(5));
+        manifest.adopt(CoreId(1), SegmentNo(12));
         let octets = manifest.encode();
         assert_eq!(Manifest::decode(&octets), Ok(manifest.clone()));
         assert_eq!(manifest.find(SegmentNo(3)).map(|listed| listed.last), Some(77));
@@ -197,7 +209,7 @@ mod tests {
         manifest.list(CoreId(0), SegmentNo(4));
         manifest.leave(SegmentNo(4));
         manifest.list(CoreId(1), SegmentNo(4));
-        let listed = Listed { segment: SegmentNo(4), log: CoreId(1), last: 0, leaving: false };
+        let listed = Listed { segment: SegmentNo(4), log: CoreId(1), last: 0, leaving: false, adopted: false };
         assert_eq!(manifest.segments(), [listed]);
         manifest.forget(SegmentNo(4));
         assert_eq!(Manifest::decode(&manifest.encode()), Ok(Manifest::new([1; 16], 1)));

@@ -4,6 +4,7 @@
 //! costs no allocation.
 
 use super::record::{Flags, Locator, Place, Stamp};
+use super::tally::Tally;
 use std::collections::VecDeque;
 
 /// Locators of a block.
@@ -60,6 +61,15 @@ impl Queue {
             Kept::Nothing => 0,
             Kept::One(locator) => locator.octets(),
             Kept::Many(blocks) => blocks.octets(),
+        }
+    }
+
+    /// How many of them are of which kind.
+    pub fn tally(&self) -> Tally {
+        match &self.kept {
+            Kept::Nothing => Tally::default(),
+            Kept::One(locator) => Tally::of([locator.flags()].into_iter()),
+            Kept::Many(blocks) => blocks.tally,
         }
     }
 
@@ -193,6 +203,7 @@ struct Blocks {
     /// What follows; none of them empty.
     rest: VecDeque<Vec<Locator>>,
     octets: u64,
+    tally: Tally,
     len: u32,
     /// At most the earliest expiry of all; exact unless `stale`.
     earliest_s: u32,
@@ -208,6 +219,7 @@ impl Blocks {
             Blocks { first: pieces.next().unwrap_or_default(), rest: pieces.collect(), ..Blocks::default() };
         blocks.len = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
         blocks.octets = sorted.iter().map(Locator::octets).sum();
+        blocks.tally = Tally::of(sorted.iter().map(Locator::flags));
         blocks.earliest_s = sorted.iter().map(Locator::expiry_s).min().unwrap_or_default();
         blocks
     }
@@ -280,6 +292,7 @@ impl Blocks {
         self.stale &= self.len != 0;
         self.len += 1;
         self.octets += locator.octets();
+        self.tally.add(locator.flags());
         true
     }
 
@@ -297,6 +310,7 @@ impl Blocks {
         }
         self.len -= 1;
         self.octets -= locator.octets();
+        self.tally.sub(locator.flags());
         self.stale |= locator.expiry_s() == self.earliest_s;
         Some(locator)
     }
@@ -311,7 +325,10 @@ impl Blocks {
     fn mark(&mut self, stamp: Stamp, flags: Flags) -> bool {
         let Some((block, at)) = self.find(stamp) else { return false };
         let list = self.block_mut(block);
+        let before = list[at].flags();
         list[at] = list[at].with_flags(flags);
+        self.tally.sub(before);
+        self.tally.add(flags);
         true
     }
 
@@ -354,7 +371,7 @@ mod tests {
 
     fn locator(stamp: u64, expiry: u32) -> Locator {
         let place = Place { segment: SegmentNo(1), offset: stamp as u32 };
-        Locator::new(place, Stamp(stamp), expiry, 64, Flags::default())
+        Locator::new(place, Stamp(stamp), expiry, 64, Flags(stamp as u8 & 15))
     }
 
     #[test]
@@ -387,6 +404,11 @@ mod tests {
                     prop_assert_eq!(queue.remove_stamp(Stamp(stamp)), map.remove(&stamp));
                 }
                 prop_assert_eq!(queue.earliest_expiry(), map.values().map(Locator::expiry_s).min());
+                if let Some(locator) = map.get_mut(&(stamp + 1)) {
+                    *locator = locator.with_flags(Flags::RETAINED);
+                    prop_assert!(queue.mark(Stamp(stamp + 1), Flags::RETAINED));
+                }
+                prop_assert_eq!(queue.tally(), Tally::of(map.values().map(Locator::flags)));
                 prop_assert_eq!(queue.first(), map.values().next());
                 prop_assert_eq!(queue.last(), map.values().next_back());
             }

@@ -16,9 +16,10 @@
 
 use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use super::hint::Hint;
-use super::layout::{self, SEGMENT_HEAD, SegmentHead};
+use super::layout::{SEGMENT_HEAD, SegmentHead};
 use super::log::{LOADER_TICKET, Log, Refused, Room, Seq};
-use super::record::{Kind, Place};
+use super::reason::{self, Ending};
+use super::record::Kind;
 use super::scan;
 use super::segments::{Segment, SegmentState, Segments};
 use crate::base::clock::Tick;
@@ -51,7 +52,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// What could not be read, written or removed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Places in one record: 8 KiB.
+/// Places in one record: 8 KiB, and 5 KiB of why and when.
 const PLACES_A_RECORD: usize = 1_024;
 
 /// Bit of every ticket given here; a log's never has it, and a loader's has another.
@@ -142,7 +143,14 @@ impl Reclaim {
         let mut own = self.segments.list();
         own.retain(|(_, state)| state.segment.log.0 % self.cores == self.core.0);
         self.usage = usage(&own);
-        if log.is_poisoned() || now < self.not_before {
+        if self.segments.is_held() && log.is_disk_full() {
+            tracing::warn!(
+                core = self.core.0,
+                "the disk is full: the backup under way is given up, its segments are needed"
+            );
+            self.segments.break_hold();
+        }
+        if log.is_poisoned() || now < self.not_before || self.segments.is_held() {
             return None;
         }
         if let Some((number, state)) = own.iter().find(|(_, state)| state.is_spent() && self.may_go(state, log)) {
@@ -186,7 +194,7 @@ impl Reclaim {
                 };
                 match outcome.ok().and_then(|()| Hint::read(buffer.freeze(), whose, number, salt).ok()) {
                     Some(hint) => {
-                        let said = Said { dead: hint.dead().collect(), retained: hint.retained().collect() };
+                        let said = Said { dead: hint.endings().collect(), retained: hint.marks().collect() };
                         return self.carry(now, number, said, log, out);
                     }
                     None => self.read_whole(number, out),
@@ -242,10 +250,9 @@ impl Reclaim {
     ) -> Option<Wish> {
         let (dead, retained) = said.of_others(number, &self.segments);
         let mut last = None;
-        for (places, kept) in [(dead, false), (retained, true)] {
-            for places in places.chunks(PLACES_A_RECORD) {
-                let appended = if kept { log.append_retained(places) } else { log.append_tombstones(places) };
-                match appended {
+        for (endings, kind) in [(dead, Kind::Tombstones), (retained, Kind::Retained)] {
+            for endings in endings.chunks(PLACES_A_RECORD) {
+                match log.append_carried(kind, endings) {
                     Ok(seq) => last = Some(seq),
                     Err(Refused::Poisoned | Refused::TooLarge) => {
                         self.step = Step::Idle;
@@ -274,7 +281,7 @@ impl Reclaim {
     /// What the segment said of others is durable elsewhere, or will not be: the file may go, or not.
     pub fn carried(&mut self, now: Tick, durable: bool, log: &Log, out: &mut Vec<DiskOp>) {
         let Step::Carrying(number) = self.step else { return };
-        let state = self.segments.find(number).filter(|_| durable);
+        let state = self.segments.find(number).filter(|_| durable && !self.segments.is_held());
         let Some(state) = state else {
             self.step = Step::Idle;
             self.not_before = now + LOOK;
@@ -308,6 +315,11 @@ impl Reclaim {
         tracing::warn!(core = self.core.0, segment = number.0, ?fault, "a segment cannot be had back now");
         self.step = Step::Idle;
         self.not_before = now + AGAIN;
+    }
+
+    /// True while a file is being removed or used again.
+    pub fn is_going(&self) -> bool {
+        matches!(self.step, Step::Going(..))
     }
 
     /// How many segments were had back.
@@ -372,22 +384,23 @@ fn victims(own: &[(SegmentNo, Arc<SegmentState>)], segment_octets: u64) -> Vec<S
     victims
 }
 
-/// The places that a segment's tombstones and marks name, whichever segments they are in.
+/// What a segment's tombstones and marks say, of whichever segments.
 #[derive(Default)]
 struct Said {
-    dead: Vec<Place>,
-    retained: Vec<Place>,
+    dead: Vec<Ending>,
+    retained: Vec<Ending>,
 }
 
 impl Said {
-    /// Those in other segments that are still there, each once.
-    fn of_others(self, number: SegmentNo, segments: &Segments) -> (Vec<Place>, Vec<Place>) {
+    /// Of those in other segments that are still there, each once, and that with its reason where there is one.
+    fn of_others(self, number: SegmentNo, segments: &Segments) -> (Vec<Ending>, Vec<Ending>) {
         let there: BTreeSet<SegmentNo> = segments.list().into_iter().map(|(number, _)| number).collect();
-        let sift = |mut places: Vec<Place>| {
-            places.retain(|place| place.segment != number && there.contains(&place.segment));
-            places.sort_unstable();
-            places.dedup();
-            places
+        let sift = |mut endings: Vec<Ending>| {
+            endings.retain(|ending| ending.place.segment != number && there.contains(&ending.place.segment));
+            // A reason that is known sorts behind one that is not.
+            endings.sort_unstable_by(|a, b| b.cmp(a));
+            endings.dedup_by_key(|ending| ending.place);
+            endings
         };
         (sift(self.dead), sift(self.retained))
     }
@@ -406,7 +419,7 @@ fn said(page: &[u8], number: SegmentNo, salt: u32) -> Said {
                 Kind::Retained => &mut said.retained,
                 _ => return,
             };
-            into.extend(layout::places(view.envelope.of(page)));
+            into.extend(reason::endings(view.label.of(page), view.envelope.of(page), view.head.stamp));
         });
     }
     said

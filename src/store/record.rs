@@ -172,6 +172,16 @@ impl Locator {
         }
     }
 
+    /// A part of a large message: `len` octets of its record's body, from `skip` on. `octets` as in [`Locator::new`].
+    pub fn part(place: Place, stamp: Stamp, octets: u64, skip: u16, len: u16) -> Locator {
+        Locator::new(place, stamp, u32::from(skip) << 16 | u32::from(len), octets, Flags::LARGE)
+    }
+
+    /// Of a part: which octets of its record's body are the message's, as `(skip, len)`; `None`: all of them.
+    pub fn window(&self) -> Option<(usize, usize)> {
+        (self.expiry_s != 0).then_some(((self.expiry_s >> 16) as usize, (self.expiry_s & 0xffff) as usize))
+    }
+
     /// Which record.
     pub fn place(&self) -> Place {
         Place { segment: SegmentNo(self.segment), offset: self.offset }
@@ -202,6 +212,12 @@ impl Locator {
         Flags(self.length_and_flags as u8)
     }
 
+    /// The same at another place.
+    #[must_use]
+    pub fn at(self, place: Place) -> Locator {
+        Locator { segment: place.segment.0, offset: place.offset, ..self }
+    }
+
     /// The same with other flags.
     #[must_use]
     pub fn with_flags(self, flags: Flags) -> Locator {
@@ -226,6 +242,19 @@ impl Locator {
             length_and_flags: words[2] as u32,
         }
     }
+}
+
+/// The records of a large message's parts, each once: two parts may be two pieces of one record.
+pub fn extents_of(parts: &[Locator]) -> Vec<Extent> {
+    let mut extents: Vec<Extent> = parts.iter().map(Locator::extent).collect();
+    extents.sort_unstable();
+    extents.dedup_by_key(|extent| extent.place);
+    extents
+}
+
+/// Octets on disk of a part record with a body of so many: what [`Locator::octets`] will say of it.
+pub fn part_octets(owner: &[u8], body: usize) -> u64 {
+    ((super::layout::RECORD_HEAD + owner.len() + body) as u64).next_multiple_of(8)
 }
 
 /// A message to be written.

@@ -21,7 +21,7 @@ use super::layout::{self, Damage};
 use super::log::LogResume;
 use super::manifest::{self, Manifest};
 use super::queue::Queue;
-use super::record::{Extent, Locator, Place, Stamp, StateKind};
+use super::record::{Extent, Locator, Place, Stamp, StateKind, extents_of};
 use super::segments::{Segment, SegmentState, Segments};
 use crate::base::net::CoreId;
 use std::collections::{BTreeSet, HashSet};
@@ -220,7 +220,7 @@ impl Recovered {
         let homes = || self.homes.iter();
         let queued = homes().flat_map(|home| home.users.iter().flat_map(|(_, queue)| queue.iter()));
         let messages = queued.chain(homes().flat_map(|home| &home.twins)).map(Locator::extent);
-        let parts = homes().flat_map(|home| home.parts.iter().flat_map(|(_, parts)| parts)).map(Locator::extent);
+        let parts = homes().flat_map(|home| home.parts.iter().flat_map(|(_, parts)| extents_of(parts)));
         let states = homes().flat_map(|home| home.states.iter().map(|state| state.extent));
         let losers = homes().flat_map(|home| home.losers.iter().copied());
         let mut known: Option<(SegmentNo, Arc<SegmentState>)> = None;

@@ -13,7 +13,7 @@ use super::disk::SegmentNo;
 use crate::base::net::CoreId;
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// What is to be known of a segment before it is read.
@@ -88,7 +88,15 @@ pub struct Segments {
     next: AtomicU64,
     reserved_to: AtomicU64,
     key: [u8; 16],
+    hold: AtomicU8,
 }
+
+/// Nobody copies the files.
+const FREE: u8 = 0;
+/// Somebody does: none of them goes.
+const HELD: u8 = 1;
+/// Somebody does, and one of them had to go.
+const BROKEN: u8 = 2;
 
 impl Segments {
     /// `next`: the lowest number never used; below `reserved_to` the manifest allows. `key`: the manifest's.
@@ -99,7 +107,29 @@ impl Segments {
             next: AtomicU64::new(u64::from(next)),
             reserved_to: AtomicU64::new(u64::from(reserved_to)),
             key,
+            hold: AtomicU8::new(FREE),
         }
+    }
+
+    /// From now on no segment is removed or used again: somebody copies the files. Those that are on their way out may still go
+    /// ([`Reclaim::is_going`](super::reclaim::Reclaim::is_going)).
+    pub fn hold(&self) {
+        self.hold.store(HELD, Ordering::Release);
+    }
+
+    /// Ends a hold. False when there is none, or it was broken.
+    pub fn let_go(&self) -> bool {
+        self.hold.swap(FREE, Ordering::AcqRel) == HELD
+    }
+
+    /// True while no segment may go.
+    pub fn is_held(&self) -> bool {
+        self.hold.load(Ordering::Acquire) == HELD
+    }
+
+    /// Room is needed more urgently than a copy of the files.
+    pub fn break_hold(&self) {
+        let _ = self.hold.compare_exchange(HELD, BROKEN, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// A number never used before; `None` when the reservation is used up (see [`Segments::is_low`]).

@@ -143,7 +143,7 @@ impl DataDir {
         &self.path
     }
 
-    fn log_path(&self, log: CoreId) -> PathBuf {
+    pub(super) fn log_path(&self, log: CoreId) -> PathBuf {
         self.path.join(format!("log-{}", log.0))
     }
 
@@ -208,7 +208,7 @@ impl DataDir {
         replace(&self.path, name, octets)
     }
 
-    fn hint_name(segment: SegmentNo) -> String {
+    pub(super) fn hint_name(segment: SegmentNo) -> String {
         format!("{:010}.hint", segment.0)
     }
 
@@ -453,7 +453,7 @@ fn replace(directory: &Path, name: &str, octets: &[u8]) -> io::Result<()> {
 }
 
 /// Makes a directory and those above it that are missing, each durable with its name.
-fn make_durable_dir(path: &Path) -> io::Result<()> {
+pub(super) fn make_durable_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -470,7 +470,7 @@ fn make_durable_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

@@ -191,6 +191,34 @@ impl Signals {
     }
 }
 
+/// Room of a file system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// Octets that this process may still write.
+    pub free: u64,
+    /// Octets in all.
+    pub size: u64,
+}
+
+/// The room of the file system that `path` lies on.
+///
+/// # Errors
+/// What the kernel says.
+pub fn space(path: &std::path::Path) -> io::Result<Space> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: a structure of numbers, for which all zeros are values.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` ends with a zero and `found` is ours; both live until the call returns.
+    if unsafe { libc::statvfs(path.as_ptr(), &mut found) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Space {
+        free: found.f_bavail.saturating_mul(found.f_frsize),
+        size: found.f_blocks.saturating_mul(found.f_frsize),
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -9,6 +9,8 @@
 //!   ended by `shutdown(2)` ([`stream`]);
 //! - a bound port must not be shared with a stranger, so every address is probed first ([`listen`]).
 
+mod aside;
+pub mod bus;
 pub mod check;
 pub mod clock;
 pub mod data_dir;

@@ -4,6 +4,13 @@
 
 use super::scan;
 
+/// The event package.
+pub const EVENT: &[u8] = b"message-summary";
+
+/// The context classes of RFC 3458 6.2, as a summary writes them.
+pub const CLASSES: [&str; 6] =
+    ["Voice-Message", "Fax-Message", "Pager-Message", "Multimedia-Message", "Text-Message", "None"];
+
 /// The media type.
 pub const MEDIA_TYPE: &[u8] = b"application/simple-message-summary";
 
@@ -20,26 +27,29 @@ pub struct Counts {
     pub old_urgent: u64,
 }
 
-/// A summary: its status line, its account, its counts. Header groups follow with [`group`].
+/// A summary: its status line, its account, its counts by context class (`Text-Message` ...). Header groups follow with [`group`].
 ///
 //= RFC 3842 3.5: the account URI MUST NOT be delimited with angle brackets
 //= RFC 3842 3.5: all counters have a maximum value of 4,294,967,295
-pub fn write(out: &mut Vec<u8>, account: &[u8], text: Counts) {
-    let waiting: &[u8] = if text.new > 0 { b"yes" } else { b"no" };
+pub fn write(out: &mut Vec<u8>, account: &[u8], classes: &[(&[u8], Counts)]) {
+    let waiting: &[u8] = if classes.iter().any(|(_, counts)| counts.new > 0) { b"yes" } else { b"no" };
     out.extend_from_slice(b"Messages-Waiting: ");
     out.extend_from_slice(waiting);
     out.extend_from_slice(b"\r\nMessage-Account: ");
     out.extend(account.iter().filter(|octet| !scan::is_outside_uri(**octet)));
-    out.extend_from_slice(b"\r\nText-Message: ");
-    let mut number = |before: &[u8], number: u64| {
-        out.extend_from_slice(before);
-        scan::put_decimal(out, number.min(u64::from(u32::MAX)));
-    };
-    number(b"", text.new);
-    number(b"/", text.old);
-    number(b" (", text.new_urgent);
-    number(b"/", text.old_urgent);
-    out.extend_from_slice(b")\r\n");
+    out.extend_from_slice(b"\r\n");
+    for (class, counts) in classes {
+        out.extend_from_slice(class);
+        let mut number = |before: &[u8], number: u64| {
+            out.extend_from_slice(before);
+            scan::put_decimal(out, number.min(u64::from(u32::MAX)));
+        };
+        number(b": ", counts.new);
+        number(b"/", counts.old);
+        number(b" (", counts.new_urgent);
+        number(b"/", counts.old_urgent);
+        out.extend_from_slice(b")\r\n");
+    }
 }
 
 /// One message's headers, behind an empty line. Empty values are left out; folds and line ends become a space.
@@ -72,7 +82,8 @@ mod tests {
     #[test]
     fn the_summary_of_the_mission_is_written() {
         let mut out = Vec::new();
-        write(&mut out, b"<sip:charlie@example.com>", Counts { new: 2, old: 0, new_urgent: 1, old_urgent: 0 });
+        let counts = Counts { new: 2, old: 0, new_urgent: 1, old_urgent: 0 };
+        write(&mut out, b"<sip:charlie@example.com>", &[(b"Text-Message", counts)]);
         group(
             &mut out,
             &[
@@ -94,9 +105,11 @@ mod tests {
     #[test]
     fn counters_end_at_32_bits_and_old_ones_do_not_wait() {
         let mut out = Vec::new();
-        write(&mut out, b"sip:b@h", Counts { new: 0, old: u64::MAX, new_urgent: 0, old_urgent: 7 });
+        let counts = Counts { new: 0, old: u64::MAX, new_urgent: 0, old_urgent: 7 };
+        write(&mut out, b"sip:b@h", &[(b"Text-Message", counts), (b"Multimedia-Message", Counts::default())]);
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("Messages-Waiting: no\r\n") && text.ends_with("Text-Message: 0/4294967295 (0/7)\r\n"));
+        assert!(text.starts_with("Messages-Waiting: no\r\n"));
+        assert!(text.ends_with("Text-Message: 0/4294967295 (0/7)\r\nMultimedia-Message: 0/0 (0/0)\r\n"), "{text}");
     }
 
     proptest! {

@@ -299,6 +299,60 @@ fn any_core_takes_an_invite() {
     }
 }
 
+/// The CANCEL comes in the same segment as its INVITE, whose ids have to be looked for on the disk.
+//= RFC 3261 9.2: the UAS SHOULD immediately respond to the original request with a 487 (Request Terminated)
+#[test]
+fn an_invite_that_is_taken_back_while_it_is_looked_for_is_487() {
+    let mut scene = Scene::new(DEFERD);
+    let deposits = deposits(&scene, 2);
+    let mut bob = scene.bob();
+    let ids = ids(&mut bob, 2);
+    // What was deposited before is not in the memory of the next life.
+    drop(bob);
+    scene.daemon.kill9();
+    scene.daemon.restart(1);
+    let bob = scene.bob();
+    let sdp = Answer::new("msrp://127.0.0.1:9/x;tcp", Setup::Active).write();
+    let request = invite_list(&bob, &sdp, &[&ids[0]]);
+    let start = request.start.replacen("INVITE", "CANCEL", 1);
+    let cancel = SipMessage { start, body: Vec::new(), ..request.clone() };
+    let cancel = cancel.without("Content-Type").without("Require").without("Supported").without("Contact");
+    let cancel = cancel.set("CSeq", format!("{} CANCEL", request.cseq()));
+    bob.send_raw(&[request.write(), cancel.write()].concat());
+    let code = bob.peer.expect_final(&request).code();
+    assert_eq!(code, 487);
+    assert_eq!(bob.peer.expect_final(&cancel).code(), 200);
+    let mut bob = scene.bob();
+    scene.push_brings(&mut bob, &deposits);
+}
+
+//= RFC 3262 4: a UAS that does not support 100rel and is asked for it answers 420
+#[test]
+fn nobody_gets_reliable_provisional_responses_of_us() {
+    let scene = Scene::new(DEFERD);
+    deposits(&scene, 1);
+    let bob = scene.bob();
+    let request =
+        invite(&bob, &Answer::new("msrp://127.0.0.1:9/x;tcp", Setup::Active).write()).with("Require", "100rel");
+    let refused = bob.exchange(&request);
+    assert_eq!((refused.code(), refused.header("Unsupported")), (420, Some("100rel")), "{refused:?}");
+}
+
+//= RFC 3261 13.3.1.4: a 2xx retransmitted until its ACK comes
+#[test]
+fn a_client_that_never_binds_is_told_good_bye() {
+    let scene = Scene::with(DaemonOptions::new(DEFERD).line("msrp", "bind_timeout = \"1s\""));
+    let deposits = deposits(&scene, 1);
+    let mut bob = scene.bob();
+    let request = invite(&bob, &Answer::new("msrp://127.0.0.1:9/x;tcp", Setup::Active).write());
+    let ok = bob.exchange(&request);
+    let again = bob.inbox.expect("the 200 again", |message| message.code() == 200 && message.cseq_method() == "INVITE");
+    assert_eq!(again.message, ok, "until the ACK is there");
+    ack(&bob, &request, &ok);
+    expect_bye(&bob, &request);
+    scene.push_brings(&mut bob, &deposits);
+}
+
 /// Mission document 0: the older forms, where the operator lets them.
 #[test]
 fn the_older_forms_have_their_switch() {

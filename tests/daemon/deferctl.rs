@@ -7,19 +7,20 @@ use deferd_kit::{
 };
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const DEFERCTL: &str = env!("CARGO_BIN_EXE_deferctl");
-const CAROL: &str = "sip:carol@example.org";
+pub(crate) const DEFERCTL: &str = env!("CARGO_BIN_EXE_deferctl");
+pub(crate) const CAROL: &str = "sip:carol@example.org";
 
-fn deferctl(scene: &Scene, arguments: &[&str]) -> Output {
+pub(crate) fn deferctl(scene: &Scene, arguments: &[&str]) -> Output {
     let config = scene.daemon.config();
     Command::new(DEFERCTL).arg("--config").arg(config).args(arguments).output().expect("deferctl runs")
 }
 
 /// What it says, as JSON.
 #[track_caller]
-fn said(scene: &Scene, arguments: &[&str]) -> Value {
+pub(crate) fn said(scene: &Scene, arguments: &[&str]) -> Value {
     let output = deferctl(scene, &[arguments, &["--json"]].concat());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
@@ -28,14 +29,14 @@ fn said(scene: &Scene, arguments: &[&str]) -> Value {
 
 /// Why it refuses.
 #[track_caller]
-fn refused(scene: &Scene, arguments: &[&str]) -> String {
+pub(crate) fn refused(scene: &Scene, arguments: &[&str]) -> String {
     let output = deferctl(scene, arguments);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[track_caller]
-fn printed(scene: &Scene, arguments: &[&str]) -> String {
+pub(crate) fn printed(scene: &Scene, arguments: &[&str]) -> String {
     let output = deferctl(scene, arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
@@ -44,14 +45,25 @@ fn printed(scene: &Scene, arguments: &[&str]) -> String {
 
 /// Two cores: each question has to find its way to the user's home.
 fn scene() -> Scene {
-    let mut options = DaemonOptions::new(DEFERD);
+    // Small segments are read quickly.
+    let mut options = DaemonOptions::new(DEFERD).line("limits", "segment_octets = \"1MiB\"");
     options.cores = 2;
     Scene::with(options)
 }
 
-fn ids(queue: &Value) -> Vec<String> {
+pub(crate) fn ids(queue: &Value) -> Vec<String> {
     let entries = queue["entries"].as_array().expect("entries");
     entries.iter().map(|entry| entry["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// The files of all segments below a data directory, or a backup.
+pub(crate) fn segments(data_dir: &Path) -> Vec<PathBuf> {
+    let logs = std::fs::read_dir(data_dir).expect("the directory").flatten();
+    let entries = logs.filter_map(|log| std::fs::read_dir(log.path()).ok()).flat_map(|files| files.flatten());
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
+    let mut found: Vec<PathBuf> = entries.map(|file| file.path()).filter(is_segment).collect();
+    found.sort();
+    found
 }
 
 #[test]
@@ -105,6 +117,7 @@ fn why_says_what_holds_a_message_back_and_push_does_what_a_publish_would() {
     let deposited = [alice.message(BOB, "waits")];
     let why = said(&scene, &["why", BOB]);
     assert_eq!(why["because"], "the user has published nothing: offline");
+    assert!(refused(&scene, &["why", "bob"]).contains("neither a message's id"));
     assert!(refused(&scene, &["push", BOB]).contains("nobody is there"));
     assert!(refused(&scene, &["push", CAROL]).contains("nothing waits"));
     // Bob declines: for ten minutes nothing would come of itself.
@@ -183,10 +196,12 @@ fn the_logs_tell_a_messages_life_and_verify_finds_a_flipped_bit() {
     let life = said(&scene, &["log", "explain", &gone]);
     assert_eq!((life["gone"].as_bool(), life["user"].as_str()), (Some(true), Some(BOB)));
     assert_eq!(life["events"].as_array().map(Vec::len), Some(2), "taken in and written off: {life}");
+    assert_eq!((life["because"].as_str(), life["events"][1]["event"].as_str()), (Some("delivered"), Some("delivered")));
+    assert!(life["events"][1]["at"].as_str() >= life["events"][0]["at"].as_str(), "{life}");
     assert_eq!(said(&scene, &["log", "explain", &stays])["gone"], false);
     assert!(refused(&scene, &["log", "explain", "00000000000000000000000000"]).contains("no record"));
     let list = printed(&scene, &["log", "list"]);
-    assert!(list.contains(&gone) && list.contains(&stays) && list.contains("tombstones for 1"), "{list}");
+    assert!(list.contains(&gone) && list.contains(&stays) && list.contains("tombstones for 1: delivered 1"), "{list}");
     assert!(!printed(&scene, &["log", "list", "--user", BOB]).contains(&stays));
     assert!(printed(&scene, &["log", "show", &stays]).contains("XYZZY"));
     let exported = scene.daemon.data_dir().join("exported");
@@ -197,15 +212,12 @@ fn the_logs_tell_a_messages_life_and_verify_finds_a_flipped_bit() {
 
     // One bit of carol's message.
     let mut flipped = 0;
-    for log in std::fs::read_dir(scene.daemon.data_dir()).expect("the directory").flatten() {
-        let Ok(segments) = std::fs::read_dir(log.path()) else { continue };
-        for segment in segments.flatten().filter(|file| file.path().extension().is_some_and(|end| end == "log")) {
-            let mut octets = std::fs::read(segment.path()).expect("readable");
-            if let Some(at) = octets.windows(5).position(|window| window == b"XYZZY") {
-                octets[at] ^= 4;
-                flipped += 1;
-                std::fs::write(segment.path(), octets).expect("written");
-            }
+    for segment in segments(scene.daemon.data_dir()) {
+        let mut octets = std::fs::read(&segment).expect("readable");
+        if let Some(at) = octets.windows(5).position(|window| window == b"XYZZY") {
+            octets[at] ^= 4;
+            flipped += 1;
+            std::fs::write(segment, octets).expect("written");
         }
     }
     assert_eq!(flipped, 1);

@@ -8,6 +8,7 @@ use std::{
 
 use deferd_kit::{
     daemon::{Daemon, DaemonOptions},
+    peer::Transport,
     scene::{BOB, Scene},
     sip::{SipMessage, find},
     unique,
@@ -16,10 +17,10 @@ use deferd_kit::{
 use crate::DEFERD;
 
 /// A small file system in memory; None, with a printed reason, for whoever may not mount one.
-struct Tmpfs(PathBuf);
+pub(crate) struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    fn mount(options: &str) -> Option<Tmpfs> {
+    pub(crate) fn mount(options: &str) -> Option<Tmpfs> {
         let at = std::env::temp_dir().join(format!("deferd-disk-{}", unique()));
         fs::create_dir_all(&at).expect("a temporary directory");
         let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).output();
@@ -31,6 +32,10 @@ impl Tmpfs {
                 None
             }
         }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     fn remount(&self, options: &str) {
@@ -84,6 +89,51 @@ fn a_full_disk_refuses_with_503_and_still_delivers() {
         bob.invite_within(std::time::Duration::from_millis(800)).is_none(),
         "delivered and deleted, and pushed again"
     );
+    drop(scene);
+}
+
+#[test]
+fn a_full_disk_lets_users_delete_and_takes_deposits_again_when_there_is_room() {
+    let Some(disk) = Tmpfs::mount("size=24m") else { return };
+    let ballast = disk.0.join("ballast");
+    fs::write(&ballast, vec![1; 16 << 20]).expect("room for the ballast");
+    let data_dir = disk.0.join("data");
+    fs::create_dir_all(&data_dir).expect("room for a directory");
+    let mut scene = Scene::with(at(&data_dir));
+    let alice = scene.alice_tcp();
+    let mut deposited = Vec::new();
+    let refusal = loop {
+        assert!(deposited.len() < 1_000, "8 MiB hold no 1,000 messages of 20 KB");
+        // Every tenth is somebody's who deletes them.
+        let to = if deposited.len() % 10 == 0 { "sip:carol@example.org" } else { BOB };
+        let exchange = alice.exchange(alice.text(to, &"x".repeat(20_000)));
+        match exchange.response.code() {
+            202 => deposited.push(exchange.request),
+            _ => break exchange.response,
+        }
+    };
+    assert_eq!(refusal.code(), 503, "{refusal:?}");
+    assert!(refusal.header("Retry-After").is_some(), "{refusal:?}");
+    let carol = scene.client(Transport::Tcp, "sip:carol@example.org", scene.sip());
+    let all = carol
+        .request_to("REFER", "sip:Delete@mailserver.example.org")
+        .with("Contact", carol.contact.clone())
+        .with("Refer-To", "<sip:Deferred@mailserver.example.org>")
+        .with("Refer-Sub", "false");
+    assert_eq!(carol.exchange(&all).code(), 200, "a full disk keeps nobody from deleting");
+    // Nothing was freed by that which a deposit could use: a tenth of every segment.
+    assert_eq!(alice.exchange(alice.text(BOB, &"x".repeat(20_000))).response.code(), 503);
+    fs::remove_file(&ballast).expect("it is ours");
+    crate::until("a deposit that is taken", || {
+        let exchange = alice.exchange(alice.text(BOB, "there is room again"));
+        let taken = exchange.response.code() == 202;
+        deposited.extend(taken.then_some(exchange.request));
+        taken
+    });
+    scene.kill9();
+    scene.restart(2);
+    let theirs: Vec<SipMessage> = deposited.into_iter().filter(|deposit| deposit.start.contains("bob@")).collect();
+    scene.push_brings(&mut scene.bob(), &theirs);
     drop(scene);
 }
 
@@ -171,6 +221,20 @@ fn a_data_directory_that_is_a_file_is_refused_in_plain_words() {
 }
 
 /// Every file below a directory.
+/// What the kernel does to a process that touches a mapped page which the disk does not give.
+#[test]
+fn a_page_that_cannot_be_read_ends_the_daemon_with_a_sentence_and_loses_nothing() {
+    let mut scene = Scene::new(DEFERD);
+    let deposited = [scene.alice_tcp().message(BOB, "waits")];
+    let pid = scene.pid().expect("it runs").to_string();
+    Command::new("kill").args(["-BUS", &pid]).status().expect("coreutils has kill");
+    crate::until("its end", || !scene.is_alive());
+    crate::until("the sentence", || scene.stderr().contains("a page of the log cannot be read (SIGBUS)"));
+    scene.restart(1);
+    let mut bob = scene.bob();
+    scene.push_brings(&mut bob, &deposited);
+}
+
 fn files(below: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(below).expect("a directory").flatten() {

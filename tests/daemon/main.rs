@@ -5,14 +5,20 @@
 
 #![allow(clippy::expect_used)]
 
+mod backup;
 mod cores;
 mod deferctl;
 mod disk;
 mod kill_nine;
 mod life;
 mod limits;
+mod power_cut;
+mod quota;
+mod reasons;
+mod repair;
 mod soak;
 mod storm;
+mod volume;
 
 use std::time::{Duration, Instant};
 

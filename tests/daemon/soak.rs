@@ -1,4 +1,5 @@
-//! Everything at once for a while: deposits, pushes that delete, messages that expire, records that stay alive among them. The disk
+//! Everything at once for a while: deposits, pushes that delete, users who delete, messages that expire, records that stay alive among
+//! them. The disk
 //! holds half as much again as what is alive, and some segments; nothing is lost, and every promise of the ledger holds.
 
 use std::{
@@ -31,6 +32,10 @@ const SEGMENT: u64 = 1 << 20;
 /// Beside half as much again as what is alive: the active segment, the next, the reserve, two spares, two that are left
 /// alone, and one that is being made.
 const SEGMENTS_A_CORE: u64 = 8;
+
+/// While everything goes on there are two more: the one whose end has begun and whose file is still there, and what is filled between two
+/// looks of the daemon at what may go (250 ms, at some MB a second).
+const MORE_AT_A_MOMENT: u64 = 2;
 
 /// What one scrape says of a number, all cores together.
 pub(crate) fn measure(http: SocketAddr, name: &str) -> u64 {
@@ -69,7 +74,12 @@ fn soaked(cores: usize) {
     // One in ten is for somebody who never comes, and stays; as many again expire: holes in every segment.
     let log = Log::new();
     let alice = Sender::new(&log, Transport::Tcp, "sip:alice@example.org", daemon.sip());
-    let (mut kept, mut mortal) = (Vec::new(), 0);
+    let oscar = Client::new(&log, Transport::Tcp, "sip:oscar@example.org", daemon.sip());
+    let (mut kept, mut mortal, mut erased) = (Vec::new(), 0, 0);
+    // The bound holds at every moment, not only when all is quiet; a segment that is being made or copied out of counts as what it is.
+    let (http, data_dir) = (daemon.http(), daemon.data_dir().to_path_buf());
+    let fixed = SEGMENTS_A_CORE * SEGMENT * cores as u64;
+    let mut worst = 0.0_f64;
     let begun = Instant::now();
     while begun.elapsed() < SOAK && ledger.is_sound() {
         let before = ledger.sums().accepted;
@@ -77,14 +87,25 @@ fn soaked(cores: usize) {
         kept.push(alice.message("sip:zoe@example.org", &format!("{} {}", kept.len(), "k".repeat(3_000))));
         let request = alice.text("sip:nobody@example.org", &"m".repeat(4_000)).with("Expires", "2");
         mortal += u64::from(alice.exchange(request).response.code() == 202);
+        // And as many their user deletes unseen.
+        alice.message("sip:oscar@example.org", &"o".repeat(4_000));
+        if kept.len() % 10 == 0 {
+            let all = oscar
+                .request_to("REFER", "sip:Delete@mailserver.example.org")
+                .with("Contact", oscar.contact.clone())
+                .with("Refer-To", "<sip:Deferred@mailserver.example.org>")
+                .with("Refer-Sub", "false");
+            assert_eq!(oscar.exchange(&all).code(), 200);
+            erased += 10;
+        }
+        let most = measure(http, "deferd_store_live_bytes") * 3 / 2 + fixed + MORE_AT_A_MOMENT * SEGMENT * cores as u64;
+        worst = worst.max(files(&data_dir) as f64 / most as f64);
         let moved = ledger.wait(Duration::from_secs(20), |sums| sums.accepted >= before + 30);
         assert!(moved || !ledger.is_sound(), "the daemon takes nothing more in");
     }
     load.finish();
     drained(&ledger, &weather, phones, &mut daemon, seed);
 
-    let (http, data_dir) = (daemon.http(), daemon.data_dir().to_path_buf());
-    let fixed = SEGMENTS_A_CORE * SEGMENT * cores as u64;
     crate::until("the bound on the disk", || {
         files(&data_dir) <= measure(http, "deferd_store_live_bytes") * 3 / 2 + fixed
     });
@@ -92,8 +113,13 @@ fn soaked(cores: usize) {
     let (copied, had_back) =
         (measure(http, "deferd_store_copied_bytes_total"), measure(http, "deferd_segments_reclaimed_total"));
     let accepted = measure(http, "deferd_messages_accepted_total");
-    println!("{accepted} accepted, {mortal} expired, {had_back} segments had back, {copied} octets copied forward");
+    let deleted = measure(http, "deferd_messages_deleted_total");
+    println!(
+        "{accepted} accepted, {mortal} expired, {deleted} deleted, {had_back} segments had back, {copied} octets copied forward, {worst:.2} of the bound at most"
+    );
     assert!(had_back > 5 && copied > 0 && mortal > 5, "else nothing was tried");
+    assert!(deleted >= erased && erased > 5, "{deleted} of {erased} are deleted");
+    assert!(worst <= 1.0, "the disk held {worst:.2} times what it may hold at some moment");
 
     // What was copied forward, perhaps more than once, survives a kill and is delivered as it was deposited, in order.
     daemon.kill9();

@@ -140,6 +140,17 @@ fn sipp_publishes_refreshes_and_removes() {
 //= 12.2.2.5: after sending all the deferred messages, send a SIP BYE
 #[test]
 fn sipp_answers_a_push() {
+    answers("answer_push.xml");
+}
+
+//= RFC 3262 4: a provisional response with Require: 100rel MUST be acknowledged with a PRACK within its dialog
+//= RFC 3262 5: a description in a reliable provisional response to an INVITE with an offer is the answer
+#[test]
+fn sipp_rings_reliably_and_answers_while_it_rings() {
+    answers("answer_reliably.xml");
+}
+
+fn answers(scenario: &str) {
     let core = free_port();
     let mut options = DaemonOptions::new(DEFERD);
     options.outbound_proxy = Some(format!("udp:127.0.0.1:{core}"));
@@ -150,8 +161,7 @@ fn sipp_answers_a_push() {
     let session = session.strip_suffix(";tcp").unwrap();
     let alice = Sender::new(&scene.log, Transport::Udp, ALICE, scene.sip());
     let deposits: Vec<_> = (0..10).map(|number| alice.message(BOB, &format!("message {number}"))).collect();
-    let client =
-        Sipp::start("answer_push.xml", core, &["-m", "1", "-key", "msrp_port", port, "-key", "msrp_session", session]);
+    let client = Sipp::start(scenario, core, &["-m", "1", "-key", "msrp_port", port, "-key", "msrp_session", session]);
     let mut bob = scene.bob();
     bob.publish_presence(true);
     let pushed = media.expect_messages(deposits.len());

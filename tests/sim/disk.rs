@@ -1,14 +1,20 @@
 //! A disk with two images of every file: what a read sees now, and what a crash leaves.
 //!
 //! A commit is seen at once and durable when it completes. A crash keeps, of every write under way, any choice of its
-//! 512-octet sectors: old or new, never a mixture (the fault model's tear unit).
+//! 512-octet sectors: old or new, never a mixture (the fault model's tear unit). A sector may rot at any time (`disk/rot.rs`).
 
+mod rot;
+
+pub(crate) use rot::Rotten;
+
+use crate::trace::Trace;
 use bytes::Bytes;
 use deferd::base::dice::Dice;
 use deferd::base::net::CoreId;
 use deferd::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use deferd::store::manifest::Manifest;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What tears.
 const SECTOR: usize = 512;
@@ -23,6 +29,8 @@ struct File {
     durable: Option<Vec<u8>>,
     /// Its hint: replaced as a whole, so there is one image of it.
     hint: Option<Bytes>,
+    /// Where groups lie, in the order of their writing.
+    groups: Vec<(u64, u64)>,
 }
 
 /// An operation under way.
@@ -53,6 +61,11 @@ pub(crate) struct Disk {
     sealed: Vec<(SegmentNo, u64)>,
     /// No room for new segments.
     pub(crate) full: bool,
+    /// The segment of each log that was written last.
+    written: BTreeMap<CoreId, SegmentNo>,
+    /// Sectors that have rotted and were not written since; and how many ever did.
+    rotten: Vec<(SegmentNo, Range<u64>)>,
+    pub(crate) rots: u64,
     /// A log was told of a fault: it may refuse everything until the next start.
     pub(crate) hurt: bool,
 }
@@ -71,7 +84,7 @@ impl Disk {
                 if fault.is_none() {
                     let mut live = vec![0; *octets as usize];
                     live[..header.len()].copy_from_slice(header);
-                    self.files.insert((*log, *segment), File { live, durable: None, hint: None });
+                    self.files.insert((*log, *segment), File { live, ..File::default() });
                 }
             }
             DiskOp::Commit { log, segment, at, gather, .. } => {
@@ -85,6 +98,12 @@ impl Disk {
                 match self.files.get_mut(&(*log, *segment)) {
                     Some(file) if *at as usize + octets.len() <= file.live.len() => {
                         file.live[*at as usize..*at as usize + octets.len()].copy_from_slice(&octets);
+                        // After a start a tail that was cut is written over.
+                        file.groups.retain(|(group, _)| group < at);
+                        file.groups.push((*at, octets.len() as u64));
+                        self.written.insert(*log, *segment);
+                        let written = *at..*at + octets.len() as u64;
+                        self.rotten.retain(|(of, sector)| of != segment || !overlap(sector, &written));
                     }
                     Some(file) => {
                         panic!("a commit of {} octets at {at} leaves a segment of {}", octets.len(), file.live.len());
@@ -192,6 +211,7 @@ impl Disk {
                     file.live[..header.len()].copy_from_slice(&header);
                     file.durable = Some(file.live.clone());
                     file.hint = None;
+                    file.groups.clear();
                     self.manifest.forget(old);
                     self.manifest.list(log, new);
                     assert!(self.files.insert((log, new), file).is_none(), "{new:?} is there already");
@@ -297,6 +317,17 @@ impl Disk {
         self.files.iter().filter_map(|(&name, file)| Some((name, file.durable.as_deref()?)))
     }
 
+    /// What two runs of one seed must agree in: a hash of all that a start finds.
+    pub(crate) fn sum(&self) -> u64 {
+        let mut sum = Trace::new(false);
+        for (&(log, segment), file) in &self.files {
+            sum.line(u64::from(segment.0), format_args!("{} {:?}", log.0, file.hint));
+            sum.octets(file.durable.as_deref().unwrap_or_default());
+        }
+        sum.line(0, format_args!("{:?}", self.manifest));
+        sum.sum().0
+    }
+
     /// One segment as a start finds it, whichever log it is in.
     pub(crate) fn segment(&self, segment: SegmentNo) -> Option<&[u8]> {
         self.files.iter().find(|((_, number), _)| *number == segment).and_then(|(_, file)| file.durable.as_deref())
@@ -306,6 +337,10 @@ impl Disk {
 /// True for what may fail without the log taking offence.
 fn harmless(op: &DiskOp) -> bool {
     matches!(op, DiskOp::Read { .. } | DiskOp::Lend { .. } | DiskOp::WriteHint { .. } | DiskOp::ReadHint { .. })
+}
+
+fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
 }
 
 /// Writes any choice of the sectors of `octets` at `at`.

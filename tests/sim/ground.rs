@@ -47,8 +47,20 @@ pub(crate) enum Event {
     Start,
     /// The disk is full, or not any more.
     Full(bool),
+    /// Something on the disk rots.
+    Rot,
+    /// These cannot reach the daemon, nor it them, from now on: a bit for each, by [`side`].
+    Split(u64),
     /// From now on everything works.
     Calm,
+}
+
+/// Whose bit it is in a network that has fallen apart.
+pub(crate) fn side(owner: Owner) -> u64 {
+    match owner {
+        Owner::Sip => 1,
+        Owner::Media(user) => 2 << user,
+    }
 }
 
 /// An agent's timers.
@@ -88,6 +100,8 @@ pub(crate) struct Ground {
     pub(crate) clock_back: u64,
     /// Faults are off and everyone behaves.
     pub(crate) calm: bool,
+    /// Who is cut off.
+    pub(crate) split: u64,
     heap: BTreeMap<(u64, u64, u64), Event>,
     events: u64,
 }
@@ -110,6 +124,7 @@ impl Ground {
             born: 0,
             clock_back: 0,
             calm: false,
+            split: 0,
             heap: BTreeMap::new(),
             events: 0,
         }
@@ -151,6 +166,11 @@ impl Ground {
     /// True `permille` times of a thousand; never when all is calm.
     pub(crate) fn chance(&mut self, permille: u64) -> bool {
         permille > 0 && !self.calm && self.dice.between(1, 1_000) <= permille
+    }
+
+    /// True while nothing goes between the daemon and these.
+    pub(crate) fn is_cut_off(&self, owner: Owner) -> bool {
+        self.split & side(owner) != 0
     }
 
     /// A time between the two, in microseconds.
@@ -201,7 +221,7 @@ impl Ground {
     }
 
     fn datagram(&mut self, event: impl Fn(Vec<u8>) -> Event, octets: &[u8]) {
-        if self.chance(self.plan.loss) {
+        if self.is_cut_off(Owner::Sip) || self.chance(self.plan.loss) {
             return;
         }
         let copies = if self.chance(self.plan.doubled) { 2 } else { 1 };

@@ -187,3 +187,24 @@ fn what_is_deleted_while_it_is_copied_stays_deleted() {
         assert!(moved.contains(&false) && moved.contains(&true), "before and after: {moved:?}");
     }
 }
+
+/// The second request finds the messages on their way out, by the first one's doing. It was answered at once, while their tombstones were
+/// on their way to the disk: a crash in between, and they came back.
+#[test]
+fn a_deletion_that_finds_another_under_way_is_answered_when_that_is_durable() {
+    let mut house = House::new(0);
+    (0..3).for_each(|_| house.deposit(0, None));
+    house.run(500_000);
+    house.world.g.plan.disk_us = (80_000, 80_000);
+    house.erase(0);
+    house.run(5_000);
+    house.erase(0);
+    // The oracle looks at the disk when each is answered.
+    house.run(60_000);
+    assert_eq!(house.found(StateKind::Bin).0.len(), 3, "nothing is durable yet");
+    house.run(400_000);
+    assert_eq!((house.world.erased()[0], house.found(StateKind::Bin).0.len()), (3, 0));
+    house.restart();
+    house.run(800_000_000);
+    house.is_clean();
+}

@@ -108,6 +108,15 @@ pub(crate) fn binding(tid: &str, to: &str, own_path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A REPORT that nobody asked for: all of a message has failed.
+pub(crate) fn report(tid: &str, to: &str, own_path: &str, message_id: &str) -> Vec<u8> {
+    format!(
+        "MSRP {tid} REPORT\r\nTo-Path: {to}\r\nFrom-Path: {own_path}\r\nMessage-ID: {message_id}\r\n\
+         Byte-Range: 1-9/9\r\nStatus: 000 413\r\n-------{tid}$\r\n"
+    )
+    .into_bytes()
+}
+
 /// Host and port of `msrp://host:port/session;tcp`.
 pub(crate) fn host_port(uri: &str) -> Option<std::net::SocketAddr> {
     uri.strip_prefix("msrp://")?.split('/').next()?.parse().ok()

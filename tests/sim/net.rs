@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
+/// How long something waits before it is tried again through a network that has fallen apart.
+pub(crate) const CUT_OFF_US: u64 = 400_000;
+
 /// Who of the people outside holds the other end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
@@ -240,6 +243,11 @@ impl Ground {
         self.net.streams[at].lane(way).moving = false;
         if self.net.streams[at].broken {
             return;
+        }
+        if self.is_cut_off(self.net.streams[at].owner) {
+            // The kernels repeat it until it comes through.
+            self.net.streams[at].lane(way).moving = true;
+            return self.later(CUT_OFF_US, Event::Flow { stream: at, way });
         }
         if self.chance(self.plan.reset) {
             return self.reset(at);

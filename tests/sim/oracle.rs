@@ -3,12 +3,18 @@
 //! For every message: sent, stored, accepted (a 202 has left), begun and ended in a session, acknowledged. A violation is kept
 //! and ends the run: the seed replays it.
 
+mod erasing;
 mod media;
+mod rot;
 mod signalling;
 
+pub(crate) use erasing::call_id as erasing_call_id;
+
+use crate::cores::Alive;
 use crate::msrp::Reader;
 use bytes::BytesMut;
 use deferd::base::net::{ConnId, CoreId};
+use deferd::store::disk::SegmentNo;
 use deferd::wire::sip::cut::Cut;
 use memchr::memmem;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +56,8 @@ pub(crate) struct Message {
     erased: bool,
     /// And was told that it is: it must not come.
     deleted: bool,
+    /// Segments that rotted where it lay: it may be lost.
+    rotten: BTreeSet<SegmentNo>,
 }
 
 impl Message {
@@ -73,6 +81,7 @@ impl Message {
             gone: false,
             erased: false,
             deleted: false,
+            rotten: BTreeSet::new(),
         }
     }
 }
@@ -128,8 +137,12 @@ pub(crate) struct Oracle {
     /// There is no SIP core to go through: with a user's connection the way to the user is gone, for a BYE too.
     pub(crate) flows_die: bool,
     pub(crate) max_sizes: BTreeMap<String, u64>,
-    /// Users' deletions under way: how many, and what they must reach.
-    erasing: BTreeMap<usize, (u32, BTreeSet<u32>)>,
+    /// Users' deletions that are not over, by their number.
+    erasing: BTreeMap<u32, erasing::Erasing>,
+    erasings: u32,
+    /// Deletions whose 200 has just left.
+    to_judge: Vec<u32>,
+    rot: rot::Rot,
 }
 
 /// `m000123@sim` to 123.
@@ -161,7 +174,7 @@ impl Oracle {
     pub(crate) fn sent(&mut self, _now: u64, mut message: Message) {
         self.count += 1;
         message.sent = self.count;
-        message.erased = self.erasing.contains_key(&message.user);
+        message.erased = self.is_erasing(message.user);
         self.messages.insert(message.number, message);
     }
 
@@ -170,42 +183,6 @@ impl Oracle {
         if let Some(message) = self.messages.get_mut(&number) {
             message.twin = true;
             message.expires_us = message.expires_us.min(expires_us);
-        }
-    }
-
-    /// A user's request that everything be deleted leaves: what has been sent so far may vanish, and what is sent before it is
-    /// over; what was answered 202 must.
-    pub(crate) fn erasing(&mut self, user: usize) {
-        let (count, must) = self.erasing.entry(user).or_default();
-        *count += 1;
-        must.clear();
-        for message in self.messages.values_mut().filter(|message| message.user == user) {
-            message.erased = true;
-            if message.accepted.is_some() && !message.twin && !message.delivered && !message.perhaps {
-                must.insert(message.number);
-            }
-        }
-    }
-
-    /// The answer to it. Without one it may come to pass at any time.
-    pub(crate) fn erased(&mut self, _now: u64, user: usize, status: u16) {
-        match status {
-            200 => {
-                let Some((count, must)) = self.erasing.get_mut(&user) else { return };
-                *count -= 1;
-                let (over, must) = (*count == 0, std::mem::take(must));
-                for number in must {
-                    let message = self.messages.get_mut(&number);
-                    if let Some(message) = message.filter(|message| !message.delivered && !message.perhaps) {
-                        message.deleted = true;
-                    }
-                }
-                if over {
-                    self.erasing.remove(&user);
-                }
-            }
-            408 | 503 => {}
-            _ => self.violation(format!("a REFER was answered {status}")),
         }
     }
 
@@ -238,13 +215,17 @@ impl Oracle {
     }
 
     /// Recovery found these waiting: nothing accepted may be missing, and what is not there is gone for good.
-    pub(crate) fn recovered(&mut self, now: u64, alive: &BTreeMap<u32, &[u8]>) {
+    pub(crate) fn recovered(&mut self, now: u64, alive: &Alive<'_>) {
         let mut wrong = Vec::new();
         let hurt = std::mem::take(&mut self.disk_hurt);
         self.unreadable = false;
         for number in alive.keys() {
             match self.messages.get(number) {
                 None => wrong.push(format!("recovery finds message {number}, which nobody sent")),
+                Some(message) if self.rot.forgets || !message.rotten.is_empty() => {}
+                Some(message) if message.deleted && !message.twin => {
+                    wrong.push(format!("message {number} waits again after its deletion was answered"));
+                }
                 Some(message) if message.gone => {
                     wrong.push(format!("message {number} waits again after a start that found it deleted"));
                 }
@@ -264,12 +245,15 @@ impl Oracle {
         for number in numbers {
             let expired = self.messages.get(&number).is_some_and(|message| self.may_have_expired(message));
             let Some(message) = self.messages.get_mut(&number) else { continue };
-            if let Some(record) = alive.get(&number) {
+            if let Some((_, record)) = alive.get(&number) {
                 // A commit that was under way may be there whole: it is as good as one that was answered.
                 message.stored.push((*record).into());
                 message.acknowledged = None;
                 message.perhaps = false;
                 message.again = true;
+                if self.rot.forgets || !message.rotten.is_empty() {
+                    (message.gone, message.deleted) = (false, false);
+                }
                 if message.twin && message.delivered {
                     // Delivered, and repeated by its sender while the log that was to forget the repetition had failed: it comes
                     // once more, in the place of that.
@@ -277,7 +261,7 @@ impl Oracle {
                 }
                 continue;
             }
-            if message.accepted.is_some() && !message.delivered && !expired {
+            if message.accepted.is_some() && !message.delivered && !expired && message.rotten.is_empty() {
                 wrong.push(format!("message {number} was accepted, never delivered, and recovery does not find it"));
             }
             // One that was only in flight to the disk may come later; one that was accepted is gone.
@@ -299,12 +283,14 @@ impl Oracle {
     /// True while something of a user's is not delivered.
     pub(crate) fn waits_for(&self, user: usize, _wall: u64) -> bool {
         self.messages.values().any(|message| {
-            message.user == user && (message.again && !self.may_have_expired(message) || self.is_missing(message))
+            let again = message.again && message.rotten.is_empty() && !self.may_have_expired(message);
+            message.user == user && (again || self.is_missing(message))
         })
     }
 
     fn is_missing(&self, message: &Message) -> bool {
-        message.accepted.is_some() && !message.delivered && message.unread < 3 && !self.may_have_expired(message)
+        let owed = message.accepted.is_some() && !message.delivered;
+        owed && message.unread < 3 && message.rotten.is_empty() && !self.may_have_expired(message)
     }
 
     /// At the end: everything accepted has arrived.
@@ -320,7 +306,7 @@ impl Oracle {
     /// perhaps deleted.
     pub(crate) fn is_unsure(&self) -> bool {
         let unsure = |message: &Message| message.perhaps && message.acknowledged.is_none() || message.unread > 0;
-        self.messages.values().any(unsure) || self.may_be_trying()
+        self.messages.values().any(unsure) || self.may_be_trying() || self.rot.happened
     }
 
     /// True when a deletion may not have come to pass: its user does not wait for what it named, and the daemon may be trying.

@@ -38,6 +38,10 @@ pub(crate) struct Plan {
     pub(crate) stall: u64,
     pub(crate) eio: u64,
     pub(crate) full: u64,
+    /// Sectors that rot, and one in three of a crash besides.
+    pub(crate) rot: u32,
+    /// How often the network falls apart for a while.
+    pub(crate) splits: u32,
     pub(crate) segment_octets: u64,
     /// When the daemon dies; each is followed by a restart.
     pub(crate) crashes: Vec<u64>,
@@ -101,6 +105,8 @@ impl Plan {
             stall: if between(0, 3) == 0 { 20 } else { 0 },
             eio: if disk == 0 { 5 } else { 0 },
             full: if disk == 1 { 200 } else { 0 },
+            rot: if disk == 2 { 3 } else { 0 },
+            splits: if seed % 4 == 3 { 3 } else { 0 },
             segment_octets: [32, 32, 64, 1024][between(0, 3) as usize] * 1024,
             crashes,
             crash_at_effect: None,
@@ -139,6 +145,8 @@ impl Plan {
             stall: 0,
             eio: 0,
             full: 0,
+            rot: 0,
+            splits: 0,
             segment_octets: 32 * 1024,
             crashes: Vec::new(),
             crash_at_effect,

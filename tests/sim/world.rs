@@ -3,14 +3,17 @@
 use crate::agents::People;
 use crate::agents::core::SipCore;
 use crate::cores::Cores;
-use crate::disk::Disk;
+use crate::disk::{Disk, Rotten};
 use crate::ground::{Event, Ground};
-use crate::net::{News, Owner};
+use crate::net::{CUT_OFF_US, News, Owner};
 use crate::plan::Plan;
 use crate::trace::first_line;
 use bytes::Bytes;
 use deferd::base::net::SocketId;
 use deferd::engine::input::{Input, Service};
+use deferd::store::record::Place;
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 /// After the last fault everything must have arrived within this. The longest wait that the daemon may choose is Retry-After or
 /// the third backoff, ten minutes; a person publishes every half a minute.
@@ -38,6 +41,11 @@ pub(crate) struct Report {
     pub(crate) verdict: Result<(), String>,
     /// Hash and number of lines of the trace.
     pub(crate) sum: (u64, u64),
+    /// Hash of what the disk holds at the end.
+    pub(crate) disk: u64,
+    /// Sectors that rotted, and what was counted for it.
+    pub(crate) rots: u64,
+    pub(crate) damage: u64,
     /// Effects the daemon had.
     pub(crate) effects: u64,
     /// Messages sent, accepted, delivered.
@@ -66,6 +74,16 @@ impl World {
             g.at(from.min(to), Event::Full(true));
             g.at(from.max(to), Event::Full(false));
         }
+        for _ in 0..g.plan.rot {
+            let at = g.between(0, g.plan.busy_us);
+            g.at(at, Event::Rot);
+        }
+        for _ in 0..g.plan.splits {
+            let (at, who) = (g.between(0, g.plan.busy_us), g.between(1, 63));
+            let until = at + g.between(100_000, 20_000_000);
+            g.at(at, Event::Split(who));
+            g.at(until, Event::Split(0));
+        }
         let cores = Cores::new();
         g.soon(Event::Start);
         World { g, people, cores, disk: Disk::default(), calm_at, reclaimed: (0, 0), erased: [0; 3] }
@@ -79,7 +97,17 @@ impl World {
         let (segments, octets) = self.cores.reclaimed();
         let reclaimed = (self.reclaimed.0 + segments, self.reclaimed.1 + octets);
         let erased = self.erased();
-        Report { verdict, sum, effects, figures, reclaimed, erased }
+        Report {
+            verdict,
+            sum,
+            disk: self.disk.sum(),
+            rots: self.disk.rots,
+            damage: self.g.oracle.damage_counted(),
+            effects,
+            figures,
+            reclaimed,
+            erased,
+        }
     }
 
     /// Messages deleted, messages purged, reports that were taken, in all lives.
@@ -102,7 +130,16 @@ impl World {
             self.until(self.g.now + QUIET_US)?;
         }
         self.cores.disk_is_bounded(&self.g, &self.disk)?;
-        let left = self.cores.left(self.g.oracle.is_unsure(), self.g.oracle.may_be_trying());
+        if self.g.oracle.has_rotted() {
+            // What rotted since the last start the next one would name.
+            let found = self.cores.found(&self.disk).map_err(|fault| format!("recovery: {fault:?}"))?;
+            self.g.oracle.named(&found.report);
+            let (alive, listed) = self.cores.alive(&self.disk)?;
+            self.g.oracle.judge_rotten(&alive.into_keys().collect(), listed);
+            self.g.oracle.verdict()?;
+        }
+        let left =
+            self.cores.left(self.g.oracle.is_unsure(), self.g.oracle.may_be_trying() || self.g.oracle.has_rotted());
         if left.is_empty() { Ok(()) } else { Err(format!("when all is quiet there is still: {left}")) }
     }
 
@@ -118,6 +155,10 @@ impl World {
     pub(crate) fn until(&mut self, until: u64) -> Result<(), String> {
         while let Some(event) = self.g.next(until) {
             self.step(event);
+            for request in self.g.oracle.take_told() {
+                let (alive, _) = self.cores.alive(&self.disk)?;
+                self.g.oracle.judge_told(request, &alive.into_keys().collect());
+            }
             self.g.oracle.verdict()?;
         }
         Ok(())
@@ -138,7 +179,7 @@ impl World {
                 self.cores.input(g, ended.core, Input::Disk(ended.done));
             }
             Event::Dialled { life, core, conn, to, lost } if life == g.life => {
-                let owner = self.people.listener(to).filter(|_| !lost);
+                let owner = self.people.listener(to).filter(|owner| !lost && !g.is_cut_off(*owner));
                 g.dialled(core, conn, to, owner);
             }
             Event::Input { .. }
@@ -147,6 +188,9 @@ impl World {
             | Event::Disk { .. }
             | Event::Dialled { .. } => {}
             Event::Flow { stream, way } => g.flowed(stream, way),
+            Event::Knock { owner, from, to } if g.is_cut_off(owner) => {
+                g.later(CUT_OFF_US, Event::Knock { owner, from, to });
+            }
             Event::Knock { owner, from, to } => {
                 let service = if owner == Owner::Sip { Service::Sip } else { Service::Msrp };
                 match self.cores.listener(g, to) {
@@ -176,9 +220,14 @@ impl World {
                 self.disk.full = full && !g.calm;
                 g.oracle.disk_hurt |= full;
             }
+            Event::Rot => self.rot(),
+            Event::Split(who) => {
+                g.say(format_args!("cut off: {who:#b}"));
+                g.split = if g.calm { 0 } else { who };
+            }
             Event::Calm => {
                 g.say(format_args!("calm"));
-                g.calm = true;
+                (g.calm, g.split) = (true, 0);
                 self.disk.full = false;
                 if self.disk.hurt && self.cores.are_up() {
                     self.crash();
@@ -205,6 +254,10 @@ impl World {
         g.cut_off();
         g.oracle.died();
         self.disk.crash(&mut g.dice);
+        if g.plan.rot > 0 && g.chance(333) {
+            self.rot();
+        }
+        let g = &mut self.g;
         let delay = g.between(1_000, 4_000_000);
         if g.plan.reshape {
             g.plan.cores = g.between(1, 4) as u16;
@@ -213,5 +266,34 @@ impl World {
             g.clock_back += g.between(0, g.plan.clock_back_us);
         }
         g.later(delay, Event::Start);
+    }
+
+    /// One sector rots, or an octet of a hint; what that may cost is asked of a start that comes a moment earlier.
+    fn rot(&mut self) {
+        let g = &mut self.g;
+        if g.calm {
+            return;
+        }
+        if g.chance(250) {
+            g.say(format_args!("a hint rots"));
+            return self.disk.rot_a_hint(&mut g.dice);
+        }
+        let Some(rotten) = self.disk.ripe(&mut g.dice) else { return };
+        let Ok((alive, _)) = self.cores.alive(&self.disk) else { return };
+        let Rotten { segment, sector, may_take, idle, .. } = &rotten;
+        let meets = |place: Place, octets: u64, range: &Range<u64>| {
+            place.segment == *segment && place.octets() < range.end && place.octets() + octets > range.start
+        };
+        let hit = alive.iter().filter(|(_, (place, record))| meets(*place, record.len() as u64, may_take));
+        let hit: BTreeSet<u32> = hit.map(|(number, _)| *number).collect();
+        // Inside of one message that waits nothing else can rot.
+        let inside = alive.values().any(|(place, record)| {
+            place.segment == *segment
+                && place.octets() <= sector.start
+                && place.octets() + record.len() as u64 >= sector.end
+        });
+        g.say(format_args!("octets {sector:?} of {} rot, with them perhaps {hit:?}, inside {inside}", segment.0));
+        g.oracle.rotted(*segment, &hit, !idle && (!inside || may_take != sector));
+        self.disk.rot(&rotten, &mut g.dice);
     }
 }

@@ -12,6 +12,14 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(daemon: &Daemon, as_json: bool, command: &Command) -> Result<ExitCode, String> {
+    if let Command::Why { what } = command
+        && !what.contains(['@', ':'])
+        && !is_id(what)
+    {
+        return Err(format!(
+            "'{what}' is neither a message's id (26 digits and small letters) nor a user (user@domain, tel:+number)"
+        ));
+    }
     let path = daemon.socket()?;
     let mut line = Line::open(&path).map_err(|error| unreachable(&path, &error))?;
     let answer = match command {
@@ -36,7 +44,9 @@ fn request(command: &Command) -> Value {
         Command::Why { what } if what.contains(['@', ':']) && !is_id(what) => json!({ "do": "why", "user": what }),
         Command::Why { what } => json!({ "do": "why", "id": what }),
         Command::Push { user } => json!({ "do": "push", "user": user }),
-        Command::Delete { id, user } => json!({ "do": "delete", "id": id, "user": user }),
+        Command::Delete { id, user, no_report } => {
+            json!({ "do": "delete", "id": id, "user": user, "report": !no_report })
+        }
         Command::Drain { off } => json!({ "do": "drain", "on": !off }),
         Command::Reload => json!({ "do": "reload" }),
         _ => json!({ "do": "status" }),
@@ -72,12 +82,13 @@ fn queue(line: &mut Line, user: &str, limit: Option<u64>) -> Result<Value, Strin
     }
 }
 
-struct Line {
+/// A connection to the daemon. What it holds for us it holds as long as this is there.
+pub(super) struct Line {
     reader: BufReader<UnixStream>,
 }
 
 impl Line {
-    fn open(path: &Path) -> io::Result<Line> {
+    pub(super) fn open(path: &Path) -> io::Result<Line> {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -85,7 +96,7 @@ impl Line {
     }
 
     /// The answer to a request.
-    fn ask(&mut self, request: &Value) -> Result<Value, String> {
+    pub(super) fn ask(&mut self, request: &Value) -> Result<Value, String> {
         let gone = |error: io::Error| format!("the daemon gave no answer: {error}; see its log");
         self.reader.get_mut().write_all(format!("{request}\n").as_bytes()).map_err(gone)?;
         let mut line = String::new();
@@ -99,7 +110,7 @@ impl Line {
     }
 }
 
-fn unreachable(path: &Path, error: &io::Error) -> String {
+pub(super) fn unreachable(path: &Path, error: &io::Error) -> String {
     let path = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => {

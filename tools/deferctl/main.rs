@@ -2,8 +2,14 @@
 //! reader.
 
 mod ask;
+mod backup;
+mod explain;
 mod files;
+mod logs;
 mod print;
+mod rehearsal;
+mod repair;
+mod verify;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -78,13 +84,16 @@ enum Command {
         /// To whom.
         user: String,
     },
-    /// Delete a message, as its owner could.
+    /// Delete a message as its owner could: into the DELETE bin where there is one, with a report to its sender.
     Delete {
         /// Its id.
         id: String,
         /// Its owner; without it all users are searched.
         #[arg(long)]
         user: Option<String>,
+        /// Its sender does not hear of it, even if they asked for a report.
+        #[arg(long)]
+        no_report: bool,
     },
     /// Answer 503 to deposits; pushes go on.
     Drain {
@@ -101,6 +110,34 @@ enum Command {
     },
     /// Check every octet of a data directory that no daemon uses.
     Verify,
+    /// What keeps a daemon from starting, and what can be done about it; --yes does it. No daemon may be running.
+    Repair {
+        /// Take segments in that the manifest does not list and that were made here; without it they are set aside.
+        #[arg(long)]
+        adopt: bool,
+        /// Do it; without it, only say it.
+        #[arg(long, conflicts_with = "dry_run")]
+        yes: bool,
+        /// Only say it, which is what happens anyway.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Copy everything that is stored into a new directory, while the daemon works or while none does.
+    Backup {
+        /// A directory that is empty, or not there yet.
+        to: PathBuf,
+    },
+    /// Make a data directory of a backup; no daemon may use it yet.
+    Restore {
+        /// What `backup` made.
+        from: PathBuf,
+        /// A directory that is empty, or not there yet.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// Restore the rest of a backup whose records are damaged.
+        #[arg(long)]
+        accept_damage: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -138,7 +175,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Log { command } => files::log(&cli.daemon, cli.json, &command),
-        Command::Verify => files::verify(&cli.daemon, cli.json),
+        Command::Repair { adopt, yes, .. } => repair::repair(&cli.daemon, cli.json, adopt, yes),
+        Command::Backup { to } => backup::backup(&cli.daemon, cli.json, &to),
+        Command::Restore { from, to, accept_damage } => backup::restore(cli.json, &from, &to, accept_damage),
+        Command::Verify => verify::verify(&cli.daemon, cli.json),
         command => ask::run(&cli.daemon, cli.json, &command),
     };
     match outcome {

@@ -38,19 +38,40 @@ pub(super) fn answer(command: &Command, answer: &Value) {
         Command::Show { .. } => show(answer),
         Command::Why { .. } => why(answer),
         Command::Push { .. } => println!("a push begins"),
-        Command::Delete { .. } => println!("{} of {} is deleted", word(answer, "deleted"), word(answer, "user")),
+        Command::Delete { .. } => {
+            let bin = match number(answer, "in_bin_for_s") {
+                0 => String::new(),
+                seconds => format!("; it stays in the DELETE bin for {seconds} s"),
+            };
+            println!("{} of {} is deleted{bin}", word(answer, "deleted"), word(answer, "user"));
+        }
         Command::Drain { .. } if yes(answer, "drained") => {
             println!("deposits are answered 503, pushes go on; 'deferctl drain --off' ends it");
         }
         Command::Drain { .. } => println!("deposits are taken again"),
         Command::Reload => reload(answer),
-        _ => println!(
-            "deferd {}: {}, {} cores{}",
-            word(answer, "version"),
-            word(answer, "phase"),
-            number(answer, "cores"),
-            if yes(answer, "drained") { ", drained" } else { "" }
-        ),
+        _ => status(answer),
+    }
+}
+
+fn status(answer: &Value) {
+    println!(
+        "deferd {}: {}, {} cores{}",
+        word(answer, "version"),
+        word(answer, "phase"),
+        number(answer, "cores"),
+        if yes(answer, "drained") { ", drained" } else { "" }
+    );
+    println!("{} users have messages, {} free on the disk", number(answer, "users"), size(number(answer, "disk_free")));
+    if let Some(since) = answer.get("oldest_waiting").and_then(Value::as_str) {
+        println!("the oldest message waits since {since}");
+    }
+    for domain in list(answer, "domains") {
+        let octets = size(number(domain, "octets"));
+        println!("{}: {} messages, {octets}", word(domain, "domain"), number(domain, "messages"));
+    }
+    for trouble in list(answer, "troubles").iter().filter_map(Value::as_str) {
+        println!("trouble: {trouble}");
     }
 }
 
@@ -65,13 +86,17 @@ fn queue(answer: &Value) {
         let id = entry.get("id").and_then(Value::as_str).unwrap_or("(damaged)");
         let flags: Vec<&str> = list(entry, "flags").iter().filter_map(Value::as_str).collect();
         println!(
-            "{id:<26}  {:<20}  {:<20}  {:>10}  {}{}{}",
+            "{id:<26}  {:<20}  {:<20}  {:>10}  {}{}{}{}",
             word(entry, "accepted"),
             word(entry, "expires"),
             number(entry, "octets"),
             word(entry, "standing"),
             if flags.is_empty() { "" } else { ", " },
-            flags.join(", ")
+            flags.join(", "),
+            entry
+                .get("refused")
+                .filter(|it| !it.is_null())
+                .map_or_else(String::new, |it| format!(": {}", word(it, "why")))
         );
     }
 }
@@ -107,6 +132,9 @@ fn why(answer: &Value) {
     if let Some(message) = answer.get("message") {
         println!("message         {}, {}", word(answer, "id"), word(message, "standing"));
         println!("accepted        {}, expires {}", word(message, "accepted"), word(message, "expires"));
+    }
+    if let Some(refused) = answer.get("message").and_then(|message| message.get("refused")).filter(|it| !it.is_null()) {
+        println!("refused         {} (counted {} of 3 times)", word(refused, "why"), number(refused, "attempts"));
     }
     println!("user            {}", word(answer, "user"));
     println!("waiting         {} messages, {}", number(answer, "messages"), size(number(answer, "octets")));

@@ -1,9 +1,12 @@
 //! The words between an operator and a core: questions and answers, plain values.
 
 use crate::base::clock::Wall;
+use crate::base::net::CoreId;
 use crate::deferred::identity::Address;
 use crate::deferred::metadata::{Document, Revision};
 use crate::deferred::policy::Policy;
+use crate::deferred::refusals::Refused;
+use crate::store::disk::SegmentNo;
 use crate::store::loader::Damage;
 use crate::store::record::{Locator, MessageId, Stamp};
 use bytes::Bytes;
@@ -46,6 +49,8 @@ pub enum Question {
         /// Ordered by octets instead of messages.
         by_octets: bool,
     },
+    /// When the message was taken in that has waited longest to be pushed.
+    Oldest,
     /// What is known about a user's next push, and what became of the last.
     Why {
         /// Whose.
@@ -56,13 +61,17 @@ pub enum Question {
         /// To whom.
         owner: Address,
     },
-    /// Delete a message as its owner could. Changes something.
+    /// Delete a message as its owner could, into the DELETE bin where there is one. Changes something.
     Delete {
         /// Whose.
         owner: Address,
         /// Which.
         id: MessageId,
+        /// Its sender hears of it, where they asked for a report.
+        report: bool,
     },
+    /// Somebody copies the files of all logs.
+    Copying(Copying),
     /// The entity tag of a user's metadata document.
     Revision {
         /// Whose.
@@ -95,6 +104,32 @@ pub enum Question {
     Policy(Arc<Policy>),
 }
 
+/// The steps of a copy of all logs, in their order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Copying {
+    /// From now on no segment goes.
+    Begin,
+    /// What is durable of the logs that a core looks after; [`Answer::Busy`] while one of their segments is still going.
+    Cut,
+    /// It is over. [`Answer::Done`] from one core when nothing had to go meanwhile.
+    End,
+}
+
+/// A segment and how much of it is to be copied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ToCopy {
+    /// In whose log.
+    pub log: CoreId,
+    /// Which.
+    pub segment: SegmentNo,
+    /// Octets of its file.
+    pub octets: u64,
+    /// So many of them are durable.
+    pub durable: u64,
+    /// The last group of these; 0: the end of what is there.
+    pub last: u64,
+}
+
 impl Question {
     /// Whom it is about.
     pub(super) fn owner(&self) -> Option<&Address> {
@@ -109,6 +144,8 @@ impl Question {
             | Question::Mark { owner }
             | Question::Settled { owner } => Some(owner),
             Question::Changes
+            | Question::Oldest
+            | Question::Copying(_)
             | Question::Find { .. }
             | Question::Top { .. }
             | Question::Drain(_)
@@ -128,6 +165,8 @@ pub enum Answer {
     Found(Option<Address>),
     /// To [`Question::Top`]: this core's users, the first first.
     Top(Vec<Standing>),
+    /// To [`Question::Oldest`]; `None`: nothing waits on this core.
+    Oldest(Option<Stamp>),
     /// To [`Question::Why`].
     Why(Box<Reasons>),
     /// To [`Question::Revision`].
@@ -142,8 +181,12 @@ pub enum Answer {
     Done,
     /// There is no such user or message here; foreign ids look like unknown ones.
     Unknown,
-    /// Somebody is being pushed to already, or a message is with a client right now.
+    /// To [`Copying::Cut`].
+    Cut(Vec<ToCopy>),
+    /// Somebody is being pushed to already, or a segment is going.
     Busy,
+    /// The log did not take it: nothing has changed.
+    Failed,
     /// Nobody is there: the user has not published, or does not want deliveries.
     Absent,
     /// The record does not pass its checks.
@@ -174,6 +217,8 @@ pub struct Entry {
     pub id: Result<MessageId, Damage>,
     /// What is with it.
     pub standing: Waiting,
+    /// What clients made of it.
+    pub refused: Option<Refused>,
 }
 
 /// What is with a waiting message.
@@ -200,6 +245,8 @@ pub struct Shown {
     pub id: MessageId,
     /// What is with it.
     pub standing: Waiting,
+    /// What clients made of it.
+    pub refused: Option<Refused>,
     /// `Content-Type` of the body.
     pub body_type: Bytes,
     /// Push-ready body.

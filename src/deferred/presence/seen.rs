@@ -13,7 +13,7 @@ pub(super) fn in_words(end: End) -> &'static str {
     match end {
         End::Completed => "everything was delivered",
         End::Transient(_) => "failed on the way",
-        End::Busy => "the user declined",
+        End::Busy(_) => "the user declined",
         End::GiveUp => "the client or the network refused",
         End::Glare => "crossed with a request of the client",
     }

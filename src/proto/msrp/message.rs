@@ -1,7 +1,10 @@
 //! A message under way: how much of it is framed, answered and reported.
 
+use super::chunk::{chunk_len, closes_early};
 use super::coverage::Coverage;
 use super::session::Outgoing;
+use super::supply::Supply;
+use bytes::Bytes;
 
 /// What is to become of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +22,8 @@ pub(super) enum Fate {
 pub(super) struct Message {
     /// Its octets.
     pub(super) outgoing: Outgoing,
+    /// What of them is there, where they are brought while it is sent.
+    pub(super) supply: Option<Supply>,
     /// Octets framed.
     pub(super) sent: usize,
     /// All octets framed.
@@ -38,8 +43,11 @@ pub(super) struct Message {
 impl Message {
     /// Queued, nothing framed.
     pub(super) fn new(outgoing: Outgoing) -> Message {
+        let supply =
+            (outgoing.more > 0).then(|| Supply::new(outgoing.page.slice(outgoing.body.range()), outgoing.more));
         Message {
             outgoing,
+            supply,
             sent: 0,
             framed: false,
             unanswered: 0,
@@ -48,5 +56,35 @@ impl Message {
             fate: Fate::Open,
             reported: Coverage::default(),
         }
+    }
+
+    /// How many octets the next chunk takes; `None` while they are not all there.
+    pub(super) fn next_chunk(&self, chunk_max: usize) -> Option<usize> {
+        let Outgoing { page, body, text, .. } = &self.outgoing;
+        match &self.supply {
+            None => Some(chunk_len(body.of(page), self.sent, chunk_max, *text)),
+            Some(supply) => supply.next_chunk(chunk_max, *text),
+        }
+    }
+
+    /// True when seven hyphens and `id` stand in the octets among which an end-line with that id would be looked for: the whole body,
+    /// or, where that is not there at one time, the next `len` octets.
+    pub(super) fn closes_early(&self, len: usize, id: &[u8]) -> bool {
+        match &self.supply {
+            None => closes_early(self.outgoing.body.of(&self.outgoing.page), id),
+            Some(supply) => closes_early(&supply.copy(0, len), id),
+        }
+    }
+
+    /// True when its chunks' ids have to be looked for in it. The end of one whose octets are brought is always looked through: it
+    /// carries an end-line of its own.
+    pub(super) fn has_hyphens(&self, last: bool) -> bool {
+        self.outgoing.has_dash7 || self.supply.is_some() && last
+    }
+
+    /// Nothing of it is needed any more.
+    pub(super) fn let_go(&mut self) {
+        self.outgoing.page = Bytes::new();
+        self.supply = None;
     }
 }

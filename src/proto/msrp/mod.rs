@@ -2,7 +2,8 @@
 //!
 //! [`session`] is the whole; [`sender`] frames messages and settles them, [`chunk`] says where bodies are cut,
 //! [`transactions`] finds what an answer belongs to, [`window`] says how many may be unanswered, [`patience`] when an
-//! answer is late, [`coverage`] which octets were reported, [`receiver`] what the peer's requests are answered.
+//! answer is late, [`coverage`] which octets were reported, [`receiver`] what the peer's requests are answered. A message that is longer than memory is for is brought
+//! piece by piece while it is sent (`supply`).
 
 pub mod chunk;
 pub mod coverage;
@@ -11,6 +12,7 @@ pub mod patience;
 pub mod receiver;
 pub mod sender;
 pub mod session;
+mod supply;
 pub mod transactions;
 pub mod window;
 

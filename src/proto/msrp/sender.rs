@@ -3,7 +3,7 @@
 //! Knows messages, chunks and the window. Does not know why a session begins or what an answer means for it: that is
 //! [`super::session`].
 
-use super::chunk::{CHUNK_MIN, WHOLE_MAX, chunk_len, closes_early};
+use super::chunk::{CHUNK_MIN, WHOLE_MAX};
 use super::message::{Fate, Message};
 use super::patience::Patience;
 use super::session::{Outgoing, SessionSetup};
@@ -100,8 +100,23 @@ impl Sender {
     pub(super) fn offer(&mut self, outgoing: Outgoing) {
         let end = outgoing.body.end().max(outgoing.content_type.end());
         assert!(end <= outgoing.page.len(), "a body and its type lie inside their page");
-        self.octets_waiting += outgoing.body.len();
+        self.octets_waiting += outgoing.len();
         self.messages.push_back(Message::new(outgoing));
+    }
+
+    /// The message being framed, and how many octets of it may be brought.
+    pub(super) fn hungry(&self) -> Option<(u64, usize)> {
+        let message = self.messages.get((self.cursor - self.base) as usize)?;
+        let wants = message.supply.as_ref().filter(|_| message.fate == Fate::Open)?.wants();
+        (wants > 0).then_some((message.outgoing.token, wants))
+    }
+
+    /// Octets of a message that are brought while it is sent.
+    pub(super) fn supply(&mut self, token: u64, piece: Bytes) {
+        let wanted = |message: &&mut Message| message.outgoing.token == token && message.fate == Fate::Open;
+        if let Some(supply) = self.messages.iter_mut().find(wanted).and_then(|message| message.supply.as_mut()) {
+            supply.push(piece);
+        }
     }
 
     /// Messages that could be used: free places of the window and half a window ahead, less what waits already.
@@ -165,9 +180,9 @@ impl Sender {
                     continue;
                 }
             }
-            let body = message.outgoing.body;
-            let sent = message.sent;
-            let len = chunk_len(body.of(&message.outgoing.page), sent, self.chunk_max, message.outgoing.text);
+            let (total, sent) = (message.outgoing.len(), message.sent);
+            let Some(len) = message.next_chunk(self.chunk_max) else { break };
+            let last = sent + len == total;
             if sent == 0 && self.messages_in_flight >= self.window.messages() {
                 break;
             }
@@ -178,11 +193,20 @@ impl Sender {
             if !gather.is_empty() && gather.len() - start + cost > budget {
                 break;
             }
-            if sent == 0 {
-                message.careful = message.outgoing.has_dash7
-                    && closes_early(body.of(&message.outgoing.page), &self.transactions.prefix());
+            if sent == 0 || message.supply.is_some() {
+                message.careful = message.has_hyphens(last) && message.closes_early(len, &self.transactions.prefix());
             }
-            let tid = if message.careful { self.careful_tid() } else { Some(self.transactions.next_tid()) };
+            let copied = match message.supply.as_ref().map(|supply| supply.count(len) * 2) {
+                // Many short pieces: they are made one, where they would not fit at all, or go with the next gather.
+                Some(pieces) if gather.pieces() + pieces + PIECES_SPARE > PIECES_MAX => {
+                    if !gather.is_empty() {
+                        break;
+                    }
+                    true
+                }
+                _ => false,
+            };
+            let tid = if message.careful { self.careful_tid(len) } else { Some(self.transactions.next_tid()) };
             let Some(tid) = tid else {
                 // No id is left that its body does not contain: nobody can carry it.
                 if let Some(token) = self.refuse(self.cursor, true) {
@@ -192,8 +216,6 @@ impl Sender {
             };
             // Borrowed anew: the search above needed all of us.
             let Some(message) = self.messages.get_mut((self.cursor - self.base) as usize) else { break };
-            let total = body.len();
-            let last = sent + len == total;
             //= RFC 4975 7.1.1: a chunk with a body larger than 2048 octets has `*` in range-end
             let end = (len <= WHOLE_MAX).then_some((sent + len) as u64);
             let range = ByteRange { start: sent as u64 + 1, end, total: Some(total as u64) };
@@ -202,8 +224,19 @@ impl Sender {
                 let content_type = message.outgoing.content_type.of(page);
                 self.template.write(out, &tid, &message.outgoing.message_id, range, content_type);
             });
-            let at = body.at() + sent;
-            if len < COPY_BELOW {
+            let at = message.outgoing.body.at() + sent;
+            if let Some(supply) = &mut message.supply {
+                let mut short = 0;
+                supply.take(len, |piece| {
+                    if copied || piece.len() < COPY_BELOW {
+                        short += piece.len() as u64;
+                        gather.put(&piece);
+                    } else {
+                        gather.push(piece);
+                    }
+                });
+                self.copied += short;
+            } else if len < COPY_BELOW {
                 gather.put(page.get(at..at + len).unwrap_or_default());
                 self.copied += len as u64;
             } else {
@@ -221,7 +254,7 @@ impl Sender {
                 gather.refer(held, at, len);
             }
             if last {
-                message.outgoing.page = Bytes::new();
+                message.let_go();
             }
             gather.make(|out| end_line(out, &tid.0, if last { b'$' } else { b'+' }));
             if !std::mem::replace(&mut message.in_flight, true) {
@@ -245,7 +278,7 @@ impl Sender {
     fn give_up(&mut self, now: Tick, gather: &mut Gather) {
         let tid = self.transactions.next_tid();
         if let Some(message) = self.messages.get_mut((self.cursor - self.base) as usize) {
-            let (start, total) = (message.sent as u64 + 1, Some(message.outgoing.body.len() as u64));
+            let (start, total) = (message.sent as u64 + 1, Some(message.outgoing.len() as u64));
             let range = ByteRange { start, end: None, total };
             let outgoing = &message.outgoing;
             gather.make(|out| {
@@ -253,20 +286,21 @@ impl Sender {
                 self.template.write(out, &tid, &outgoing.message_id, range, content_type);
                 end_line(out, &tid.0, b'#');
             });
-            message.outgoing.page = Bytes::new();
+            message.let_go();
             message.fate = Fate::Settled;
             self.open(now, Carries::GivingUp, 0);
         }
         self.sweep();
     }
 
-    /// An id that stands nowhere behind seven hyphens in the message at the cursor, whatever follows it.
+    /// An id that stands nowhere behind seven hyphens in the message at the cursor, whatever follows it; where that is brought while
+    /// it is sent, in its next `len` octets.
     //= RFC 4975 7.1: the sender MUST choose a new transaction identifier that is not present in the body
-    fn careful_tid(&mut self) -> Option<Tid> {
+    fn careful_tid(&mut self, len: usize) -> Option<Tid> {
         for _ in 0..NUMBERS_TRIED {
             let tid = self.transactions.next_tid();
             let message = self.messages.get((self.cursor - self.base) as usize)?;
-            if !closes_early(message.outgoing.body.of(&message.outgoing.page), &tid.0) {
+            if !message.closes_early(len, &tid.0) {
                 return Some(tid);
             }
             self.transactions.skip();
@@ -322,11 +356,11 @@ impl Sender {
             return None;
         }
         let token = message.outgoing.token;
-        let settled = !relayed || message.reported.covers(message.outgoing.body.len() as u64);
+        let settled = !relayed || message.reported.covers(message.outgoing.len() as u64);
         if settled {
             self.settle(seq, Fate::Settled);
         } else {
-            message.outgoing.page = Bytes::new();
+            message.let_go();
             self.land(seq);
         }
         settled.then_some(token)
@@ -339,7 +373,7 @@ impl Sender {
             return None;
         }
         let token = message.outgoing.token;
-        let left = if message.framed { 0 } else { message.outgoing.body.len() - message.sent };
+        let left = if message.framed { 0 } else { message.outgoing.len() - message.sent };
         let begun = message.sent > 0 && !message.framed;
         // Nobody waits for the other chunks' answers: a client that has refused a message may well forget them.
         message.unanswered = 0;
@@ -362,7 +396,7 @@ impl Sender {
         if let Some(message) = self.message_mut(seq) {
             message.fate = fate;
             if fate == Fate::Settled {
-                message.outgoing.page = Bytes::new();
+                message.let_go();
             }
         }
         self.sweep();
@@ -396,7 +430,7 @@ impl Sender {
         }
         let seq = self.find(message_id)?;
         let message = self.message_mut(seq)?;
-        let total = message.outgoing.body.len() as u64;
+        let total = message.outgoing.len() as u64;
         let (start, end) = match range {
             Some(range) => (range.start - 1, range.end.or(range.total).unwrap_or(total).min(total)),
             None => (0, total),
@@ -436,7 +470,7 @@ impl Sender {
     pub(super) fn hush(&mut self) {
         let begun = self.messages.get((self.cursor - self.base) as usize).is_some_and(|message| message.sent > 0);
         let keep = (self.cursor - self.base) as usize + usize::from(begun);
-        let dropped: usize = self.messages.range(keep..).map(|message| message.outgoing.body.len()).sum();
+        let dropped: usize = self.messages.range(keep..).map(|message| message.outgoing.len()).sum();
         self.messages.truncate(keep);
         self.octets_waiting = self.octets_waiting.saturating_sub(dropped);
     }

@@ -52,10 +52,24 @@ pub struct Outgoing {
     pub page: Bytes,
     /// Where in it.
     pub body: Span,
+    /// Octets of the body that are not in the page: they are brought with [`Session::supply`] while it is sent.
+    pub more: usize,
     /// `-------` occurs in the body.
     pub has_dash7: bool,
     /// The body is text in UTF-8: chunk borders keep its characters whole.
     pub text: bool,
+}
+
+impl Outgoing {
+    /// Octets of the body.
+    pub fn len(&self) -> usize {
+        self.body.len() + self.more
+    }
+
+    /// True when it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// What happened to a session.
@@ -183,7 +197,7 @@ impl Session {
 
     /// Queues a message. In order of the calls they go out.
     pub fn offer(&mut self, outgoing: Outgoing) {
-        if self.max_size.is_some_and(|most| outgoing.body.len() as u64 > most) {
+        if self.max_size.is_some_and(|most| outgoing.len() as u64 > most) {
             self.sender.rejected.push((outgoing.token, 413));
         } else if !self.over && !self.closing && !self.hushed {
             self.sender.offer(outgoing);
@@ -194,6 +208,16 @@ impl Session {
     /// `#`. No event follows for it. Messages with REPORTs outstanding are forgotten too.
     pub fn withdraw(&mut self, token: u64) {
         self.sender.withdraw(token);
+    }
+
+    /// The message that is being sent, and how many octets of it may be brought now: none of it is sent before.
+    pub fn hungry(&self) -> Option<(u64, usize)> {
+        if self.over || self.closing || self.paused { None } else { self.sender.hungry() }
+    }
+
+    /// The next octets of a message whose body is not all in its page. One that is not sent any more wants none.
+    pub fn supply(&mut self, token: u64, piece: Bytes) {
+        self.sender.supply(token, piece);
     }
 
     /// How many more messages it can use now.

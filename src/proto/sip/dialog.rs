@@ -1,6 +1,8 @@
 //! Dialogs (RFC 3261 12): what two user agents remember of each other between requests. Knows how a request inside one is
 //! addressed and in which order the peer's may come; does not know what the dialog is for.
 
+mod kept;
+
 use crate::wire::sip::{Message, Method, Name, NameAddr, Request};
 use crate::wire::uri::{Scheme, Uri};
 
@@ -93,6 +95,21 @@ impl Dialog {
             routes: routes.into(),
             secure: is_sips(request.request_uri()),
         })
+    }
+
+    /// It was early until now: the numbers of what was said then are used up.
+    ///
+    //= RFC 3261 12.2.1.1: strictly monotonically increasing CSeq sequence numbers, in the early dialog and after it
+    pub fn follows(&mut self, early: &Dialog) {
+        self.local_seq = self.local_seq.max(early.local_seq);
+        self.remote_seq = self.remote_seq.max(early.remote_seq);
+    }
+
+    /// Leaves out numbers of ours: others may have been used since this copy was made, or was written down.
+    ///
+    //= RFC 3261 12.2.2: a request may be higher than the remote sequence number by more than one: not an error condition
+    pub fn leap(&mut self, numbers: u32) {
+        self.local_seq = Some(self.local_seq.unwrap_or(0).saturating_add(numbers));
     }
 
     /// Call-ID.

@@ -4,6 +4,7 @@
 //! [`dialog::Dialog`], [`session_timer::SessionTimer`] and [`publication::Publications`] are what a transaction user keeps.
 
 pub mod dialog;
+pub mod early;
 pub mod endpoint;
 pub mod invite_client;
 pub mod invite_server;

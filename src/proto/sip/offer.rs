@@ -80,6 +80,27 @@ impl Offer {
         })
     }
 
+    /// The answer to an offer of a sender's: we receive, whatever it is, up to `max_size` octets a message, and do not connect.
+    pub fn write_receiver(&self, offer: &[u8], max_size: u64) -> Result<Vec<u8>, AnswerFault> {
+        let description = Description::parse(offer).map_err(AnswerFault::Sdp)?;
+        let media = description.message().ok_or(AnswerFault::Refused)?;
+        let direction = if description.direction(media).sends() { Direction::RecvOnly } else { Direction::Inactive };
+        let mut out = Vec::with_capacity(512);
+        self.receiver(direction, Some(Setup::Passive), max_size).write_answer(&mut out, &description);
+        Ok(out)
+    }
+
+    /// What we would have accepted of a sender, for a 488.
+    pub fn write_receiver_capabilities(&self, max_size: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        MsrpStream { port: 0, path: b"", ..self.receiver(Direction::RecvOnly, None, max_size) }.write(&mut out);
+        out
+    }
+
+    fn receiver(&self, direction: Direction, setup: Option<Setup>, max_size: u64) -> MsrpStream<'_> {
+        MsrpStream { accept_types: b"*", wrapped_types: b"", max_size: Some(max_size), ..self.stream(direction, setup) }
+    }
+
     /// What we would have accepted, for a 488: the same with port 0.
     pub fn write_capabilities(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);

@@ -153,6 +153,14 @@ impl SessionTimer {
         Ok(Some((timer, Agreed { expires, require: supported })))
     }
 
+    /// The same, agreed on in a session whose timer was `old`: what `message` does not say of the peer's methods holds on.
+    ///
+    //= RFC 4028 7.4: if it has seen an Allow header field from its peer with the value 'UPDATE', in whichever message
+    pub fn after(mut self, old: Option<&SessionTimer>, message: &Message) -> SessionTimer {
+        self.update |= message.header(Name::Allow).is_none() && old.is_some_and(|old| old.update);
+        self
+    }
+
     fn agreed(now: Tick, interval_s: u32, min_se_s: u32, we_refresh: bool, message: &Message) -> SessionTimer {
         // A peer that agreed to less than the least would have us refresh without end.
         let interval_s = interval_s.max(INTERVAL_MIN_S);
@@ -282,6 +290,8 @@ mod tests {
         assert_eq!(timer.fire(s(668)), Some(Due::Bye), "32 s before 700 s");
         let refreshed = SessionTimer::uac(s(460), &timer.refresh(), &ok("Session-Expires: 600;refresher=uac\r\n"));
         assert_eq!((refreshed.deadline(), refreshed.refresh_method()), (s(760), Method::Invite));
+        assert_eq!(refreshed.after(Some(&timer), &ok("")).refresh_method(), Method::Update, "it was said before");
+        assert_eq!(refreshed.after(Some(&timer), &ok("Allow: BYE\r\n")).refresh_method(), Method::Invite);
     }
 
     //= RFC 4028 10: BYE at the minimum of 32 seconds and one third of the interval before the end

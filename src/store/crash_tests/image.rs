@@ -1,15 +1,23 @@
 //! A data directory as format version 1 has it, kept in `tests/fixtures/format-v1`: every later deferd must find in it exactly this.
 //!
-//! `FORMAT_IMAGE=write cargo nextest run the_image_of_format_version_1` writes it anew. That is right only before a version is
+//! `FORMAT_IMAGE=format-v1 cargo nextest run the_image` writes it anew, and another by its name. That is right only before a version is
 //! released; afterwards a changed image is a new version with a directory of its own.
 
+use super::super::inspect::{self, Item};
+use super::super::reason::Ending;
+use super::super::record::Kind;
 use super::*;
 use std::fs;
 use std::path::PathBuf;
 
-fn place() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-v1")
+fn place(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
+
+/// The first image, from before tombstones had reasons.
+const FIRST: &str = "format-v1";
+/// One of the same version, whose tombstones and marks have them.
+const REASONS: &str = "format-v1-reasons";
 
 fn stamp(n: u64) -> Stamp {
     Stamp(n << 12)
@@ -44,28 +52,29 @@ fn made() -> Disk {
         loaded = loader.done(disk.serve(op)).or(loaded);
     }
     let record = loaded.expect("read").records[0].outcome.clone().expect("whole");
-    logs[1].append_copy(&record, Flags::REPORT, None).unwrap();
+    logs[1].append_copy(&record, Flags::REPORT, None, None).unwrap();
     settle(&mut logs[1], &mut disk);
     disk
 }
 
-fn write(disk: &Disk) {
-    let _ = fs::remove_dir_all(place());
-    let file =
-        |log: CoreId, segment: SegmentNo, kind: &str| place().join(format!("log-{}/{:010}.{kind}", log.0, segment.0));
+fn write(disk: &Disk, name: &str) {
+    let _ = fs::remove_dir_all(place(name));
+    let file = |log: CoreId, segment: SegmentNo, kind: &str| {
+        place(name).join(format!("log-{}/{:010}.{kind}", log.0, segment.0))
+    };
     for (&(log, segment), (octets, _)) in &disk.files {
-        fs::create_dir_all(place().join(format!("log-{}", log.0))).unwrap();
+        fs::create_dir_all(place(name).join(format!("log-{}", log.0))).unwrap();
         fs::write(file(log, segment, "log"), octets).unwrap();
     }
     disk.hints.iter().for_each(|(&(log, segment), octets)| fs::write(file(log, segment, "hint"), octets).unwrap());
-    fs::write(place().join("manifest"), disk.manifest.encode()).unwrap();
+    fs::write(place(name).join("manifest"), disk.manifest.encode()).unwrap();
 }
 
-fn kept() -> Disk {
-    let manifest = Manifest::decode(&fs::read(place().join("manifest")).unwrap()).unwrap();
+fn kept(name: &str) -> Disk {
+    let manifest = Manifest::decode(&fs::read(place(name).join("manifest")).unwrap()).unwrap();
     let mut disk = Disk { manifest, ..Disk::default() };
     for log in 0..2u16 {
-        for entry in fs::read_dir(place().join(format!("log-{log}"))).unwrap() {
+        for entry in fs::read_dir(place(name).join(format!("log-{log}"))).into_iter().flatten() {
             let path = entry.unwrap().path();
             let number = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
             let (name, octets) = ((CoreId(log), SegmentNo(number)), fs::read(&path).unwrap());
@@ -78,19 +87,67 @@ fn kept() -> Disk {
     disk
 }
 
-#[test]
-fn the_image_of_format_version_1_is_read_and_is_what_is_written_today() {
-    let made = made();
-    if std::env::var_os("FORMAT_IMAGE").is_some() {
-        write(&made);
+/// The image that is kept, the same octets as what is made today.
+fn compared(made: &Disk, name: &str) -> Disk {
+    if std::env::var_os("FORMAT_IMAGE").is_some_and(|which| which == name) {
+        write(made, name);
     }
-    let kept = kept();
+    let kept = kept(name);
     // Said in a word: the octets themselves would fill the screen.
     assert!(kept.files.keys().eq(made.files.keys()), "other files");
     for (name, octets) in &kept.files {
         assert!(made.files[name] == *octets, "{name:?} differs");
     }
     assert!((&kept.hints, &kept.manifest) == (&made.hints, &made.manifest), "the hint or the manifest differs");
+    kept
+}
+
+/// A message each that was delivered, deleted, has expired and is kept; and the part of the log that a second one carried over.
+fn made_with_reasons() -> Disk {
+    let segments = Arc::new(Segments::new(0, 100, KEY));
+    let mut disk = Disk { manifest: Manifest::new(KEY, 100), ..Disk::default() };
+    let mut log = Log::new(setup(0), LogResume::default(), segments);
+    let ann: Vec<Place> = (1..=5)
+        .map(|n| log.append_message(draft(b"sip:ann@x", stamp(n), &[n as u8; 100])).unwrap().0.place())
+        .collect();
+    settle(&mut log, &mut disk);
+    let gone = [(ann[0], Reason::Delivered), (ann[1], Reason::DeletedByUser)];
+    log.append_endings(stamp(1_700_000_000_000_000), &gone, &[]).unwrap();
+    log.append_marks(stamp(1_700_000_001_000_000), &[(ann[2], Reason::Expired)]).unwrap();
+    settle(&mut log, &mut disk);
+    let before = Ending { place: ann[3], reason: Reason::Retrieved, at_s: 1_600_000_000 };
+    log.append_carried(Kind::Tombstones, &[before]).unwrap();
+    settle(&mut log, &mut disk);
+    disk
+}
+
+#[test]
+fn the_image_with_reasons_is_read_and_says_why() {
+    let disk = compared(&made_with_reasons(), REASONS);
+    let (found, directory) = recovered(&disk, 1);
+    assert_eq!((found.report.damaged, found.report.dead, found.report.messages), (0, 3, 2));
+    let ann = queued(&found, &directory, b"sip:ann@x");
+    let is_kept: Vec<bool> = ann.iter().map(|locator| locator.flags().has(Flags::RETAINED)).collect();
+    assert_eq!(is_kept, [true, false]);
+    let mut told = Vec::new();
+    let mut visit = |item: Item<'_>| {
+        let Item::Record(entry) = item else { return };
+        told.extend(entry.endings().map(|ending| (ending.reason, ending.at_s)));
+    };
+    assert_eq!(inspect::walk(&disk, KEY, None, &mut visit), Ok(Vec::new()));
+    let expected = [
+        (Reason::Delivered, 1_700_000_000),
+        (Reason::DeletedByUser, 1_700_000_000),
+        (Reason::Expired, 1_700_000_001),
+        (Reason::Retrieved, 1_600_000_000),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn the_image_of_format_version_1_is_read_and_is_what_is_written_today() {
+    let made = made();
+    let kept = compared(&made, FIRST);
     assert_eq!(kept.hints.len(), 1, "one segment was left");
     for without_hints in [false, true] {
         let mut disk = kept.clone();

@@ -6,7 +6,7 @@
 
 use super::{CLOSED, Directory, Entry, NotCreated, UserId};
 use crate::base::sync::{AtomicU64, Ordering};
-use crossbeam::epoch::{self, Guard, Owned, Shared};
+use crossbeam::epoch::{Guard, Owned, Shared};
 use std::mem::MaybeUninit;
 
 pub(super) const SLOTS: usize = 7;
@@ -68,7 +68,7 @@ impl Directory {
     }
 
     pub(super) fn free_address(&self, entry: &Entry) {
-        let guard = epoch::pin();
+        let guard = self.epochs.pin();
         let address = entry.address.swap(Shared::null(), Ordering::AcqRel, &guard);
         if !address.is_null() {
             // SAFETY: as in `close`: taken out of the entry by the swap, destroyed after all present guards.
@@ -87,7 +87,7 @@ impl Directory {
             return Some(number);
         }
         // All that is free waits for an epoch. Push the epochs on; our own guard holds at most the latest back.
-        epoch::pin().flush();
+        self.epochs.pin().flush();
         self.pop_free()
     }
 

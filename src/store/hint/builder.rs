@@ -5,6 +5,7 @@ use crate::base::net::CoreId;
 use crate::base::spread::SpreadMap;
 use crate::store::disk::SegmentNo;
 use crate::store::layout::{RECORD_HEAD, RecordHead, SEGMENT_HEAD, le16};
+use crate::store::reason;
 use crate::store::record::{Kind, Locator, Place, Stamp, StateKind};
 use bytes::{Bytes, BytesMut};
 use siphasher::sip::SipHasher13;
@@ -36,6 +37,9 @@ pub struct Builder {
     parts: Vec<u8>,
     dead: Vec<u8>,
     retained: Vec<u8>,
+    /// Why and since when, of `dead` and of `retained`.
+    dead_reasons: Vec<u8>,
+    retained_reasons: Vec<u8>,
     owners: Vec<u8>,
     owner_count: u32,
     /// Where an owner of this hash stands in `owners`, and its number. Two of one hash are noted anew each time, which is right and
@@ -62,6 +66,8 @@ impl Builder {
             parts: Vec::new(),
             dead: Vec::new(),
             retained: Vec::new(),
+            dead_reasons: Vec::new(),
+            retained_reasons: Vec::new(),
             owners: Vec::new(),
             owner_count: 0,
             known: SpreadMap::default(),
@@ -85,6 +91,8 @@ impl Builder {
         builder.parts = hint.section(2).to_vec();
         builder.dead = hint.section(3).to_vec();
         builder.retained = hint.section(4).to_vec();
+        builder.dead_reasons = reason::label_carried(hint.endings());
+        builder.retained_reasons = reason::label_carried(hint.marks());
         builder.states = hint.section(6).to_vec();
         builder.state_count = hint.word(at::STATES);
         builder
@@ -129,11 +137,25 @@ impl Builder {
                 self.note_state(&HintState { kind, owner, key, value, stamp: head.stamp, place, octets, owed: false });
             }
             Kind::Tombstones => {
-                self.dead.extend_from_slice(whole_places(noted.envelope));
+                let places = whole_places(noted.envelope);
+                self.dead.extend_from_slice(places);
+                self.dead_reasons.extend_from_slice(&reason::label_carried(reason::endings(
+                    noted.label,
+                    places,
+                    head.stamp,
+                )));
                 let body_at = RECORD_HEAD + noted.owner.len() + noted.label.len() + noted.envelope.len();
                 owed(noted.body, place, body_at).for_each(|state| self.note_state(&state));
             }
-            Kind::Retained => self.retained.extend_from_slice(whole_places(noted.envelope)),
+            Kind::Retained => {
+                let places = whole_places(noted.envelope);
+                self.retained.extend_from_slice(places);
+                self.retained_reasons.extend_from_slice(&reason::label_carried(reason::endings(
+                    noted.label,
+                    places,
+                    head.stamp,
+                )));
+            }
             Kind::Part | Kind::Checkpoint => {}
         }
     }
@@ -191,8 +213,19 @@ impl Builder {
 
     /// The hint, as it is written.
     pub fn finish(&self) -> Bytes {
-        let sections =
-            [&self.messages, &self.copies, &self.parts, &self.dead, &self.retained, &self.owners, &self.states];
+        // Where nobody said why, there is nothing to say.
+        let reasons = [&self.dead_reasons[..], &self.retained_reasons[..]].concat();
+        let reasons = if reasons.iter().all(|octet| *octet == 0) { Vec::new() } else { reasons };
+        let sections = [
+            &self.messages,
+            &self.copies,
+            &self.parts,
+            &self.dead,
+            &self.retained,
+            &self.owners,
+            &self.states,
+            &reasons,
+        ];
         let octets = HINT_HEAD + sections.iter().map(|section| section.len()).sum::<usize>();
         let mut out = BytesMut::with_capacity(octets);
         out.resize(HINT_HEAD, 0);
@@ -211,6 +244,7 @@ impl Builder {
             (at::STATES, self.state_count),
             (at::OWNER_OCTETS, self.owners.len() as u32),
             (at::STATE_OCTETS, self.states.len() as u32),
+            (at::REASONS, (reasons.len() / super::REASON) as u32),
         ];
         words.iter().for_each(|(at, word)| put(*at, &word.to_le_bytes()));
         let doubles = [

@@ -6,6 +6,7 @@ use crate::base::gather::{Gather, PIECES_MAX};
 use crate::store::hint::{Builder, Noted};
 use crate::store::layout::{self, GROUP_HEAD, GroupHead, RECORD_HEAD, RecordHead, SEGMENT_HEAD, TEAR_UNIT};
 use crate::store::loader::Record;
+use crate::store::reason::{self, Ending, Reason};
 use crate::store::record::{
     Draft, Extent, Flags, Kind, Locator, Place, RECORD_OCTETS_MAX, Stamp, StateDraft, StateKind,
 };
@@ -67,21 +68,34 @@ impl Log {
         Ok((Locator::new(place, stamp, 0, octets, Flags::LARGE), seq))
     }
 
-    /// These messages are no more, whoever wrote them. One record for all.
+    /// These messages are no more, whoever wrote them, and nobody says why. One record for all.
     pub fn append_tombstones(&mut self, places: &[Place]) -> Result<Seq, Refused> {
-        self.append_tombstones_owing(places, &[]).map(|(_, seq)| seq)
+        self.append_named(Kind::Tombstones, Stamp(0), &octets_of_places(places.iter().copied()), &[])
     }
 
-    /// These messages are no more, and that owes these reports: records of one group, so it is all or nothing. Where each state
-    /// lies, and the number of the last record.
-    pub fn append_tombstones_owing(
+    /// What a segment that is to go says of records in others: once more. `kind`: tombstones or marks.
+    pub(in crate::store) fn append_carried(&mut self, kind: Kind, endings: &[Ending]) -> Result<Seq, Refused> {
+        let places = octets_of_places(endings.iter().map(|ending| ending.place));
+        self.append_named(kind, Stamp(0), &places, &reason::label_carried(endings.iter().copied()))
+    }
+
+    fn append_named(&mut self, kind: Kind, stamp: Stamp, places: &[u8], label: &[u8]) -> Result<Seq, Refused> {
+        let sections = Sections { envelope: places, label, ..plain(kind, stamp, b"") };
+        self.append(sections).map(|(_, _, seq)| seq)
+    }
+
+    /// These records are no more since `now`, and why; and that owes these reports: records of one group, so it is all or nothing.
+    /// Where each state lies, and the number of the last record.
+    pub fn append_endings(
         &mut self,
-        places: &[Place],
+        now: Stamp,
+        endings: &[(Place, Reason)],
         owed: &[StateDraft<'_>],
     ) -> Result<(Vec<Extent>, Seq), Refused> {
-        let envelope = octets_of_places(places);
+        let envelope = octets_of_places(endings.iter().map(|(place, _)| *place));
+        let label = reason::label_now(endings);
         let states = owed.iter().map(|state| state.owner.len() + state.key.len() + state.value.len());
-        let lengths = std::iter::once(envelope.len()).chain(states).map(|len| (RECORD_HEAD + len) as u64);
+        let lengths = std::iter::once(envelope.len() + label.len()).chain(states).map(|len| (RECORD_HEAD + len) as u64);
         let octets: u64 = lengths.map(|octets| octets.next_multiple_of(8)).sum();
         if !owed.is_empty() {
             self.admit(octets, true)?;
@@ -91,9 +105,7 @@ impl Log {
         for state in owed {
             extents.push(self.append_state(state.kind, state.stamp, state.owner, state.key, state.value)?.0);
         }
-        let stamp = owed.iter().map(|state| state.stamp).max().unwrap_or_default();
-        let sections = Sections { envelope: &envelope, ..plain(Kind::Tombstones, stamp, b"") };
-        let (_, _, seq) = self.append(sections)?;
+        let seq = self.append_named(Kind::Tombstones, now, &envelope, &label)?;
         Ok((extents, seq))
     }
 
@@ -111,11 +123,15 @@ impl Log {
         if self.waiting + alone as usize > bound { Err(Refused::Full) } else { Ok(()) }
     }
 
-    /// The users of these messages have had them: from now on they are [`Flags::RETAINED`].
+    /// The users of these messages have had them: from now on they are [`Flags::RETAINED`]. Nobody says why.
     pub fn append_retained(&mut self, places: &[Place]) -> Result<Seq, Refused> {
-        let envelope = octets_of_places(places);
-        let sections = Sections { envelope: &envelope, ..plain(Kind::Retained, Stamp(0), b"") };
-        self.append(sections).map(|(_, _, seq)| seq)
+        self.append_named(Kind::Retained, Stamp(0), &octets_of_places(places.iter().copied()), &[])
+    }
+
+    /// The same since `now`, and why.
+    pub fn append_marks(&mut self, now: Stamp, marks: &[(Place, Reason)]) -> Result<Seq, Refused> {
+        let places = octets_of_places(marks.iter().map(|(place, _)| *place));
+        self.append_named(Kind::Retained, now, &places, &reason::label_now(marks))
     }
 
     /// A state: the latest stamp under (kind, owner, key) wins, an empty value means gone.
@@ -135,7 +151,7 @@ impl Log {
 
     /// Takes a copy of a message, a part or a state in, as it was read: the same but for its place, where it was copied from, and
     /// what its home knows better. `flags`: of a message, as its queue has them. `parts`: of a large message, where they lie
-    /// now; `None`: where they lay.
+    /// now; `None`: where they lay. `envelope`: another than it had.
     ///
     /// A copy waits as a message does, and may lie in the reserve: on a full disk it is what makes room again.
     pub fn append_copy(
@@ -143,6 +159,7 @@ impl Log {
         record: &Record,
         flags: Flags,
         parts: Option<&[Locator]>,
+        envelope: Option<&[u8]>,
     ) -> Result<(Extent, Seq), Refused> {
         let head = &record.head;
         let page = &record.page;
@@ -159,7 +176,7 @@ impl Log {
             origin: Some(record.place),
             owner: record.owner(),
             label: record.body_type.of(page),
-            envelope: record.envelope.of(page),
+            envelope: envelope.unwrap_or_else(|| record.envelope.of(page)),
             parts: parts.as_deref().unwrap_or_else(|| record.parts.of(page)),
             body,
         })?;
@@ -300,6 +317,6 @@ fn octets_of_parts(parts: &[Locator]) -> Vec<u8> {
     parts.iter().flat_map(|part| part.words()).flat_map(u64::to_le_bytes).collect()
 }
 
-fn octets_of_places(places: &[Place]) -> Vec<u8> {
-    places.iter().flat_map(|place| place.to_u64().to_le_bytes()).collect()
+fn octets_of_places(places: impl Iterator<Item = Place>) -> Vec<u8> {
+    places.flat_map(|place| place.to_u64().to_le_bytes()).collect()
 }

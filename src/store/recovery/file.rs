@@ -119,6 +119,10 @@ impl Reader<'_> {
         page.clear();
         page.resize(usize::try_from(len).unwrap_or(0).min(SEGMENT_HEAD), 0);
         let unread = fill(self.files, log, segment, 0, page, SEGMENT_HEAD);
+        let adopted = listed.is_some_and(|listed| listed.adopted);
+        if adopted && let Ok(head) = SegmentHead::decode(page) {
+            file.salt = head.salt;
+        }
         let is_ours = |head: &SegmentHead| head.log == log && head.segment == segment && head.salt == file.salt;
         let sound =
             unread.is_none() && SegmentHead::decode(page).is_ok_and(|head| is_ours(&head) && head.octets <= len);

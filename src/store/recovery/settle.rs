@@ -6,7 +6,7 @@ use crate::base::net::CoreId;
 use crate::store::directory::{Directory, DirectoryFull};
 use crate::store::hint::{Hint, HintState};
 use crate::store::queue::Queue;
-use crate::store::record::{Extent, Flags, Locator, Place, Stamp, StateKind};
+use crate::store::record::{Extent, Flags, Locator, Place, Stamp, StateKind, extents_of};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -161,13 +161,16 @@ impl Home<'_> {
             if alive.is_empty() {
                 continue;
             }
+            let known = home.parts.len();
             if !parts.is_empty() {
                 let large = alive.iter().filter(|locator| locator.flags().has(Flags::LARGE));
                 home.parts.extend(large.filter_map(|locator| Some((locator.place(), parts.remove(&locator.place())?))));
             }
+            let of_parts = home.parts.iter().skip(known).flat_map(|(_, parts)| extents_of(parts));
+            let octets = of_parts.map(|extent| extent.octets).sum::<u64>();
             let queue = Queue::of(&alive);
             let count = u32::try_from(queue.len()).unwrap_or(u32::MAX);
-            let user = self.directory.restore(owner.octets, count, queue.octets())?;
+            let user = self.directory.restore(owner.octets, count, queue.octets() + octets)?;
             home.users.push((user, queue));
         }
         self.states(&mut home);

@@ -264,8 +264,13 @@ impl Daemon {
 
     /// Sends SIGTERM and nothing else.
     pub fn signal_term(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name, as `STOP`.
+    pub fn signal(&self, name: &str) {
         if let Some(pid) = self.pid() {
-            Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().ok();
+            Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().ok();
         }
     }
 

@@ -4,7 +4,11 @@
 //! The rules, of `manual/faults.md`: a message that got its 202 is delivered. It is delivered once, or again with the same
 //! Message-ID and the same octets when the earlier copy was not acknowledged, or was acknowledged in a push that had not ended
 //! when the daemon died. What was never sent is never delivered. Per user, m1 comes before m2 when m1's 202 had come before m2
-//! was sent.
+//! was sent. What its user had deleted is not delivered once that was answered.
+
+mod erasing;
+
+pub use erasing::Erasure;
 
 use std::{
     collections::{HashMap, hash_map::DefaultHasher},
@@ -33,6 +37,7 @@ struct Book {
     /// Each death of the daemon: no later than, no earlier than it.
     deaths: Vec<(Duration, Duration)>,
     faults: Vec<String>,
+    erasings: Vec<erasing::Erasing>,
     accepted: usize,
     confirmed: usize,
 }
@@ -44,6 +49,17 @@ struct Sent {
     accepted: Option<Duration>,
     refused: Option<u16>,
     confirmed: bool,
+    /// Its user has asked for everything to be deleted.
+    may_vanish: bool,
+    /// And was told that it is.
+    deleted: Option<Duration>,
+}
+
+impl Sent {
+    /// It has to be delivered yet.
+    fn is_owed(&self) -> bool {
+        self.accepted.is_some() && !self.confirmed && !self.may_vanish
+    }
 }
 
 struct Push {
@@ -84,6 +100,8 @@ pub struct Sums {
     pub ended: usize,
     /// Accepted, and not yet acknowledged.
     pub waiting: usize,
+    /// Those whose user was told that they are deleted.
+    pub deleted: usize,
     /// Pushes that were accepted and live.
     pub alive: usize,
     /// Deaths of the daemon.
@@ -92,10 +110,10 @@ pub struct Sums {
 
 impl fmt::Display for Sums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sums { sent, accepted, confirmed, delivered, pushes, ended, waiting, alive, deaths } = self;
+        let Sums { sent, accepted, confirmed, delivered, pushes, ended, waiting, deleted, alive, deaths } = self;
         write!(
             f,
-            "{sent} sent, {accepted} accepted, {delivered} deliveries, {confirmed} confirmed, {pushes} pushes, {ended} ended with BYE, {waiting} messages wait, {alive} pushes live, {deaths} deaths"
+            "{sent} sent, {accepted} accepted, {delivered} deliveries, {confirmed} confirmed, {pushes} pushes, {ended} ended with BYE, {waiting} messages wait, {deleted} deleted, {alive} pushes live, {deaths} deaths"
         )
     }
 }
@@ -130,9 +148,18 @@ impl Ledger {
     /// Write this down before the first octet leaves; a repetition changes nothing.
     pub fn sending(&self, user: &str, request: &SipMessage) {
         let at = self.now();
-        let sent =
-            Sent { user: user.into(), request: request.clone(), at, accepted: None, refused: None, confirmed: false };
-        self.book().sent.entry(request.call_id().to_string()).or_insert(sent);
+        let mut book = self.book();
+        let sent = Sent {
+            user: user.into(),
+            request: request.clone(),
+            at,
+            accepted: None,
+            refused: None,
+            confirmed: false,
+            may_vanish: book.is_erasing(user),
+            deleted: None,
+        };
+        book.sent.entry(request.call_id().to_string()).or_insert(sent);
     }
 
     /// Its final response came.
@@ -225,7 +252,10 @@ impl Ledger {
         let before = self.now();
         kill();
         let after = self.now();
-        self.book().deaths.push((before, after));
+        let mut book = self.book();
+        book.deaths.push((before, after));
+        book.erasings_end();
+        drop(book);
         self.0.news.notify_all();
     }
 
@@ -237,7 +267,7 @@ impl Ledger {
     /// How many messages for this user were accepted and not yet acknowledged.
     pub fn waiting_for(&self, user: &str) -> usize {
         let book = self.book();
-        book.sent.values().filter(|sent| sent.user == user && sent.accepted.is_some() && !sent.confirmed).count()
+        book.sent.values().filter(|sent| sent.user == user && sent.is_owed()).count()
     }
 
     /// What happened so far.
@@ -271,7 +301,7 @@ impl Ledger {
         let book = self.book();
         let mut faults = book.faults.clone();
         for (key, sent) in &book.sent {
-            if sent.accepted.is_some() && !sent.confirmed {
+            if sent.is_owed() {
                 faults.push(format!("lost: {key} to {}, sent at {:?}, got its 202", sent.user, sent.at));
             }
         }
@@ -280,6 +310,7 @@ impl Ledger {
         }
         book.judge_repetitions(&mut faults);
         book.judge_order(&mut faults);
+        book.judge_deletions(&mut faults);
         if faults.is_empty() {
             return Ok(book.sums());
         }
@@ -297,7 +328,8 @@ impl Book {
             delivered: self.pushes.iter().map(|push| push.heard.len()).sum(),
             pushes: self.pushes.len(),
             ended: self.pushes.iter().filter(|push| push.ended.is_some()).count(),
-            waiting: self.sent.values().filter(|sent| sent.accepted.is_some() && !sent.confirmed).count(),
+            waiting: self.sent.values().filter(|sent| sent.is_owed()).count(),
+            deleted: self.sent.values().filter(|sent| sent.deleted.is_some()).count(),
             alive: self.pushes.iter().filter(|push| self.is_alive(push)).count(),
             deaths: self.deaths.len(),
         }
@@ -443,6 +475,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_being_deleted_may_be_gone_or_come() {
+        let verdict = verdict(|ledger| {
+            deposited(ledger, "m1");
+            let first = ledger.erasing(BOB);
+            deposited(ledger, "m2");
+            // Not answered: it may come to pass, or not.
+            ledger.death(|| std::thread::sleep(Duration::from_millis(1)));
+            push(ledger, 1, &["m1"], true, true);
+            ledger.erased(first);
+        });
+        assert_eq!(verdict, "");
+    }
+
+    #[test]
     fn each_broken_promise_is_found() {
         let lost = verdict(|ledger| deposited(ledger, "m1"));
         assert!(lost.contains("lost: m1"), "{lost}");
@@ -461,6 +507,19 @@ mod tests {
         assert!(order.contains("order: "), "{order}");
         let strange = verdict(|ledger| push(ledger, 1, &["m1"], true, true));
         assert!(strange.contains("nobody sent it"), "{strange}");
+        let deleted = verdict(|ledger| {
+            deposited(ledger, "m1");
+            let erasure = ledger.erasing(BOB);
+            ledger.erased(erasure);
+            std::thread::sleep(Duration::from_millis(1));
+            push(ledger, 1, &["m1"], true, true);
+        });
+        assert!(deleted.contains("deleted: m1"), "{deleted}");
+        let kept = verdict(|ledger| {
+            ledger.erased(ledger.erasing(BOB));
+            deposited(ledger, "m1");
+        });
+        assert!(kept.contains("lost: m1"), "{kept}");
         let silent = verdict(|ledger| push(ledger, 1, &[], true, false));
         assert!(silent.contains("no BYE"), "{silent}");
         let twice = verdict(|ledger| {

@@ -12,6 +12,7 @@
 //! | [`agents`], [`call`] | a sender, an IM client, the SIP/IP core between them |
 //! | [`msrp`], [`judge`] | judges of MSRP octets and of whole conversations, from RFC 4975 |
 //! | [`msrp_client`] | the far end of a push: takes messages, answers by policy |
+//! | [`large`] | a sender of large messages: its session, its chunks |
 //! | [`payload`] | the pushed body, part by part |
 //! | [`capture`] | loopback traffic as tshark sees it |
 //! | [`scene`] | the usual cast: a daemon, alice who sends, bob who is offline |
@@ -27,6 +28,7 @@ pub mod capture;
 pub mod chance;
 pub mod daemon;
 pub mod judge;
+pub mod large;
 pub mod ledger;
 pub mod load;
 pub mod log;

@@ -162,6 +162,69 @@ pub fn pager_is(message: &MsrpMessage, deposited: &SipMessage) -> Result<SipMess
     Ok(inner)
 }
 
+/// A pushed large message, taken apart (12.2.2.5).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LargeMessage {
+    /// The header lines of the INVITE, its request-line first.
+    pub invite: Vec<String>,
+    /// Transaction id of the SEND inside.
+    pub tid: String,
+    /// Its Message-ID.
+    pub message_id: String,
+    /// Its Date: when the server had all of it.
+    pub date: String,
+    /// Its header lines behind Byte-Range, Content-Type the last.
+    pub mime: Vec<String>,
+    /// What was sent.
+    pub body: Vec<u8>,
+}
+
+/// Judges a pushed large message: the headers of the INVITE, then one whole SEND without paths, its range from 1 to its end.
+pub fn large(message: &MsrpMessage) -> Result<LargeMessage, String> {
+    let parts = parts(&message.content_type, &message.body)?;
+    let [head, send] = &parts[..] else { return Err(format!("two parts, not {}", parts.len())) };
+    for (part, media) in [(head, "message/sipfrag"), (send, "message/msrp")] {
+        if part.header("Content-Type") != Some(media) {
+            return Err(format!("the part is {media}, not {:?}", part.header("Content-Type")));
+        }
+    }
+    let text = std::str::from_utf8(&head.content).map_err(|_| "headers are text".to_string())?;
+    let Some(text) = text.strip_suffix("\r\n") else { return Err("a header line ends with CRLF".into()) };
+    let invite: Vec<String> = text.split("\r\n").map(str::to_string).collect();
+    if !invite[0].starts_with("INVITE ") || invite.iter().any(|line| line.is_empty()) {
+        return Err(format!("the fragment is the INVITE's head and nothing else, not {text:?}"));
+    }
+    let Some(blank) = find(&send.content, b"\r\n\r\n") else { return Err("a blank line ends the SEND's head".into()) };
+    let text = std::str::from_utf8(&send.content[..blank]).map_err(|_| "headers are text".to_string())?;
+    let lines: Vec<&str> = text.split("\r\n").collect();
+    let tid = lines[0].strip_prefix("MSRP ").and_then(|rest| rest.strip_suffix(" SEND"));
+    let tid = tid.ok_or_else(|| format!("MSRP tid SEND, not {:?}", lines[0]))?.to_string();
+    let value = |at: usize, name: &str| {
+        let line = lines.get(at).copied().unwrap_or_default();
+        let value = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
+        value.map(str::to_string).ok_or_else(|| format!("line {at} is {name}, not {line:?}"))
+    };
+    let (message_id, date, range) = (value(1, "Message-ID")?, value(2, "Date")?, value(3, "Byte-Range")?);
+    if !is_sip_date(&date) {
+        return Err(format!("SIP-date is RFC 1123 in GMT, not {date:?}"));
+    }
+    let mime: Vec<String> = lines[4..].iter().map(|line| line.to_string()).collect();
+    if !mime.last().is_some_and(|line| line.starts_with("Content-Type: ")) {
+        return Err(format!("Content-Type is the last header: {mime:?}"));
+    }
+    let end = format!("\r\n-------{tid}$\r\n");
+    let Some(body) = send.content[blank + 4..].strip_suffix(end.as_bytes()) else {
+        return Err(format!("the SEND ends with its end-line, not {:?}", crate::shown(&send.content[blank + 4..], 80)));
+    };
+    if find(body, format!("-------{tid}").as_bytes()).is_some() {
+        return Err("the SEND's own end-line stands in its body".into());
+    }
+    if range != format!("1-{}/{}", body.len(), body.len()) {
+        return Err(format!("Byte-Range covers {} octets, not {range}", body.len()));
+    }
+    Ok(LargeMessage { invite, tid, message_id, date, mime, body: body.to_vec() })
+}
+
 /// `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn is_sip_date(text: &str) -> bool {
     let words: Vec<&str> = text.split(' ').collect();

@@ -2,6 +2,8 @@
 //! all, and finds its way back to a daemon that died. Whatever it hears goes into the ledger. Knows the client's side of a
 //! push; judges only what can be judged at once.
 
+mod erase;
+
 use std::{
     collections::VecDeque,
     io::{ErrorKind, Read, Write},
@@ -72,10 +74,34 @@ impl Phone {
         to: SocketAddr,
         chance: Chance,
     ) -> Phone {
+        Phone::switched_on(ledger, weather, transport, aor, to, chance, false)
+    }
+
+    /// Switches on the phone of somebody who now and then has everything deleted.
+    pub fn tidy(
+        ledger: &Ledger,
+        weather: &Weather,
+        transport: Transport,
+        aor: &str,
+        to: SocketAddr,
+        chance: Chance,
+    ) -> Phone {
+        Phone::switched_on(ledger, weather, transport, aor, to, chance, true)
+    }
+
+    fn switched_on(
+        ledger: &Ledger,
+        weather: &Weather,
+        transport: Transport,
+        aor: &str,
+        to: SocketAddr,
+        chance: Chance,
+        tidies: bool,
+    ) -> Phone {
         let (ledger, weather, aor) = (ledger.clone(), weather.clone(), aor.to_string());
         Phone(thread::spawn(move || {
             let line = Line { transport, to, deaths: 0, client: None, tag: None, doubt: false };
-            Owner { ledger, weather, aor, chance, line, next: None }.live();
+            Owner { ledger, weather, aor, chance, line, next: None, tidies, errands: Vec::new() }.live();
         }))
     }
 
@@ -107,6 +133,9 @@ struct Owner {
     line: Line,
     /// An INVITE that came while another push was under way.
     next: Option<Received>,
+    /// Has everything deleted now and then.
+    tidies: bool,
+    errands: Vec<erase::Errand>,
 }
 
 /// How the client treats what it is sent in one push.
@@ -139,6 +168,10 @@ impl Owner {
                 continue;
             }
             let steady = mood == Mood::Steady;
+            self.errands();
+            if self.tidies && !steady && self.chance.one_in(5) {
+                self.erase();
+            }
             match self.chance.below(6) {
                 _ if steady && self.ledger.waiting_for(&self.aor) == 0 => {}
                 _ if steady => self.publish(true),
@@ -295,7 +328,14 @@ impl Owner {
         let mut ears = Ears { judge: Judge::new(), held: Vec::new(), due: VecDeque::new(), spoiled: None, chunks: 0 };
         let mut stream = stream;
         let mut quiet = Instant::now();
+        let mut tidies = self.tidies && self.weather.mood() == Mood::Wild && self.chance.one_in(6);
         loop {
+            self.errands();
+            // In the middle of it.
+            if tidies && ears.chunks > 2 {
+                tidies = false;
+                self.erase();
+            }
             let pause = if stream.is_some() { Duration::ZERO } else { Duration::from_millis(10) };
             let client = self.line.client.as_ref();
             let inbox = client.map(|client| client.inbox.clone());

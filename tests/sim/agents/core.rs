@@ -34,7 +34,7 @@ pub(crate) enum Road {
 pub(crate) enum Who {
     Sender { message: u32 },
     User { user: usize, event: u8 },
-    Eraser { user: usize },
+    Eraser { request: u32 },
     Nobody,
 }
 

@@ -14,7 +14,7 @@ pub(crate) enum Conduct {
     Mute(u32),
     /// Refuses every n-th request with this status.
     Refuse(u32, u16),
-    /// Answers requests that were never sent, too.
+    /// Answers requests that were never sent, reports on messages it never had, and sends what nobody asked for.
     Liar,
     /// Closes after so many requests.
     Leave(u32),
@@ -129,6 +129,10 @@ impl Media {
                 g.write(stream, &msrp::response(&lie, &self.own_path, 200));
                 g.write(stream, &answer);
                 g.write(stream, &answer);
+                let tid = String::from_utf8_lossy(&g.dice.hex::<12>()).into_owned();
+                let about = [frame.header("Message-ID"), tid.as_str()][g.between(0, 1) as usize];
+                g.write(stream, &msrp::report(&tid, &self.peer_path, &self.own_path, about));
+                g.write(stream, &msrp::binding(&tid, &self.peer_path, &self.own_path));
             }
             Conduct::Leave(after) if self.requests > after => self.end(g),
             Conduct::Break(after) if self.requests > after => {

@@ -109,7 +109,7 @@ impl People {
     ) {
         match who {
             Who::Sender { message: number, .. } => self.senders.answered(g, &mut self.sip, number, status),
-            Who::Eraser { user } => g.oracle.erased(g.now, user, status),
+            Who::Eraser { request } => g.oracle.erased(request, status),
             Who::User { user, event } => self.users[user].published(g, event, status, message),
             Who::Nobody => {}
         }

@@ -5,6 +5,7 @@ use super::media::{Conduct, Media};
 use crate::ground::{Event, Ground, Person};
 use crate::msrp;
 use crate::net::{News, Owner};
+use crate::oracle::erasing_call_id;
 use bytes::Bytes;
 use deferd::wire::sip::message::Message;
 use deferd::wire::sip::names::{Method, Name};
@@ -80,9 +81,9 @@ fn document(event: u8, value: bool) -> String {
 /// A REFER of a user's to the deletion function, for everything.
 pub(crate) fn erase(g: &mut Ground, sip: &mut SipCore, user: usize) {
     let own = format!("<{}>", address(user));
-    let call_id = format!("e{user}-{}@sim", g.now);
-    g.oracle.erasing(user);
-    sip.send(g, Who::Eraser { user }, false, Method::Refer, "sip:Delete@im.example.com", |request| {
+    let request = g.oracle.erasing(user);
+    let call_id = erasing_call_id(request);
+    sip.send(g, Who::Eraser { request }, false, Method::Refer, "sip:Delete@im.example.com", |request| {
         request
             .line(Name::MaxForwards, b"70")
             .line(Name::From, format!("{own};tag=e").as_bytes())
@@ -223,6 +224,7 @@ impl User {
             412 => {
                 if let Some((tag, true)) = &self.etags[at]
                     && self.sent_in[at] == g.life
+                    && !g.oracle.has_rotted()
                 {
                     g.oracle.violation(format!("a publication that was answered 200 is not known any more: {tag}"));
                 }

@@ -76,7 +76,7 @@ impl Oracle {
         if message.stored.is_empty() {
             return self.violation(format!("message {number} is pushed and was not durable"));
         }
-        if message.acknowledged.is_some() || message.gone {
+        if message.acknowledged.is_some() || message.gone && message.rotten.is_empty() {
             let why = if message.gone { "its tombstone was durable" } else { "it was acknowledged in this life" };
             return self.violation(format!("message {number} is pushed again: {why}"));
         }
@@ -91,6 +91,7 @@ impl Oracle {
                 && !earlier.gone
                 && !earlier.perhaps
                 && !session.begun.contains(&earlier.number)
+                && earlier.rotten.is_empty()
                 && !self.may_have_expired(earlier)
                 && self.max_sizes.get(path).is_none_or(|&max| (earlier.body.len() as u64) + 200 < max)
         });
@@ -134,6 +135,12 @@ impl Oracle {
         for frame in frames {
             if let Some(status) = frame.status() {
                 self.answered(now, frame.header("From-Path"), &frame.tid, status);
+            } else if frame.kind == "REPORT"
+                && !frame.header("Status").starts_with("000 2")
+                && let Some(session) = self.sessions.get_mut(frame.header("From-Path"))
+            {
+                // RFC 4975 7.3.2: octets that were not received; the session has failed, whether it is true or not.
+                session.over = true;
             }
         }
     }

@@ -46,6 +46,9 @@ impl Oracle {
             {
                 self.accept(number);
             }
+            if message.status() == 200 && message.cseq().1 == Method::Refer {
+                self.erasure_told(&call_id);
+            }
             return;
         }
         match message.method() {

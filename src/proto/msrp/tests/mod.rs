@@ -48,6 +48,7 @@ fn message(token: u64, body: &[u8]) -> Outgoing {
     let mut message_id = *b"01jq8z4m7v5c2t9x3h00000000";
     message_id[18..].copy_from_slice(format!("{token:08}").as_bytes());
     Outgoing {
+        more: 0,
         token,
         message_id,
         content_type: Span::new(page.len() - 10, 10),

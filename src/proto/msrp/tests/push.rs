@@ -16,6 +16,7 @@ fn a_pager_message_goes_out_head_body_and_end_line() {
     let mut session = bound(setup());
     let kind = "multipart/mixed;boundary=\"dmf-7Qx2mV9bR4\"";
     let outgoing = Outgoing {
+        more: 0,
         message_id: *b"01jq8z4m7v5c2t9x3h6k0d1b2w",
         content_type: Span::new(0, kind.len()),
         body: Span::new(kind.len(), body.len()),

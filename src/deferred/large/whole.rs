@@ -1,0 +1,251 @@
+//! The end of a large message: all of it has come, its record is written, and when that is durable its sender hears so.
+
+use super::Larges;
+use super::incoming::{Answer, Incoming, Unfit, has_room};
+use super::wrap::{self, Content};
+use crate::base::gather::Gather;
+use crate::base::net::ConnId;
+use crate::deferred::cx::{Commit, Cx};
+use crate::deferred::respond;
+use crate::deferred::users::Users;
+use crate::store::directory::Arrival;
+use crate::store::log::Refused;
+use crate::store::reason::Reason;
+use crate::store::record::{Draft, Extent, Flags, Locator, extents_of};
+use crate::store::stamp::MessageId;
+use crate::wire::cpim;
+use crate::wire::msrp::head::ByteRange;
+use crate::wire::msrp::write::{Report, report, response};
+use bytes::Bytes;
+
+impl Larges {
+    /// Writes a message's record once everything before it is in the log. False while that is to be waited for.
+    pub(super) fn join(&mut self, cx: &mut Cx, users: &Users, serial: u64) -> bool {
+        let Some(message) = self.messages.get_mut(&serial) else { return true };
+        if message.last.is_none() || message.written.is_some() {
+            return true;
+        }
+        match message.write(cx, serial, true) {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(unfit) => {
+                self.refuse(cx, serial, unfit);
+                return true;
+            }
+        }
+        let Some(message) = self.messages.get_mut(&serial) else { return true };
+        if message.lost {
+            self.refuse(cx, serial, Unfit::Storage);
+            return true;
+        }
+        if !is_kept(message) {
+            return self.drop_unkept(cx, serial);
+        }
+        message.fingerprint = fingerprint(cx, message);
+        //= RFC 4975 5.4: the receiver can recognise a message that is sent again by its Message-ID
+        if users.has_seen(message.fingerprint) {
+            cx.counts.duplicates += 1;
+            return self.drop_unkept(cx, serial);
+        }
+        write(cx, serial, message).unwrap_or_else(|unfit| {
+            self.refuse(cx, serial, unfit);
+            true
+        })
+    }
+
+    /// A message that needs no keeping: answered as if it were kept.
+    fn drop_unkept(&mut self, cx: &mut Cx, serial: u64) -> bool {
+        if let Some(message) = self.take_message(serial) {
+            self.confirm(cx, &message);
+            message.discard(cx);
+        }
+        true
+    }
+
+    /// The message's record is durable: its user may see it, its sender is told.
+    ///
+    //= 12.2.2.3-4: shall store the deferred message in the served IM user's account
+    pub fn durable(&mut self, cx: &mut Cx, users: &mut Users, serial: u64) {
+        let Some(message) = self.take_message(serial) else { return };
+        let (Some(locator), Some((user, _))) = (message.written, message.reserved) else { return };
+        if message.lost {
+            // It names parts that are not there: nobody was told that it is kept.
+            cx.bury([locator.extent()], Reason::Late);
+            self.answer(message.conn, &message.local_path, message.last.as_ref(), 413);
+            return message.discard(cx);
+        }
+        cx.counts.accepted += 1;
+        cx.counts.large_accepted += 1;
+        let parts = message.pieces.parts(&message.records);
+        // Octets that came twice: what the later ones replaced is nobody's.
+        let used = extents_of(&parts);
+        let unused: Vec<Extent> =
+            message.records.iter().map(Locator::extent).filter(|extent| used.binary_search(extent).is_err()).collect();
+        cx.freed(&unused);
+        users.land_large(cx, user, Arrival { locator, fingerprint: message.fingerprint }, parts);
+        self.confirm(cx, &message);
+        if let Some(session) = self.live.get_mut(message.session) {
+            session.stored.push(locator.stamp());
+        }
+    }
+
+    /// The message's record never will be durable.
+    pub fn failed(&mut self, cx: &mut Cx, serial: u64) {
+        if self.messages.contains_key(&serial) {
+            self.refuse(cx, serial, Unfit::Storage);
+        }
+    }
+
+    /// A part is durable. One whose message is given up already is nobody's.
+    pub fn part_durable(&mut self, cx: &Cx, serial: u64, extent: Extent) {
+        match self.messages.get_mut(&serial) {
+            Some(message) => message.durable.push(extent),
+            None => cx.freed(&[extent]),
+        }
+    }
+
+    /// A part never will be durable.
+    pub fn part_failed(&mut self, cx: &mut Cx, serial: u64) {
+        let Some(message) = self.messages.get_mut(&serial) else { return };
+        message.lost = true;
+        // One whose record is written is answered with that.
+        if message.written.is_none() {
+            self.refuse(cx, serial, Unfit::Storage);
+        }
+    }
+
+    /// The sender is told: a 200 to the chunk that was the last to come, and a REPORT where one was asked for.
+    //= RFC 4975 7.1.2: Success-Report yes: the receiver MUST send a REPORT when it has received the complete message
+    fn confirm(&mut self, cx: &mut Cx, message: &Incoming) {
+        self.answer(message.conn, &message.local_path, message.last.as_ref(), 200);
+        let (Some(to_path), Some(octets)) = (&message.report_to, message.end) else { return };
+        let tid = cx.dice.hex::<20>();
+        let said = Report {
+            tid: &tid,
+            to_path,
+            from_path: &message.local_path,
+            message_id: &message.message_id,
+            range: ByteRange { start: 1, end: Some(octets), total: Some(octets) },
+            status: 200,
+        };
+        let mut out = Vec::with_capacity(256);
+        report(&mut out, &said);
+        self.out.push((message.conn, Bytes::from(out)));
+    }
+
+    /// Answers a chunk, where it wants that.
+    pub(super) fn answer(&mut self, conn: ConnId, local: &[u8], answer: Option<&Answer>, status: u16) {
+        let Some(answer) = answer.filter(|answer| if status == 200 { answer.success } else { answer.failure }) else {
+            return;
+        };
+        let mut out = Vec::with_capacity(256);
+        response(&mut out, &answer.tid, status, &answer.reply_to, local);
+        self.out.push((conn, Bytes::from(out)));
+    }
+}
+
+/// "Is composing" and what became of another message say nothing an hour later.
+fn is_kept(message: &Incoming) -> bool {
+    let media = respond::media_type(&message.content_type);
+    let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
+    let passing = [&b"application/im-iscomposing+xml"[..], b"message/imdn+xml"];
+    let is_passing = passing.iter().any(|passing| media.eq_ignore_ascii_case(passing));
+    !(is_passing || is_cpim && cpim::is_imdn(&message.first))
+}
+
+/// What makes two messages the same: the CPIM Message-ID where there is one, else the session's name and the Message-ID.
+fn fingerprint(cx: &Cx, message: &Incoming) -> u64 {
+    let mut key = Vec::with_capacity(256);
+    let mut part = |octets: &[u8]| {
+        key.extend_from_slice(&(octets.len() as u32).to_le_bytes());
+        key.extend_from_slice(octets);
+    };
+    part(&message.owner);
+    part(&message.sender);
+    let is_cpim = respond::media_type(&message.content_type).eq_ignore_ascii_case(b"message/cpim");
+    match is_cpim.then(|| cpim::message_id(&message.first)).flatten() {
+        Some(id) => {
+            part(b"imdn");
+            part(id);
+        }
+        None => {
+            part(b"msrp");
+            part(message.head.name());
+            part(&message.message_id);
+        }
+    }
+    cx.directory.hash(&key)
+}
+
+/// Appends the record that joins the parts. False while the log is to be waited for.
+fn write(cx: &mut Cx, serial: u64, message: &mut Incoming) -> Result<bool, Unfit> {
+    let Some(octets) = message.end else { return Ok(true) };
+    let parts = message.pieces.parts(&message.records);
+    let stamp = cx.stamps.next(cx.now);
+    let mut chance = [0u8; 10];
+    cx.dice.fill(&mut chance);
+    let id = MessageId::new(stamp, chance);
+    message.hyphens.finish(octets);
+    let own = message.last.as_ref().map(|last| last.tid.clone()).unwrap_or_default();
+    // The last chunk's, unless that would end the message inside.
+    let tid = if message.hyphens.allow(&own) { own } else { cx.dice.hex::<16>().to_vec() };
+    let now_s = cx.now.wall.seconds();
+    let content = Content {
+        tid: &tid,
+        message_id: &message.message_id,
+        mime: &message.mime,
+        content_type: &message.content_type,
+        octets,
+        received_s: now_s,
+    };
+    let wrapped = wrap::wrap(&message.head, &content, id.as_bytes());
+    let mut body = Gather::new();
+    body.put(&wrapped.prefix);
+    body.put(&wrapped.suffix);
+    //= 12.2.2.3-5: in case of Large Message mode the Expire value MAY be a default value
+    let expiry_s = u32::try_from(now_s + cx.policy.expire_large.as_secs()).unwrap_or(u32::MAX);
+    let owner = message.owner.clone();
+    let draft = Draft {
+        owner: &owner,
+        id,
+        stamp,
+        expiry_s,
+        fingerprint: message.fingerprint,
+        flags: flags(message),
+        envelope: &wrapped.envelope,
+        body_type: &wrapped.body_type,
+        parts: &parts,
+        body,
+    };
+    if !has_room(cx, draft.octets() as usize) {
+        return Ok(false);
+    }
+    // What its user counts from now on: the record, and each part record once.
+    let due = draft.octets() + extents_of(&parts).iter().map(|extent| extent.octets).sum::<u64>();
+    let had = message.reserved.map_or(0, |(_, octets)| octets);
+    match due.checked_sub(had) {
+        Some(more) => message.reserve(cx, more)?,
+        None => message.ungrow(cx, had - due),
+    }
+    match cx.log.append_message(draft) {
+        Ok((locator, seq)) => {
+            message.written = Some(locator);
+            cx.commit(seq, Commit::Large(serial));
+            Ok(true)
+        }
+        Err(Refused::Full) => Ok(false),
+        Err(Refused::TooLarge) => Err(Unfit::TooLarge),
+        Err(Refused::Poisoned | Refused::DiskFull) => Err(Unfit::Storage),
+    }
+}
+
+fn flags(message: &Incoming) -> Flags {
+    let is_cpim = respond::media_type(&message.content_type).eq_ignore_ascii_case(b"message/cpim");
+    let held = [
+        (message.head.is_urgent(), Flags::URGENT),
+        (message.head.is_private(), Flags::PRIVATE),
+        (message.hyphens.any(), Flags::DASH7),
+        (is_cpim && cpim::wants_failure_report(&message.first), Flags::REPORT),
+    ];
+    held.into_iter().filter(|(holds, _)| *holds).fold(Flags::LARGE, |flags, (_, flag)| flags.with(flag))
+}

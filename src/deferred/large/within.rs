@@ -1,0 +1,196 @@
+//! What is asked within the dialog of a session in which large messages come, and how it is kept alive.
+
+use super::{Larges, Role, Stage, contact_value};
+use crate::base::arena::Key;
+use crate::base::net::Flow;
+use crate::deferred::cx::{Cx, Reply};
+use crate::deferred::invite;
+use crate::deferred::respond::{self, Refusal};
+use crate::proto::sip::endpoint::ClientKey;
+use crate::proto::sip::offer;
+use crate::proto::sip::session_timer::{Due, SessionTimer, Wish};
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::{Method, Name};
+use std::time::Duration;
+
+/// A refresh that was refused is tried again after this.
+const REFRESH_AGAIN: Duration = Duration::from_secs(10);
+
+/// Longest session interval a 422 may drive us to.
+const INTERVAL_MAX_S: u32 = 86_400;
+
+impl Larges {
+    /// A request within a session's dialog.
+    pub fn within(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
+        let peer = flow.peer();
+        let status = match self.live.get_mut(key).filter(|session| session.dialog.matches(message)) {
+            None => 481,
+            Some(session) => match session.dialog.in_order(message) {
+                Err(status) => status.0,
+                // After our BYE only the other's may cross it.
+                Ok(()) if session.stage == Stage::Ending && message.method() != Method::Bye => 481,
+                Ok(()) => 0,
+            },
+        };
+        if status != 0 {
+            let octets = respond::plain(cx, message, status, peer);
+            return cx.respond(reply, status, octets);
+        }
+        let unknown = respond::unsupported(message, respond::SESSION_OPTIONS);
+        if !unknown.is_empty() {
+            let octets = Refusal::of(420).with(Name::Unsupported, unknown).response(cx, message, peer);
+            return cx.respond(reply, 420, octets);
+        }
+        match message.method() {
+            Method::Bye => {
+                let octets = respond::plain(cx, message, 200, peer);
+                cx.respond(reply, 200, octets);
+                let lines = super::wrap::lines_of_bye(message);
+                if let Some(session) = self.live.get(key).filter(|_| !lines.is_empty()) {
+                    self.byes.extend(session.stored.iter().map(|stamp| (session.user, *stamp, lines.clone())));
+                }
+                self.finish(cx, key);
+            }
+            Method::Update | Method::Invite => self.offered_again(cx, reply, message, flow, key),
+            Method::Options => {
+                let octets = respond::begin(cx, message, 200, peer).line(Name::Allow, respond::ALLOW).finish();
+                cx.respond(reply, 200, octets);
+            }
+            _ => {
+                let octets = Refusal::of(405).with(Name::Allow, respond::ALLOW).response(cx, message, peer);
+                cx.respond(reply, 405, octets);
+            }
+        }
+    }
+
+    /// An ACK that names this session.
+    pub fn ack_came(&mut self, cx: &mut Cx, message: &Message, key: Key) {
+        let Some(session) = self.live.get_mut(key).filter(|session| session.dialog.matches(message)) else { return };
+        if !std::mem::replace(&mut session.acked, true) && session.stage == Stage::Ending {
+            self.bye(cx, key);
+            self.arm(cx, key);
+        }
+    }
+
+    /// Re-INVITE and UPDATE: a refresh, or a hold. Chunks come over the connection that there is: a new path would be a new session.
+    fn offered_again(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
+        let Some(session) = self.live.get_mut(key) else { return };
+        let peer = flow.peer();
+        let min_se = u32::try_from(cx.policy.min_se.as_secs()).unwrap_or(u32::MAX);
+        let refresh = match SessionTimer::uas(cx.now.tick, message, min_se, session.refresh.as_ref()) {
+            Ok(refresh) => refresh,
+            Err(too_small) => {
+                let refusal = Refusal::of(422).with(Name::MinSE, too_small.min_se_s.to_string());
+                let octets = refusal.response(cx, message, peer);
+                return cx.respond(reply, 422, octets);
+            }
+        };
+        let has_offer = !message.body().is_empty();
+        if has_offer {
+            let same = offer::judge_offer(message.body()).is_ok_and(|offered| offered.peer_path == session.peer_path);
+            let answer = session.offer.write_receiver(message.body(), cx.policy.max_message_size).ok().filter(|_| same);
+            let Some(answer) = answer else {
+                let octets = respond::plain(cx, message, 488, peer);
+                return cx.respond(reply, 488, octets);
+            };
+            session.sdp = answer;
+        }
+        session.dialog.refresh_target(message);
+        let mut response = respond::begin(cx, message, 200, peer).record_route();
+        response = response.line(Name::Contact, &contact_value(&session.contact)).line(Name::Allow, respond::ALLOW);
+        if let Some((timer, agreed)) = refresh {
+            response = agreed.lines(response);
+            session.refresh = Some(timer);
+        }
+        if has_offer || message.method() == Method::Invite {
+            response = response.body(b"application/sdp", &session.sdp);
+        }
+        let octets = response.finish();
+        cx.respond(reply, 200, octets);
+        self.arm(cx, key);
+    }
+
+    /// The session timer: refresh when that is ours to do, end when nobody did (RFC 4028 10).
+    pub(super) fn session_timer(&mut self, cx: &mut Cx, key: Key) {
+        let Some(timer) = self.live.get_mut(key).and_then(|session| session.refresh.as_mut()) else { return };
+        match timer.fire(cx.now.tick) {
+            None => {}
+            Some(Due::Bye) => self.hang_up(cx, key),
+            Some(Due::Refresh) => {
+                let wish = timer.refresh();
+                self.refresh(cx, key, wish);
+            }
+        }
+    }
+
+    fn refresh(&mut self, cx: &mut Cx, key: Key, wish: Wish) {
+        let Some(session) = self.live.get_mut(key) else { return };
+        let Some(timer) = &mut session.refresh else { return };
+        session.flow = cx.flow_to(Some(session.flow)).unwrap_or(session.flow);
+        let method = timer.refresh_method();
+        let request = invite::within(cx, &mut session.dialog, method, &session.flow);
+        let mut request = wish.lines(request.line(Name::Contact, &contact_value(&session.contact)));
+        if method == Method::Invite {
+            request = request.line(Name::Allow, respond::ALLOW).body(b"application/sdp", &session.sdp);
+        }
+        match cx.sip.request(cx.now.tick, method, request.finish(), session.flow) {
+            Ok(txn) => {
+                session.refresh_wish = Some(wish);
+                self.by_txn.insert(txn, (key, Role::Refresh));
+            }
+            Err(_) => {
+                cx.counts.overloads += 1;
+                timer.retry(cx.now.tick + REFRESH_AGAIN);
+            }
+        }
+    }
+
+    /// A response to a request of a session here; false when it is somebody else's.
+    pub fn response(&mut self, cx: &mut Cx, txn: ClientKey, message: &Message) -> bool {
+        let Some(&(key, role)) = self.by_txn.get(&txn) else { return false };
+        let status = message.status();
+        if status < 200 {
+            return true;
+        }
+        self.by_txn.remove(&txn);
+        match role {
+            Role::Bye => self.finish(cx, key),
+            Role::Refresh => self.refreshed(cx, key, message),
+        }
+        true
+    }
+
+    /// A request got no answer; false when it was somebody else's.
+    pub fn no_response(&mut self, cx: &mut Cx, txn: ClientKey) -> bool {
+        let Some((key, role)) = self.by_txn.remove(&txn) else { return false };
+        match role {
+            Role::Bye => self.finish(cx, key),
+            //= RFC 4028 10: a refresh that times out ends the session
+            Role::Refresh => self.hang_up(cx, key),
+        }
+        true
+    }
+
+    fn refreshed(&mut self, cx: &mut Cx, key: Key, message: &Message) {
+        let Some(session) = self.live.get_mut(key) else { return };
+        let status = message.status();
+        let wish = session.refresh_wish.take();
+        if (200..300).contains(&status) && message.cseq().1 == Method::Invite {
+            let ack = invite::ack(cx, &session.dialog, message.cseq().0, &session.flow);
+            cx.sip.transmit(session.flow, ack);
+        }
+        let larger = wish.and_then(|mut wish| wish.too_small(message).then_some(wish));
+        match (status, larger, &mut session.refresh) {
+            (200..300, _, Some(timer)) => {
+                session.dialog.refresh_target(message);
+                *timer = SessionTimer::uac(cx.now.tick, &wish.unwrap_or(timer.refresh()), message);
+            }
+            (422, Some(wish), _) if wish.interval_s() <= INTERVAL_MAX_S => return self.refresh(cx, key, wish),
+            //= RFC 3261 12.2.1.2: a 481 or a 408 within a dialog: the UAC SHOULD terminate the dialog
+            (408 | 481, ..) => return self.hang_up(cx, key),
+            (_, _, Some(timer)) => timer.retry(cx.now.tick + REFRESH_AGAIN),
+            _ => {}
+        }
+        self.arm(cx, key);
+    }
+}

@@ -1,0 +1,161 @@
+//! A disk that breaks, a connection that dies on another core, a report that nobody takes.
+
+use std::time::Duration;
+
+use deferd::{
+    base::net::ConnId,
+    engine::input::Service,
+    store::stamp::{MessageId, Stamp},
+};
+
+use deferd_kit::{
+    sdp::{Answer, Setup},
+    sip::SipMessage,
+};
+
+use crate::people::{ALICE, BOB, HOME, answer, deposit, exchange, presence, push, request};
+use crate::rig::{Rig, Way};
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A PUBLISH whose commit failed had changed the memory: its repetition with the old tag met 412, though nobody was ever told the
+/// new one.
+//= RFC 3903 6: atomically: the processing of a PUBLISH that fails leaves the event state as it was
+#[test]
+fn a_publication_that_the_disk_did_not_take_was_not() {
+    let mut rig = Rig::new(1);
+    let first = presence(&mut rig, None);
+    let tag = exchange(&mut rig, &first).header("SIP-ETag").unwrap().to_string();
+    rig.disk_is_broken = true;
+    for _ in 0..2 {
+        let refresh = presence(&mut rig, Some(&tag));
+        let response = exchange(&mut rig, &refresh);
+        assert_eq!(response.code(), 503, "the tag is still the last: {response:?}");
+        assert!(response.header("Retry-After").is_some() && response.header("SIP-ETag").is_none(), "{response:?}");
+    }
+    let other = presence(&mut rig, Some("never-given"));
+    assert_eq!(exchange(&mut rig, &other).code(), 412);
+}
+
+//= 12.2.2.7-1: what cannot be deleted durably is not deleted
+#[test]
+fn a_refer_that_the_disk_does_not_take_is_503_and_deletes_nothing() {
+    for within in [false, true] {
+        let mut rig = Rig::new(1);
+        deposit(&mut rig, &[], "text/plain", "hello");
+        let mut session = within.then(|| push(&mut rig, &[]));
+        rig.disk_is_broken = true;
+        // The first breaks the log; the second finds it broken. A session ends with the first: what it sent was withdrawn.
+        for _ in 0..if within { 1 } else { 2 } {
+            let refer = match &mut session {
+                Some(session) => session.request(&mut rig, "REFER"),
+                None => request(&mut rig, "REFER", BOB, "sip:Delete@im.example.org"),
+            };
+            let refer = refer.with("Refer-To", "<sip:Deferred@im.example.org>");
+            let response = exchange(&mut rig, &refer);
+            assert_eq!(response.code(), 503, "within a session: {within}: {response:?}");
+            assert!(response.header("Retry-After").is_some(), "{response:?}");
+            rig.expect_no("NOTIFY");
+        }
+        if within {
+            let bye = rig.expect_request("BYE");
+            answer(&mut rig, &bye, 200, &[], None);
+            rig.expect_request("INVITE");
+        }
+    }
+}
+
+/// The CANCEL finds its INVITE at the user's home, which waits for the disk.
+//= RFC 3261 9.2: the UAS SHOULD immediately respond to the original request with a 487 (Request Terminated)
+#[test]
+fn a_cancel_finds_its_invite_on_another_core() {
+    for number in 0..4 {
+        let mut rig = Rig::new(2);
+        let who = format!("sip:user{number}@example.org");
+        let message = request(&mut rig, "MESSAGE", ALICE, &who).with_body("text/plain", "hello");
+        assert_eq!(exchange(&mut rig, &message).code(), 202);
+        rig.disk_waits = true;
+        let sdp = Answer::new("msrp://10.0.0.9:9/session;tcp", Setup::Active).write();
+        // Of the stored message's millisecond, so that it has to be looked at.
+        let id = MessageId::new(Stamp(rig.wall().0 << 12), [7; 10]);
+        let list = format!(
+            "<resource-lists xmlns=\"urn:ietf:params:xml:ns:resource-lists\"><list><entry uri=\"sip:{}@im.example.org\"/></list>\
+             </resource-lists>",
+            id.as_str()
+        );
+        let body = [
+            b"--b\r\nContent-Type: application/sdp\r\n\r\n",
+            sdp.as_slice(),
+            b"\r\n--b\r\nContent-Type: application/resource-lists+xml\r\nContent-Disposition: recipient-list\r\n\r\n",
+            list.as_bytes(),
+            b"\r\n--b--\r\n",
+        ]
+        .concat();
+        let invite = request(&mut rig, "INVITE", &who, "sip:Deferred@im.example.org");
+        let invite = invite.with("Require", "recipient-list-invite").with_body("multipart/mixed;boundary=b", body);
+        rig.datagram(0, HOME, &invite);
+        let start = invite.start.replacen("INVITE", "CANCEL", 1);
+        let cancel = SipMessage { start, body: Vec::new(), ..invite.clone() };
+        let cancel = cancel.without("Content-Type").without("Require").set("CSeq", "1 CANCEL");
+        assert_eq!(exchange(&mut rig, &cancel).code(), 200);
+        assert_eq!(rig.expect_answer(&invite).code(), 487, "{who}");
+        rig.disk_goes_on();
+        assert_eq!(rig.pushes(), 0);
+    }
+}
+
+/// The home of a user waited for timer B, 32 s, when the connection to the client died on another core.
+#[test]
+fn a_connection_that_dies_on_another_core_is_noticed_at_once() {
+    // Of these users one is at home on each core.
+    for number in 0..8 {
+        let mut rig = Rig::new(2);
+        let who = format!("sip:user{number}@example.org");
+        let message = request(&mut rig, "MESSAGE", ALICE, &who).with_body("text/plain", "hello");
+        assert_eq!(exchange(&mut rig, &message).code(), 202);
+        let conn = ConnId(4);
+        rig.accept(1, conn, Service::Sip, HOME);
+        let publish = request(&mut rig, "PUBLISH", &who, &who).with("Event", "presence").with("Expires", "3600");
+        let publish = publish.set("Via", format!("SIP/2.0/TCP {HOME};branch=z9hG4bKtcp{number};rport"));
+        let publish = publish.with_body("application/pidf+xml", deferd_kit::agents::pidf_document(&who, true));
+        rig.receive(1, conn, &publish.write());
+        assert_eq!(rig.expect_answer(&publish).code(), 200);
+        let invite = rig.expect_request("INVITE");
+        assert_eq!((invite.to, rig.pushes()), (Way::Down(1, conn), 1));
+        rig.reset(1, conn);
+        assert_eq!(rig.pushes(), 0, "{who}: nobody waits for an answer on it");
+    }
+}
+
+/// 30 seconds, two minutes, ten minutes, then never.
+//= 12.2.2.6-2: shall use SIP MESSAGE to send a Failure Delivery Report to the original sender
+#[test]
+fn a_report_that_nobody_takes_is_tried_four_times_and_given_up() {
+    let mut rig = Rig::new(1);
+    let alice = deferd_kit::agents::pidf_document(ALICE, true);
+    let publish = request(&mut rig, "PUBLISH", ALICE, ALICE).with("Event", "presence").with("Expires", "86400");
+    let publish = publish.with_body("application/pidf+xml", alice);
+    assert_eq!(exchange(&mut rig, &publish).code(), 200);
+    let asking = format!(
+        "From: <{ALICE}>\r\nTo: <{BOB}>\r\nDateTime: 2026-02-01T10:00:00Z\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
+         imdn.Message-ID: asked1\r\nimdn.Disposition-Notification: negative-delivery\r\n\r\nContent-Type: text/plain\r\n\r\nhello"
+    );
+    deposit(&mut rig, &[], "message/cpim", &asking);
+    let refer = request(&mut rig, "REFER", BOB, "sip:Delete@im.example.org")
+        .with("Refer-To", "<sip:Deferred@im.example.org>")
+        .with("Refer-Sub", "false");
+    assert_eq!(exchange(&mut rig, &refer).code(), 200);
+    for wait in [30, 120, 600] {
+        let report = rig.expect_request("MESSAGE");
+        answer(&mut rig, &report, 480, &[], None);
+        rig.pass(seconds(wait - 1));
+        rig.expect_no("MESSAGE");
+        rig.pass(seconds(2));
+    }
+    let last = rig.expect_request("MESSAGE");
+    answer(&mut rig, &last, 480, &[], None);
+    rig.pass(seconds(7_200));
+    rig.expect_no("MESSAGE");
+}
