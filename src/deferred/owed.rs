@@ -73,7 +73,7 @@ impl Owed {
     //= 12.2.2.6-1: shall check whether the deleted messages include a Failure Delivery Report request as defined in IMDN
     pub fn about(cx: &mut Cx, owner: &Address, record: &Record, disposition: Disposition) -> Option<Owed> {
         if let Some((sender, cpim)) = encapsulate::asked_of_large(record.envelope.of(&record.page)) {
-            return Owed::of_cpim(cx, owner, cpim, sender, disposition);
+            return Owed::of_cpim(cx, owner, cpim, (sender, record.is_private()), disposition);
         }
         let body = record.body();
         let embedded = encapsulate::embedded(&body, record.body_type.of(&record.page))?;
@@ -102,11 +102,18 @@ impl Owed {
         let known = fields::asserted_identities(message);
         let sender = asserted.or(known.sip).or(known.tel);
         let sender = sender.or_else(|| NameAddr::parse(message.from()).ok().map(|from| from.uri))?;
-        Owed::of_cpim(cx, owner, message.body(), sender, disposition)
+        let private = fields::privacy_has_id(message);
+        Owed::of_cpim(cx, owner, message.body(), (sender, private), disposition)
     }
 
-    /// The same of a `message/cpim` body, or its first octets, that came from `sender`.
-    pub fn of_cpim(cx: &mut Cx, owner: &Address, body: &[u8], sender: &[u8], disposition: Disposition) -> Option<Owed> {
+    /// The same of a `message/cpim` body, or its first octets, that came from `sender`; true beside it: who is not to be named.
+    pub fn of_cpim(
+        cx: &mut Cx,
+        owner: &Address,
+        body: &[u8],
+        (sender, private): (&[u8], bool),
+        disposition: Disposition,
+    ) -> Option<Owed> {
         let cpim = Cpim::parse(body).ok()?;
         let asked = Asked::of(&cpim)?;
         let wanted = match disposition {
@@ -124,7 +131,7 @@ impl Owed {
         let now_s = cx.now.wall.seconds();
         let id = cx.dice.hex::<REPORT_ID>();
         //= RFC 3325 9.3: Privacy id: the asserted identity is nobody's to see; the report itself says no more than its sender said
-        let named = if fields::privacy_has_id(message) { ANONYMOUS } else { sender };
+        let named = if private { ANONYMOUS } else { sender };
         let body = document(owner, named, &asked, &id, now_s, disposition);
         let until_s = now_s + REPORT_LIFE.as_secs();
         let value = encode(&Parts { until_s, target, from: owner, body: &body })?;
