@@ -16,6 +16,7 @@
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
 pub mod bin;
+mod bindings;
 mod carry;
 pub mod cx;
 pub mod delete;
@@ -33,6 +34,7 @@ pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod large;
+pub mod loop_guard;
 pub mod metadata;
 mod moved;
 pub mod outcome;

@@ -363,7 +363,15 @@ impl Pushes {
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
     ///
     //= 12.2.2.2-1: the IM Server shall generate an initial SIP INVITE
-    pub fn start(&mut self, cx: &mut Cx, owner: &Address, user: UserId, flow: Flow, cautious: bool) -> bool {
+    pub fn start(
+        &mut self,
+        cx: &mut Cx,
+        owner: &Address,
+        user: UserId,
+        flow: Flow,
+        route: Option<Vec<u8>>,
+        cautious: bool,
+    ) -> bool {
         if cx.stopping || self.is_running(user) {
             return false;
         }
@@ -381,6 +389,7 @@ impl Pushes {
         let key = self.live.insert_with(|key| {
             let mut call = Call::new(cx, key, owner, flow);
             call.sdp = offer.write();
+            call.route = route;
             Push { cautious, until, young: true, ..Push::new(Way::Push, user, call, offer, cx.policy.after_push) }
         });
         self.by_user.insert(user, key);

@@ -15,6 +15,7 @@ mod options;
 mod policies;
 mod provisional;
 mod refer_within;
+mod registration;
 mod reinvite;
 mod relays;
 mod rfc3903_publish;
