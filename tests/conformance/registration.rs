@@ -168,7 +168,7 @@ fn who_wants_no_deliveries_is_registered_in_peace() {
 //= TS 24.229 5.4.1.7: an Expires of 0: the user is not registered any more
 #[test]
 fn registrations_and_their_end_survive_the_daemon() {
-    let (mut scene, mut bob) = behind_core(at_once());
+    let (mut scene, mut bob) = behind_core(at_once().line("limits", "segment_octets = \"1MiB\""));
     registered(&bob, &third_party(&bob, 3600));
     scene.kill9();
     scene.restart(2);
