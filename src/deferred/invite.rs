@@ -12,6 +12,15 @@ use crate::wire::sip::names::{Method, Name};
 use crate::wire::sip::write::Request;
 use bytes::Bytes;
 
+/// Where a push goes.
+#[derive(Clone, Debug)]
+pub struct Toward {
+    /// The way its requests take.
+    pub flow: Flow,
+    /// Through which core, where one registered the user.
+    pub route: Option<Vec<u8>>,
+}
+
 /// What every INVITE of one push has in common, however often it is sent again.
 #[derive(Clone, Debug)]
 pub struct Call {

@@ -13,6 +13,7 @@ pub(super) use line::Young;
 use super::bindings::Bindings;
 use super::cx::{Commit, Cx, Published, Reply, Timer};
 use super::identity::Address;
+use super::invite::Toward;
 use super::kept::{decode, encode};
 use super::push::{End, Ended, Pushes};
 use super::respond::{self, Refusal};
@@ -305,7 +306,7 @@ impl Presences {
         if !self.may_begin(pushes, cause) {
             return self.stand_in_line(cx, pushes, owner);
         }
-        if pushes.start(cx, owner, id, flow, route, cautious)
+        if pushes.start(cx, owner, id, Toward { flow, route }, cautious)
             && let Some(user) = self.users.get_mut(owner)
         {
             user.last_attempt = Some(now.tick);
