@@ -279,6 +279,7 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     policy.release_version = table.text_or("release_version", policy.release_version, release).value;
     policy.offline_delivery = table.flag("offline_delivery", policy.offline_delivery);
     policy.push_min_interval = table.text_or("push_min_interval", policy.push_min_interval, units::duration).value;
+    policy.reg_push_delay = table.text_or("reg_push_delay", policy.reg_push_delay, units::duration).value;
     let after = [("delete", Afterwards::Delete), ("retain", Afterwards::Retain)];
     policy.after_push = table.word("after_push", policy.after_push, &after);
     policy.retrieved = table.word("retrieved", policy.retrieved, &after);

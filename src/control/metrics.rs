@@ -155,6 +155,8 @@ measures! {
         "Delivery reports that nobody has taken yet. At 16,384 a core messages go without one: look at the way to the senders, sip.outbound_proxy.";
     Messages Counter publications "deferd_publications_accepted" "publications"
         "PUBLISHes accepted, refreshes and removals included.";
+    Messages Counter registrations "deferd_registrations_accepted" "registrations"
+        "REGISTERs accepted, from SIP cores and from users without one, refreshes and removals included.";
     Messages Gauge users_waiting "deferd_users_waiting" "users with messages"
         "Users with stored messages, by the core where they are at home. The sum nears limits.users before deposits are refused.";
     Pushes Counter pushes_started "deferd_pushes_started" "started"
@@ -245,6 +247,8 @@ measures! {
         "Responses and CANCELs that belong to nothing of ours: late, or for a daemon before this one.";
     Sip Counter sip_acks_unmatched "deferd_sip_acks_unmatched" "ACKs of dialogs"
         "ACKs that belong to no transaction: those of 2xx, as they should.";
+    Sip Counter forwarded "deferd_sip_forwarded" "forwarded"
+        "Messages of our own pushes that the SIP/IP core handed back to us, and that went on to their next Route. Growth is a filter criterion that names us for every INVITE: exclude those of our own there.";
     Sip Counter sip_timeouts "deferd_sip_timeouts" "our requests timed out"
         "Requests of ours that nobody answered. Growth: clients that left without a word, or an outbound proxy that is down.";
     Sip AlarmCounter sip_unsendable "deferd_sip_unsendable" "our requests unsendable"

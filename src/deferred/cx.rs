@@ -198,7 +198,7 @@ pub struct Deposited {
     pub stored: Option<Box<Owed>>,
 }
 
-/// A publication on its way to being durable.
+/// A publication, or a registration, on its way to being durable.
 #[derive(Debug)]
 pub struct Published {
     /// Who is answered.
@@ -217,6 +217,8 @@ pub struct Published {
     pub edition: u64,
     /// False for a removal and a document that says "closed": nothing is pushed for it.
     pub triggers: bool,
+    /// It is a reason for a push only after this: a REGISTER's client has more to do first.
+    pub after: Duration,
 }
 
 /// How peers reach us, as it is written into Via, Contact and SDP.
@@ -359,6 +361,10 @@ pub struct Counts {
     pub refused: u64,
     /// Publications accepted.
     pub publications: u64,
+    /// Registrations accepted, of cores and of users.
+    pub registrations: u64,
+    /// Messages of our own pushes that came back over the SIP/IP core and went on.
+    pub forwarded: u64,
     /// Push INVITEs sent, repetitions for 422 and the like not counted.
     pub pushes: u64,
     /// Pushes that had to wait for their turn, because many clients were being rung.

@@ -18,6 +18,7 @@
 
 mod admit;
 pub mod bin;
+mod bindings;
 mod carry;
 pub mod cx;
 pub mod delete;
@@ -35,6 +36,7 @@ pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod large;
+pub mod loop_guard;
 pub mod metadata;
 mod moved;
 pub mod outcome;

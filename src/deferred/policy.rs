@@ -91,6 +91,8 @@ pub struct Policy {
     pub offline_delivery: bool,
     /// At most one push attempt per user in this time.
     pub push_min_interval: Duration,
+    /// A REGISTER is a reason for a push after this: the client finishes, and may publish, first.
+    pub reg_push_delay: Duration,
     /// How long a push INVITE may ring before it is cancelled.
     pub invite_expires: Duration,
     /// Which forms of a message clients are sent.
@@ -171,6 +173,7 @@ impl Policy {
             release_version: "OMA1.0".into(),
             offline_delivery: true,
             push_min_interval: Duration::from_secs(5),
+            reg_push_delay: Duration::from_secs(2),
             invite_expires: Duration::from_secs(60),
             payload: Payload::Auto,
             pager_bare: false,

@@ -12,7 +12,7 @@ use super::cx::{Cx, Timer};
 use super::feed::Feeds;
 use super::flight::Flight;
 use super::identity::Address;
-use super::invite::Call;
+use super::invite::{Call, Toward};
 use super::payload::Choice;
 use super::policy::{Afterwards, Media};
 use super::presence::Young;
@@ -256,7 +256,7 @@ impl Pushes {
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
     ///
     //= 12.2.2.2-1: the IM Server shall generate an initial SIP INVITE
-    pub fn start(&mut self, cx: &mut Cx, owner: &Address, user: UserId, flow: Flow, cautious: bool) -> bool {
+    pub fn start(&mut self, cx: &mut Cx, owner: &Address, user: UserId, to: Toward, cautious: bool) -> bool {
         if cx.stopping || self.is_running(user) {
             return false;
         }
@@ -268,12 +268,13 @@ impl Pushes {
             cx.counts.overloads += 1;
             return false;
         };
-        let offer = super::deliver::offer(cx, &flow);
+        let offer = super::deliver::offer(cx, &to.flow);
         let session_id = Bytes::copy_from_slice(super::deliver::session_id(&offer.path));
         let until = cx.now.tick + cx.policy.invite_expires;
         let key = self.live.insert_with(|key| {
-            let mut call = Call::new(cx, key, owner, flow);
+            let mut call = Call::new(cx, key, owner, to.flow);
             call.sdp = offer.write();
+            call.route = to.route;
             Push { cautious, until, young: true, ..Push::new(Way::Push, user, call, offer, cx.policy.after_push) }
         });
         self.by_user.insert(user, key);

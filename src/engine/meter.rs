@@ -107,6 +107,10 @@ readings! {
     deposits_without_storage,
     /// Publications accepted.
     publications,
+    /// Registrations accepted.
+    registrations,
+    /// Messages of our own pushes that came round and went on.
+    forwarded,
     /// Gauge: users with messages at home here.
     users_waiting,
     /// Push INVITEs sent.
@@ -249,6 +253,8 @@ impl Reading {
             duplicates,
             refused,
             publications,
+            registrations,
+            forwarded,
             pushes,
             pushes_completed,
             pushes_failed,
@@ -332,6 +338,8 @@ impl Reading {
             messages_duplicate: duplicates,
             requests_refused: refused,
             publications,
+            registrations,
+            forwarded,
             users_waiting: gauges.users as u64,
             pushes_started: pushes,
             pushes_completed,

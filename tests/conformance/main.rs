@@ -19,6 +19,7 @@ mod policies;
 mod privacy;
 mod provisional;
 mod refer_within;
+mod registration;
 mod reinvite;
 mod relays;
 mod rfc3903_publish;
