@@ -5,7 +5,9 @@ use super::{Chunk, Larges, SILENCE, Session, Stage, UNDER_WAY_MAX, wrap};
 use crate::base::arena::Key;
 use crate::base::gather::Gather;
 use crate::base::net::ConnId;
+use crate::deferred::admit;
 use crate::deferred::cx::Cx;
+use crate::deferred::respond;
 use crate::deferred::users::Users;
 use crate::proto::msrp::receiver::{reply_to, respond_stateless};
 use crate::wire::msrp::head::{FailureReport, Method, RequestHead};
@@ -120,7 +122,8 @@ impl Larges {
             return Ok(Some(serial));
         }
         //= RFC 4975 10.6: 415: the request contained a media type that is not understood
-        if !is_media_type(content_type) {
+        let media = respond::media_type(content_type);
+        if !is_media_type(content_type) || admit::content(cx, media, b"").is_err() {
             return Err(415);
         }
         if session.messages.len() >= UNDER_WAY_MAX {

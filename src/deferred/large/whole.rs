@@ -94,7 +94,8 @@ impl Larges {
         }
         //= RFC 5438 8.1: the intermediary MAY send a "stored" notification, only if "processing" was asked for
         let tells = is_cpim(&message) && cx.policy.processing_imdn;
-        tells.then(|| Owed::of_cpim(cx, &message.owner, &message.first, &message.sender, Disposition::Stored)).flatten()
+        let sender = (&message.sender[..], message.head.is_private());
+        tells.then(|| Owed::of_cpim(cx, &message.owner, &message.first, sender, Disposition::Stored)).flatten()
     }
 
     /// The message's record never will be durable.
