@@ -12,6 +12,12 @@ impl Oracle {
         if let Err(fault) = self.down.entry((core, conn)).or_default().feed(octets, &mut frames) {
             return self.violation(format!("the daemon writes what is not MSRP: {fault}"));
         }
+        for frame in frames.iter().filter(|frame| frame.status() == Some(200)) {
+            if let Some(&number) = self.large.get(&frame.tid) {
+                self.count += 1;
+                self.accept(number);
+            }
+        }
         for frame in frames.iter().filter(|frame| frame.kind == "SEND") {
             self.count += 1;
             let path = frame.header("To-Path").to_owned();
@@ -93,7 +99,10 @@ impl Oracle {
                 && !session.begun.contains(&earlier.number)
                 && earlier.rotten.is_empty()
                 && !self.may_have_expired(earlier)
-                && self.max_sizes.get(path).is_none_or(|&max| (earlier.body.len() as u64) + 200 < max)
+                && self
+                    .max_sizes
+                    .get(path)
+                    .is_none_or(|&max| (earlier.body.len() as u64) + if earlier.large { 1_000 } else { 200 } < max)
         });
         if let Some(earlier) = earlier.filter(|_| !self.unreadable) {
             let earlier = earlier.number;
@@ -107,10 +116,12 @@ impl Oracle {
     fn pushed(&mut self, _now: u64, number: u32, _user: usize, id: String, body: Vec<u8>) {
         let Some(message) = self.messages.get_mut(&number) else { return };
         let mut wrong = Vec::new();
-        if !message.stored.iter().any(|stored| memmem::find(stored, &body).is_some()) {
+        // A large one lies in parts.
+        if !message.large && !message.stored.iter().any(|stored| memmem::find(stored, &body).is_some()) {
             wrong.push("is not what was stored");
         }
-        let inner = [b"\r\n\r\n".as_slice(), &message.body, b"\r\n--dmf-"].concat();
+        let behind: &[u8] = if message.large { b"\r\n-------" } else { b"\r\n--dmf-" };
+        let inner = [b"\r\n\r\n".as_slice(), &message.body, behind].concat();
         if memmem::find(&body, &inner).is_none() {
             wrong.push("does not hold the original message");
         }
