@@ -92,8 +92,8 @@ fn what_was_accepted_survives_every_power_cut_and_comes_once() {
     let options =
         LoadOptions { to: daemon.sip(), users: users.clone(), tcp: 3, udp: 1, pipelined: 8, body_max: 12_288 };
     let load = Load::start(&ledger, &options, &mut chance);
-    let witness = volume.at().join("witness");
     for round in 0..cuts {
+        let witness = volume.at().join(format!("witness-{round}"));
         let before = ledger.sums().accepted;
         load.grant(100);
         let enough = before + 1 + chance.below(50) as usize;
@@ -111,7 +111,9 @@ fn what_was_accepted_survives_every_power_cut_and_comes_once() {
             daemon.kill9();
         });
         volume.again();
-        assert!(!witness.exists(), "the page cache outlived the power cut: nothing is proven");
+        // Its name may be there, if the journal was written for somebody else in that moment; its octets are not.
+        let remembered = fs::read(&witness).unwrap_or_default();
+        assert!(remembered.is_empty(), "the page cache outlived the power cut: nothing is proven");
         daemon.restart([2, 1][round % 2]);
     }
     load.finish();
