@@ -52,6 +52,20 @@ impl Received {
         received
     }
 
+    /// Of a MESSAGE that came by itself: a delivery report, or what a daemon sends that way.
+    pub(crate) fn of(message: &Sip) -> Received {
+        let mut received = Received {
+            from: uri_of(message.value("from")).to_owned(),
+            to: uri_of(message.value("to")).to_owned(),
+            date: message.value("date").to_owned(),
+            subject: message.value("subject").to_owned(),
+            content_type: message.value("content-type").to_owned(),
+            content: message.body.clone(),
+        };
+        received.unwrap_cpim();
+        received
+    }
+
     /// Takes what one part says; false when it is of no kind that says something.
     fn part(&mut self, media: &str, body: &[u8]) -> bool {
         match media {
@@ -115,7 +129,8 @@ impl Received {
 
     /// Its content as text; `None` where it is none.
     pub(crate) fn text(&self) -> Option<Cow<'_, str>> {
-        let is_text = media_of(&self.content_type).starts_with("text/");
+        let media = media_of(&self.content_type);
+        let is_text = media.starts_with("text/") || media.ends_with("+xml");
         let charset = parameter(&self.content_type, "charset").unwrap_or("utf-8").to_ascii_lowercase();
         match charset.as_str() {
             _ if !is_text => None,

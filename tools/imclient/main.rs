@@ -3,8 +3,8 @@
 //! It stands where a phone and the SIP core in front of deferd stand together: it says who it is in `P-Asserted-Identity` and in
 //! `X-3GPP-Asserted-Identity`, so the daemon has to trust its address (loopback is trusted unless configured otherwise).
 //!
-//! SIP and MSRP are read with a few lines of its own, and the daemon's writers are used for nothing: what both sides misread in the
-//! same way would look right. For documents (multipart, CPIM, XML) it uses the readers of `deferd::wire`; that they read
+//! SIP and MSRP are read with a few lines of its own, and the daemon's writers are used for nothing but a date: what both sides
+//! misread in the same way would look right. For documents (multipart, CPIM, XML) it uses the readers of `deferd::wire`; that they read
 //! right is proven elsewhere.
 
 mod erase;

@@ -2,7 +2,7 @@
 
 use crate::line::{Event, Line, expires_of};
 use crate::output::Output;
-use crate::session::{End, Session};
+use crate::session::{End, Session, single};
 use crate::sip::{Sip, uri_of};
 use crate::{Failure, Person, Said};
 use serde_json::json;
@@ -146,8 +146,11 @@ fn stay(
                         return Ok(());
                     }
                 }
+                "MESSAGE" => single(line, &sip, output)?,
                 "ACK" => {}
-                "OPTIONS" => line.answer(&sip, "200 OK", "Allow: INVITE, ACK, BYE, UPDATE, OPTIONS\r\n", "")?,
+                "OPTIONS" => {
+                    line.answer(&sip, "200 OK", "Allow: INVITE, ACK, BYE, MESSAGE, UPDATE, OPTIONS\r\n", "")?
+                }
                 _ => line.answer(&sip, "481 Call/Transaction Does Not Exist", "", "")?,
             },
             Some(Event::Lost(why)) => return Err(Failure::failed(why)),

@@ -57,9 +57,11 @@ impl Output {
         };
         let text = received.text();
         let octets = received.content.len();
+        // What came by itself is kept nowhere, and has no id there.
+        let id = if host.is_empty() { String::new() } else { format!("{id}@{host}") };
         let object = json!({
             "event": "message",
-            "id": format!("{id}@{host}"),
+            "id": id,
             "from": received.from,
             "to": received.to,
             "date": received.date,
@@ -73,7 +75,9 @@ impl Output {
         if !received.subject.is_empty() {
             shown.push_str(&format!("Subject: {}\n", received.subject));
         }
-        shown.push_str(&format!("Id:      {id}@{host}\n"));
+        if !id.is_empty() {
+            shown.push_str(&format!("Id:      {id}\n"));
+        }
         match (&text, &saved) {
             (_, Some(path)) => {
                 shown.push_str(&format!("{octets} octets of {} in {}", received.content_type, path.display()))

@@ -7,12 +7,13 @@ use crate::session::{End, Session};
 use crate::sip::{Request, Sip, random_hex};
 use crate::{Failure, Person, Said, address};
 use clap::Args;
+use deferd::wire::date;
 use serde_json::json;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// What makes an INVITE one for large messages.
 const LARGE_TAG: &str = "*;+g.oma.sip-im.large-message";
@@ -43,6 +44,9 @@ pub(crate) struct Letter {
     /// How long it may wait, in seconds.
     #[arg(long, value_name = "SECONDS")]
     expires: Option<u32>,
+    /// Ask for a report when it is deleted, or expires, before it was read (RFC 5438); it comes to you when you are online.
+    #[arg(long, conflicts_with = "large")]
+    report: bool,
     /// Its Content-Type; text/plain for text and *.txt, application/octet-stream for other files.
     #[arg(long = "type", value_name = "TYPE")]
     content_type: Option<String>,
@@ -96,12 +100,30 @@ fn pager(person: &Person, letter: &Letter, to: &str, output: &mut Output) -> Sai
     };
     let octets = text.len();
     let content_type = letter.content_type("text/plain;charset=UTF-8")?;
+    let (content_type, text) = match letter.report {
+        true => ("message/cpim".to_owned(), asking(&person.aor, to, &content_type, &text)),
+        false => (content_type, text),
+    };
     let mut line = Line::open(person)?;
     let request = line.request("MESSAGE", to, to).with("Accept-Contact", "*;+g.oma.sip-im");
     let request = letter.headed(request).with_body(&content_type, text);
     let answer = line.insist(&request, "the message")?;
     let said = format!("{}: {octets} octets for {to}", answer.outcome());
     output.say(&said, &json!({"event": "sent", "status": answer.status(), "to": to, "octets": octets}))
+}
+
+/// The text in a CPIM wrapper (RFC 3862) that asks for negative delivery notifications.
+fn asking(from: &str, to: &str, content_type: &str, text: &[u8]) -> Vec<u8> {
+    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+    let mut time = Vec::new();
+    date::write_rfc3339(&mut time, now);
+    let head = format!(
+        "From: <{from}>\r\nTo: <{to}>\r\nDateTime: {}\r\nNS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: {}\r\n\
+         imdn.Disposition-Notification: negative-delivery\r\n\r\nContent-Type: {content_type}\r\n\r\n",
+        String::from_utf8_lossy(&time),
+        random_hex(8)
+    );
+    [head.as_bytes(), text].concat()
 }
 
 fn large(person: &Person, letter: &Letter, to: &str, file: &Path, output: &mut Output) -> Said<()> {

@@ -114,7 +114,7 @@ impl Session {
                     Some(_) => return Err(Failure::failed(format!("the session was refused: MSRP {}", frame.what))),
                 },
                 Some(Event::Sip(sip)) if sip.status().is_none() => {
-                    if self.asked(line, &sip, sdp)? {
+                    if self.asked(line, &sip, sdp, output)? {
                         return Ok(ids);
                     }
                 }
@@ -135,10 +135,11 @@ impl Session {
     }
 
     /// Answers a request; true when it was the BYE.
-    fn asked(&self, line: &mut Line, request: &Sip, sdp: &str) -> Said<bool> {
+    fn asked(&self, line: &mut Line, request: &Sip, sdp: &str, output: &mut Output) -> Said<bool> {
         let ours = request.value("call-id") == self.call_id;
         match request.method() {
             "ACK" => {}
+            "MESSAGE" => single(line, request, output)?,
             "BYE" if ours => {
                 line.answer(request, "200 OK", "", "")?;
                 return Ok(true);
@@ -210,6 +211,13 @@ impl Drop for Session {
         // The reader has a handle of its own on the socket; this ends it.
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
+}
+
+/// Shows a MESSAGE that came by itself, and then answers it.
+pub(crate) fn single(line: &mut Line, message: &Sip, output: &mut Output) -> Said<()> {
+    let id = message.value("call-id").split('@').next().unwrap_or_default();
+    output.message(id, "", &Received::of(message))?;
+    line.answer(message, "200 OK", "", "")
 }
 
 /// Reads a connection's frames until it ends.
