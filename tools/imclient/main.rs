@@ -68,7 +68,7 @@ enum Command {
     Send(send::Letter),
     /// Be there, and take what is pushed.
     Online {
-        /// Publish the service settings too: whether what waits may be pushed.
+        /// Publish the service settings too: whether what waits may be pushed. The daemon remembers it when you are gone.
         #[arg(long, value_enum, value_name = "on|off")]
         offline_delivery: Option<Switch>,
         /// End after one push.

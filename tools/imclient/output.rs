@@ -93,8 +93,7 @@ impl Output {
                 None => shown.push_str(&format!("\n{text}")),
             },
         }
-        shown.push('\n');
-        self.say(&shown, &object)
+        self.say(&format!("{}\n", shown.trim_end()), &object)
     }
 }
 
