@@ -67,7 +67,8 @@ impl Oracle {
                 session.open.remove(&id);
                 session.framed.insert(number);
             }
-            self.pushed(now, number, user, id, body);
+            let is_as_stored = frame.header("Content-Type").starts_with("multipart/mixed");
+            self.pushed(now, number, is_as_stored, id, body);
         }
     }
 
@@ -113,9 +114,22 @@ impl Oracle {
     }
 
     /// A message has been sent whole: is it what was stored, and what was sent to us?
-    fn pushed(&mut self, _now: u64, number: u32, _user: usize, id: String, body: Vec<u8>) {
+    fn pushed(&mut self, _now: u64, number: u32, is_as_stored: bool, id: String, body: Vec<u8>) {
         let Some(message) = self.messages.get_mut(&number) else { return };
         let mut wrong = Vec::new();
+        if !is_as_stored {
+            // Another form of it, for a client that did not take the first: its own octets at the end, and the name it always has.
+            if !body.ends_with(&message.body) {
+                wrong.push("in another form does not hold the original message");
+            }
+            if message.pushed.as_ref().is_some_and(|(known, _)| *known != id) && !message.twin {
+                wrong.push("in another form has another name");
+            }
+            for wrong in wrong {
+                self.violation(format!("message {number} as pushed {wrong}"));
+            }
+            return;
+        }
         // A large one lies in parts.
         if !message.large && !message.stored.iter().any(|stored| memmem::find(stored, &body).is_some()) {
             wrong.push("is not what was stored");
@@ -161,6 +175,18 @@ impl Oracle {
         let Some(number) = session.chunks.remove(tid) else { return };
         match status {
             200..300 => {}
+            // The type is not taken: it may come again in another form, from its first octet. Where there is none it counts as unread.
+            415 => {
+                session.chunks.retain(|_, other| *other != number);
+                session.begun.remove(&number);
+                if !session.framed.remove(&number) {
+                    session.open.clear();
+                }
+                if let Some(message) = self.messages.get_mut(&number) {
+                    message.unread += 1;
+                }
+                return;
+            }
             400 | 413 | 423 => {
                 session.refused.insert(number);
                 if let Some(message) = self.messages.get_mut(&number) {
