@@ -59,6 +59,18 @@ fn last(objects: &[Value], event: &str, field: &str) -> u64 {
     object[field].as_u64().expect("a number")
 }
 
+//= 12.1.1-1b: the URI-list contains the Message-ID of the one deferred message
+//= 12.1.1-2: without a list for all deferred messages
+//= 12.1.1-3: the Request-URI is Deferred@hostname
+//= 12.1.1-4: an SDP offer with the media direction a=recvonly
+//= 12.1.1-5: the INVITE is sent to the Deferred Messaging Function
+//= 12.1.2: the IM Client shall retrieve the XML documents of the Deferred Metadata in the IM XDMS
+//= 12.1.3.2-1: a REFER according to RFC 3515
+//= 12.1.3.2-2: the Request-URI is Delete@hostname
+//= 12.1.3.2-3: Refer-To set to the message-ID
+//= 12.1.3.2-4: the NOTIFY is answered 200
+//= 12.1.3.4-1: a REFER according to RFC 3515
+//= 12.1.3.4-2: the Request-URI is Delete@hostname
 #[test]
 fn every_procedure_can_be_tried_from_a_terminal() {
     let mut scene = scene();
@@ -107,6 +119,29 @@ fn every_procedure_can_be_tried_from_a_terminal() {
     im(&scene, BOB, &["delete", "--all"]);
     assert_eq!(last(&im(&scene, BOB, &["list"]), "listed", "messages"), 0);
     assert!(refused(&scene, BOB, &["retrieve", "--all"]).contains("no messages"));
+    scene.assert_alive();
+}
+
+//= 12.1.1-1c: the URI-list contains the Message-IDs of the selected ones
+//= 12.1.3.3-1: a REFER according to RFC 3515
+//= 12.1.3.3-2: the Request-URI is Delete@hostname
+//= 12.1.3.3-4: Refer-To with a pointer to the list in the body
+//= 12.1.3.3-5: Refer-Sub set to "true"
+//= 12.1.3.3-6: "multiple-refer" in Require
+#[test]
+fn several_are_meant_at_once() {
+    let mut scene = scene();
+    for number in 0..4 {
+        im(&scene, ALICE, &["send", BOB, &format!("number {number}")]);
+    }
+    let list = im(&scene, BOB, &["list"]);
+    let ids = each(&list, "waits", "id");
+    let retrieved = im(&scene, BOB, &["retrieve", ids[3], ids[1]]);
+    assert_eq!(each(&retrieved, "message", "text"), ["number 3", "number 1"]);
+    assert_eq!(last(&im(&scene, BOB, &["delete", ids[0], ids[3]]), "deleted", "asked"), 2);
+    let partly = refused(&scene, BOB, &["delete", ids[1], ids[3]]);
+    assert!(partly.contains("1 of 2 not found"), "{partly}");
+    assert_eq!(each(&im(&scene, BOB, &["list"]), "waits", "id"), [ids[2]]);
     scene.assert_alive();
 }
 

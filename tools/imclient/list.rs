@@ -26,6 +26,8 @@ const TOLD: &[(&str, &str)] = &[
 ];
 
 /// Lists.
+///
+//= 12.1.2: the IM Client shall retrieve the XML documents of the Deferred Metadata in the IM XDMS
 pub(crate) fn list(person: &Person, output: &mut Output) -> Said<()> {
     let (status, document) = fetch(person)?;
     match status {

@@ -22,7 +22,9 @@ pub(crate) fn retrieve(person: &Person, ids: &[String], output: &mut Output) -> 
     let uris: Vec<String> = ids.iter().map(|id| person.message(id)).collect::<Said<_>>()?;
     let mut line = Line::open(person)?;
     let end = End::new(&line)?;
+    //= 12.1.1-4: an SDP offer with the media direction a=recvonly
     let sdp = end.sdp(&line, "recvonly");
+    //= 12.1.1-3: the Request-URI is Deferred@hostname
     let service = person.deferred();
     let invite = line
         .request("INVITE", &service, &service)
@@ -30,8 +32,11 @@ pub(crate) fn retrieve(person: &Person, ids: &[String], output: &mut Output) -> 
         .with("Accept-Contact", "*;+g.oma.sip-im")
         .with("Allow", "INVITE, ACK, BYE, CANCEL, UPDATE, OPTIONS");
     let invite = match uris.is_empty() {
+        //= 12.1.1-2: without a list for all deferred messages
         true => invite.with_body("application/sdp", sdp.as_bytes()),
         false => {
+            //= 12.1.1-1b: the URI-list contains the Message-ID of the one deferred message
+            //= 12.1.1-1c: or the Message-IDs of the selected ones
             // RFC 5366: the list beside the offer.
             let body = format!(
                 "--im\r\nContent-Type: application/sdp\r\n\r\n{sdp}\r\n--im\r\nContent-Type: application/resource-lists+xml\r\n\
@@ -41,6 +46,7 @@ pub(crate) fn retrieve(person: &Person, ids: &[String], output: &mut Output) -> 
             invite.with("Require", "recipient-list-invite").with_body("multipart/mixed;boundary=im", body)
         }
     };
+    //= 12.1.1-5: the INVITE is sent to the Deferred Messaging Function
     let ok = line.insist(&invite, "the retrieval")?;
     line.acknowledge(&invite, &ok)?;
     let mut session = Session::connect(&line, &end, &ok)?;
