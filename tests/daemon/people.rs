@@ -114,6 +114,15 @@ fn every_procedure_can_be_tried_from_a_terminal() {
     assert!(!each(&online, "message", "date")[0].is_empty());
     assert_eq!(last(&online, "pushed", "messages"), 1);
 
+    // A REGISTER does what a PUBLISH does; and who goes in good order is gone.
+    im(&scene, ALICE, &["send", BOB, "once more"]);
+    let registered = im(&scene, BOB, &["online", "--once", "--register"]);
+    assert_eq!(each(&registered, "message", "text"), ["once more"]);
+    assert_eq!(im(&scene, BOB, &["online", "--wait", "1"]).len(), 1, "nothing waits");
+    im(&scene, ALICE, &["send", BOB, "too late"]);
+    assert_eq!(im(&scene, BOB, &["summary", "--wait", "1"])[0]["new"], 1, "offline again");
+    im(&scene, BOB, &["online", "--once"]);
+
     // What was retrieved is kept until it is deleted.
     assert_eq!(each(&im(&scene, BOB, &["list"]), "waits", "id"), [ids[0]]);
     im(&scene, BOB, &["delete", "--all"]);

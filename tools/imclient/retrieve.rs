@@ -2,6 +2,7 @@
 
 use crate::line::Line;
 use crate::output::Output;
+use crate::send::hang_up;
 use crate::session::{End, Session};
 use crate::sip::uri_of;
 use crate::{Failure, Person, Said};
@@ -49,11 +50,17 @@ pub(crate) fn retrieve(person: &Person, ids: &[String], output: &mut Output) -> 
     //= 12.1.1-5: the INVITE is sent to the Deferred Messaging Function
     let ok = line.insist(&invite, "the retrieval")?;
     line.acknowledge(&invite, &ok)?;
-    let mut session = Session::connect(&line, &end, &ok)?;
-    session.hello()?;
     // Ids say their host; where none does, it is the service's.
     let host = uris.first().and_then(|uri| uri.rsplit('@').next()).unwrap_or(&person.service).to_owned();
-    let came = session.receive(&mut line, &host, &sdp, output)?;
+    let taken = Session::connect(&line, &end, &ok).and_then(|mut session| {
+        session.hello()?;
+        session.receive(&mut line, &host, &sdp, output)
+    });
+    if taken.is_err() {
+        // What went wrong before is what counts; the daemon need not wait for us.
+        let _ = hang_up(&mut line, &invite, &ok);
+    }
+    let came = taken?;
     output
         .say(&format!("retrieved: {} messages", came.len()), &json!({"event": "retrieved", "messages": came.len()}))?;
     let named = |uri: &String| uri_of(uri).trim_start_matches("sip:").split('@').next().unwrap_or_default().to_owned();
