@@ -120,7 +120,8 @@ fn every_procedure_can_be_tried_from_a_terminal() {
     assert_eq!(each(&registered, "message", "text"), ["once more"]);
     assert_eq!(im(&scene, BOB, &["online", "--wait", "1"]).len(), 1, "nothing waits");
     im(&scene, ALICE, &["send", BOB, "too late"]);
-    assert_eq!(im(&scene, BOB, &["summary", "--wait", "1"])[0]["new"], 1, "offline again");
+    assert_eq!(last(&im(&scene, BOB, &["summary", "--once"]), "summary", "new"), 1, "offline again");
+    im(&scene, BOB, &["summary", "--wait", "1"]);
     im(&scene, BOB, &["online", "--once"]);
 
     // What was retrieved is kept until it is deleted.
@@ -239,4 +240,32 @@ fn what_cannot_be_done_is_said_plainly_and_with_its_exit_code() {
     assert!(refused(&scene, BOB, &["summary", "--once"]).contains("no daemon at"));
     let silent = im_over(&scene, "udp", BOB, &["summary", "--once", "--timeout", "2"]);
     assert_eq!(silent.status.code(), Some(1));
+}
+
+/// Who says nothing, or talks nonsense without end, is not waited for.
+#[test]
+fn a_peer_that_is_no_daemon_is_given_up_in_time() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = listener.local_addr().expect("an address").to_string();
+    let ask = |timeout: &str, arguments: &[&str]| {
+        let server = format!("tcp:{place}");
+        let common = ["--as", BOB, "--timeout", timeout, "--server", &server, "--http", &place];
+        let output = Command::new(IM).args(common).args(arguments).output().expect("im runs");
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(ask("1", &["list"]).contains("does not answer in time"));
+    assert!(ask("1", &["summary", "--once"]).contains("no answer to SUBSCRIBE within 1 s"));
+    // From now on it talks.
+    std::thread::spawn(move || {
+        let noise = vec![b'x'; 1 << 16];
+        for mut stream in listener.incoming().flatten() {
+            while std::io::Write::write_all(&mut stream, &noise).is_ok() {}
+        }
+    });
+    // The two that nobody took stand in the queue before these; each ends when its peer is gone.
+    let said = ask("20", &["online", "--once"]);
+    assert!(said.contains("more than 2 MiB") || said.contains("cannot be written to"), "{said}");
+    let said = ask("20", &["list"]);
+    assert!(said.contains("64 MiB") || said.contains("come to an end in time") || said.contains("no HTTP"), "{said}");
 }
