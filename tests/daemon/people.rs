@@ -59,6 +59,18 @@ fn last(objects: &[Value], event: &str, field: &str) -> u64 {
     object[field].as_u64().expect("a number")
 }
 
+//= 12.1.1-1b: the URI-list contains the Message-ID of the one deferred message
+//= 12.1.1-2: without a list for all deferred messages
+//= 12.1.1-3: the Request-URI is Deferred@hostname
+//= 12.1.1-4: an SDP offer with the media direction a=recvonly
+//= 12.1.1-5: the INVITE is sent to the Deferred Messaging Function
+//= 12.1.2: the IM Client shall retrieve the XML documents of the Deferred Metadata in the IM XDMS
+//= 12.1.3.2-1: a REFER according to RFC 3515
+//= 12.1.3.2-2: the Request-URI is Delete@hostname
+//= 12.1.3.2-3: Refer-To set to the message-ID
+//= 12.1.3.2-4: the NOTIFY is answered 200
+//= 12.1.3.4-1: a REFER according to RFC 3515
+//= 12.1.3.4-2: the Request-URI is Delete@hostname
 #[test]
 fn every_procedure_can_be_tried_from_a_terminal() {
     let mut scene = scene();
@@ -102,11 +114,44 @@ fn every_procedure_can_be_tried_from_a_terminal() {
     assert!(!each(&online, "message", "date")[0].is_empty());
     assert_eq!(last(&online, "pushed", "messages"), 1);
 
+    // A REGISTER does what a PUBLISH does; and who goes in good order is gone.
+    im(&scene, ALICE, &["send", BOB, "once more"]);
+    let registered = im(&scene, BOB, &["online", "--once", "--register"]);
+    assert_eq!(each(&registered, "message", "text"), ["once more"]);
+    assert_eq!(im(&scene, BOB, &["online", "--wait", "1"]).len(), 1, "nothing waits");
+    im(&scene, ALICE, &["send", BOB, "too late"]);
+    assert_eq!(last(&im(&scene, BOB, &["summary", "--once"]), "summary", "new"), 1, "offline again");
+    im(&scene, BOB, &["summary", "--wait", "1"]);
+    im(&scene, BOB, &["online", "--once"]);
+
     // What was retrieved is kept until it is deleted.
     assert_eq!(each(&im(&scene, BOB, &["list"]), "waits", "id"), [ids[0]]);
     im(&scene, BOB, &["delete", "--all"]);
     assert_eq!(last(&im(&scene, BOB, &["list"]), "listed", "messages"), 0);
     assert!(refused(&scene, BOB, &["retrieve", "--all"]).contains("no messages"));
+    scene.assert_alive();
+}
+
+//= 12.1.1-1c: the URI-list contains the Message-IDs of the selected ones
+//= 12.1.3.3-1: a REFER according to RFC 3515
+//= 12.1.3.3-2: the Request-URI is Delete@hostname
+//= 12.1.3.3-4: Refer-To with a pointer to the list in the body
+//= 12.1.3.3-5: Refer-Sub set to "true"
+//= 12.1.3.3-6: "multiple-refer" in Require
+#[test]
+fn several_are_meant_at_once() {
+    let mut scene = scene();
+    for number in 0..4 {
+        im(&scene, ALICE, &["send", BOB, &format!("number {number}")]);
+    }
+    let list = im(&scene, BOB, &["list"]);
+    let ids = each(&list, "waits", "id");
+    let retrieved = im(&scene, BOB, &["retrieve", ids[3], ids[1]]);
+    assert_eq!(each(&retrieved, "message", "text"), ["number 3", "number 1"]);
+    assert_eq!(last(&im(&scene, BOB, &["delete", ids[0], ids[3]]), "deleted", "asked"), 2);
+    let partly = refused(&scene, BOB, &["delete", ids[1], ids[3]]);
+    assert!(partly.contains("1 of 2 not found"), "{partly}");
+    assert_eq!(each(&im(&scene, BOB, &["list"]), "waits", "id"), [ids[2]]);
     scene.assert_alive();
 }
 
@@ -195,4 +240,32 @@ fn what_cannot_be_done_is_said_plainly_and_with_its_exit_code() {
     assert!(refused(&scene, BOB, &["summary", "--once"]).contains("no daemon at"));
     let silent = im_over(&scene, "udp", BOB, &["summary", "--once", "--timeout", "2"]);
     assert_eq!(silent.status.code(), Some(1));
+}
+
+/// Who says nothing, or talks nonsense without end, is not waited for.
+#[test]
+fn a_peer_that_is_no_daemon_is_given_up_in_time() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let place = listener.local_addr().expect("an address").to_string();
+    let ask = |timeout: &str, arguments: &[&str]| {
+        let server = format!("tcp:{place}");
+        let common = ["--as", BOB, "--timeout", timeout, "--server", &server, "--http", &place];
+        let output = Command::new(IM).args(common).args(arguments).output().expect("im runs");
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(ask("1", &["list"]).contains("does not answer in time"));
+    assert!(ask("1", &["summary", "--once"]).contains("no answer to SUBSCRIBE within 1 s"));
+    // From now on it talks.
+    std::thread::spawn(move || {
+        let noise = vec![b'x'; 1 << 16];
+        for mut stream in listener.incoming().flatten() {
+            while std::io::Write::write_all(&mut stream, &noise).is_ok() {}
+        }
+    });
+    // The two that nobody took stand in the queue before these; each ends when its peer is gone.
+    let said = ask("20", &["online", "--once"]);
+    assert!(said.contains("more than 2 MiB") || said.contains("cannot be written to"), "{said}");
+    let said = ask("20", &["list"]);
+    assert!(said.contains("64 MiB") || said.contains("come to an end in time") || said.contains("no HTTP"), "{said}");
 }

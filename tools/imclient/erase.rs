@@ -12,11 +12,23 @@ use std::time::Instant;
 pub(crate) fn erase(person: &Person, ids: &[String], output: &mut Output) -> Said<()> {
     let uris: Vec<String> = ids.iter().map(|id| person.message(id)).collect::<Said<_>>()?;
     let mut line = Line::open(person)?;
+    //= 12.1.3.2-2: the Request-URI is Delete@hostname, whatever is to be deleted
+    //= 12.1.3.3-2: the same
+    //= 12.1.3.4-2: the same
     let service = format!("sip:Delete@{}", person.service);
+    //= 12.1.3.2-1: a REFER according to RFC 3515
+    //= 12.1.3.3-1: the same
+    //= 12.1.3.4-1: the same
     let refer = line.request("REFER", &service, &service).with("Contact", line.contact());
     let refer = match &uris[..] {
+        //= 12.1.3.4-3: Refer-To set to the Deferred Messaging Function
         [] => refer.with("Refer-To", format!("<{}>", person.deferred())),
+        //= 12.1.3.2-3: Refer-To set to the message-ID
         [one] => refer.with("Refer-To", format!("<{one}>")),
+        //= 12.1.3.3-3: a MIME resource-lists body with the list of the selected multiple message-IDs
+        //= 12.1.3.3-4: Refer-To with a pointer to the list in the body
+        //= 12.1.3.3-5: Refer-Sub set to "true"
+        //= 12.1.3.3-6: "multiple-refer" in Require
         // RFC 5368: the list in the body, a pointer to it in Refer-To.
         many => {
             let content_id = format!("{}@im.invalid", random_hex(6));
@@ -49,6 +61,7 @@ fn notified(line: &mut Line, call_id: &str) -> Said<String> {
     loop {
         match line.next(Some(deadline))? {
             Some(Event::Sip(sip)) if sip.method() == "NOTIFY" && sip.value("call-id") == call_id => {
+                //= 12.1.3.2-4: the NOTIFY is answered 200
                 line.answer(&sip, "200 OK", "", "")?;
                 let fragment = crate::sip::Sip::head(&sip.body).map_err(Failure::failed)?;
                 match fragment.status() {

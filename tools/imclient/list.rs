@@ -26,6 +26,8 @@ const TOLD: &[(&str, &str)] = &[
 ];
 
 /// Lists.
+///
+//= 12.1.2: the IM Client shall retrieve the XML documents of the Deferred Metadata in the IM XDMS
 pub(crate) fn list(person: &Person, output: &mut Output) -> Said<()> {
     let (status, document) = fetch(person)?;
     match status {
@@ -35,7 +37,11 @@ pub(crate) fn list(person: &Person, output: &mut Output) -> Said<()> {
     }
     let messages = read(&document)?;
     for message in &messages {
-        let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
+        let text = |name: &str| match message.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => String::new(),
+        };
         let line = format!(
             "{}  {}  {:>8} octets  {}  {}",
             text("id"),
@@ -150,8 +156,12 @@ fn read(document: &[u8]) -> Said<Vec<Map<String, Value>>> {
             }
             Step::Close => {
                 if let (Some((called, text)), Some(message)) = (told.take(), messages.last_mut()) {
-                    let text = if called == "id" { text.trim_start_matches("sip:").to_owned() } else { text };
-                    message.insert(called.into(), Value::String(text));
+                    let value = match called {
+                        "id" => json!(text.trim_start_matches("sip:")),
+                        "octets" => text.parse::<u64>().map_or_else(|_| json!(text), |octets| json!(octets)),
+                        _ => Value::String(text),
+                    };
+                    message.insert(called.into(), value);
                 }
             }
         }
@@ -193,7 +203,7 @@ mod tests {
             <size>5</size><pager><from>sip:a@e</from></pager></history><history><subject>a &amp; b</subject></history></history-list>";
         let messages = read(document).unwrap();
         assert_eq!(messages.len(), 2);
-        assert_eq!((messages[0]["id"].as_str(), messages[0]["octets"].as_str()), (Some("x1@h"), Some("5")));
+        assert_eq!((messages[0]["id"].as_str(), messages[0]["octets"].as_u64()), (Some("x1@h"), Some(5)));
         assert_eq!((messages[0]["from"].as_str(), messages[1]["subject"].as_str()), (Some("sip:a@e"), Some("a & b")));
         assert!(read(b"no xml").is_err());
     }

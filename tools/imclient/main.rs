@@ -14,6 +14,7 @@ mod list;
 mod msrp;
 mod online;
 mod output;
+mod registration;
 mod retrieve;
 mod send;
 mod session;
@@ -71,6 +72,9 @@ enum Command {
         /// Publish the service settings too: whether what waits may be pushed. The daemon remembers it when you are gone.
         #[arg(long, value_enum, value_name = "on|off")]
         offline_delivery: Option<Switch>,
+        /// REGISTER instead of publishing presence.
+        #[arg(long)]
+        register: bool,
         /// End after one push.
         #[arg(long)]
         once: bool,
@@ -206,11 +210,12 @@ fn run(cli: &Cli, output: &mut Output) -> Said<()> {
     let person = cli.common.person()?;
     match &cli.command {
         Command::Send(letter) => send::send(&person, letter, output),
-        Command::Online { offline_delivery, once, wait, save } => {
+        Command::Online { offline_delivery, register, once, wait, save } => {
             let wait = wait.or(once.then_some(10)).map(Duration::from_secs);
             let delivery = offline_delivery.map(|switch| switch == Switch::On);
+            let manner = online::Manner { delivery, register: *register, once: *once, wait };
             output.save(save.as_deref())?;
-            online::online(&person, delivery, *once, wait, output)
+            online::online(&person, &manner, output)
         }
         Command::List => list::list(&person, output),
         Command::Retrieve { which, save } => {

@@ -197,7 +197,7 @@ mod tests {
         let (frame, _) = Frame::cut(&hello("msrp://a:1/x;tcp", "msrp://b:2/y;tcp")).unwrap().unwrap();
         assert_eq!((frame.body.len(), frame.range()), (0, Some((1, Some(0)))));
         let (frame, len) = Frame::cut(b"MSRP t1 SEND\r\nA: b\r\n\r\n\r\n-------t1$\r\n").unwrap().unwrap();
-        assert_eq!((frame.body.len(), len), (0, 37));
+        assert_eq!((frame.body.len(), len), (0, 36));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::line::{Event, Line, expires_of};
 use crate::output::Output;
+use crate::registration::Registration;
 use crate::session::{End, Session, single};
 use crate::sip::{Sip, uri_of};
 use crate::{Failure, Person, Said};
@@ -89,59 +90,88 @@ impl Publication {
     }
 }
 
-/// Comes online, takes what is pushed until `wait` is over, or until the first push has ended.
-pub(crate) fn online(
-    person: &Person,
-    delivery: Option<bool>,
-    once: bool,
-    wait: Option<Duration>,
-    output: &mut Output,
-) -> Said<()> {
-    let mut line = Line::open(person)?;
-    let until = wait.map(|wait| Instant::now() + wait);
-    let mut publications: Vec<Publication> = delivery.map(Publication::settings).into_iter().collect();
-    publications.push(Publication::presence(&person.aor));
-    for publication in &mut publications {
-        publication.publish(&mut line, &person.aor)?;
+/// How somebody is there.
+pub(crate) struct Manner {
+    /// What the service settings say of offline delivery, if they are published.
+    pub(crate) delivery: Option<bool>,
+    /// A REGISTER says it, no PUBLISH of presence.
+    pub(crate) register: bool,
+    /// Until the first push has ended.
+    pub(crate) once: bool,
+    /// So long at most.
+    pub(crate) wait: Option<Duration>,
+}
+
+/// All that says so, to be refreshed and taken back.
+struct Standing {
+    publications: Vec<Publication>,
+    registration: Option<Registration>,
+}
+
+impl Standing {
+    /// Makes everything last whose time has come; when the next one's comes.
+    fn refresh(&mut self, line: &mut Line, person: &Person) -> Said<Option<Instant>> {
+        let now = Instant::now();
+        for publication in self.publications.iter_mut().filter(|publication| publication.refresh <= now) {
+            publication.publish(line, &person.aor)?;
+        }
+        if let Some(registration) = self.registration.as_mut().filter(|registration| registration.refresh <= now) {
+            registration.register(line, person)?;
+        }
+        let all = self.publications.iter().map(|publication| publication.refresh);
+        Ok(all.chain(self.registration.iter().map(|registration| registration.refresh)).min())
     }
-    let said = match delivery {
+
+    /// Says goodbye.
+    fn remove(&mut self, line: &mut Line, person: &Person) -> Said<()> {
+        if let Some(registration) = &mut self.registration {
+            registration.remove(line, person)?;
+        }
+        self.publications.iter().try_for_each(|publication| publication.remove(line, &person.aor))
+    }
+}
+
+/// Comes online, takes what is pushed for as long as it is meant.
+pub(crate) fn online(person: &Person, manner: &Manner, output: &mut Output) -> Said<()> {
+    let mut line = Line::open(person)?;
+    let until = manner.wait.map(|wait| Instant::now() + wait);
+    // The settings first: what they forbid must not begin.
+    let mut publications: Vec<Publication> = manner.delivery.map(Publication::settings).into_iter().collect();
+    publications.extend((!manner.register).then(|| Publication::presence(&person.aor)));
+    let mut standing = Standing { publications, registration: manner.register.then(Registration::new) };
+    standing.refresh(&mut line, person)?;
+    let said = match manner.delivery {
         Some(true) => format!("{} is online, with offline delivery", person.aor),
         Some(false) => format!("{} is online, without offline delivery", person.aor),
         None => format!("{} is online", person.aor),
     };
-    output.say(&said, &json!({"event": "online", "user": person.aor, "offline_delivery": delivery}))?;
-    let outcome = stay(&mut line, person, &mut publications, once, until, output);
+    output.say(&said, &json!({"event": "online", "user": person.aor, "offline_delivery": manner.delivery}))?;
+    let outcome = stay(&mut line, person, &mut standing, manner.once, until, output);
     // Where the daemon is gone, there is nobody to say goodbye to; what went wrong before is what counts.
-    let goodbye = publications.iter().try_for_each(|publication| publication.remove(&mut line, &person.aor));
+    let goodbye = standing.remove(&mut line, person);
     outcome.and(goodbye)
 }
 
 fn stay(
     line: &mut Line,
     person: &Person,
-    publications: &mut [Publication],
+    standing: &mut Standing,
     once: bool,
     until: Option<Instant>,
     output: &mut Output,
 ) -> Said<()> {
-    let mut pushes = 0;
     loop {
-        let now = Instant::now();
-        if until.is_some_and(|until| now >= until) {
-            return match once && pushes == 0 {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return match once {
                 true => Err(Failure::failed("nothing was pushed in that time")),
                 false => Ok(()),
             };
         }
-        for publication in publications.iter_mut().filter(|publication| publication.refresh <= now) {
-            publication.publish(line, &person.aor)?;
-        }
-        let refresh = publications.iter().map(|publication| publication.refresh).min();
+        let refresh = standing.refresh(line, person)?;
         match line.next([until, refresh].into_iter().flatten().min())? {
             Some(Event::Sip(sip)) if sip.status().is_none() => match sip.method() {
                 "INVITE" => {
                     pushed(line, &sip, output)?;
-                    pushes += 1;
                     if once {
                         return Ok(());
                     }

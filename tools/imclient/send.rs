@@ -156,7 +156,8 @@ fn large(person: &Person, letter: &Letter, to: &str, file: &Path, output: &mut O
     output.say(&said, &json!({"event": "sent", "status": 200, "to": to, "octets": total, "chunks": chunks}))
 }
 
-fn hang_up(line: &mut Line, invite: &Request, ok: &Sip) -> Said<()> {
+/// Ends a session of ours.
+pub(crate) fn hang_up(line: &mut Line, invite: &Request, ok: &Sip) -> Said<()> {
     let bye = line.within("BYE", 2, invite, ok);
     match line.ask(&bye)?.status() {
         // 481: the daemon has hung up before us.

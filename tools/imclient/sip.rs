@@ -188,6 +188,12 @@ impl Request {
         self
     }
 
+    /// Changes a header that was added.
+    pub(crate) fn set(mut self, name: &str, value: impl Into<String>) -> Request {
+        self.headers.retain(|(found, _)| found != name);
+        self.with(name, value)
+    }
+
     /// Its body and the body's type.
     pub(crate) fn with_body(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Request {
         self.body = body.into();
