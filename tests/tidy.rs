@@ -408,14 +408,43 @@ fn clause_findings(
     findings
 }
 
+/// The list of everything that is asked, for people: where it is met, and which files prove it.
+fn requirements(
+    clauses: &BTreeMap<String, String>,
+    met: &BTreeMap<String, String>,
+    proofs: &BTreeMap<String, BTreeSet<String>>,
+    not_done: &BTreeMap<String, String>,
+    not_tested: &BTreeMap<String, String>,
+) -> String {
+    let mut list = String::from("| clause | in a few words | met at | proven by |\n|---|---|---|---|\n");
+    for clause in clauses.keys().chain(met.keys()).chain(not_done.keys()).collect::<BTreeSet<_>>() {
+        let words = clauses.get(clause).map_or("", String::as_str);
+        let place = match (met.get(clause), not_done.get(clause)) {
+            (Some(place), _) => place.clone(),
+            (None, reason) => format!("not done: {}", reason.map_or("", String::as_str)),
+        };
+        let proof = match (proofs.get(clause), not_tested.get(clause)) {
+            (Some(files), _) => files.iter().cloned().collect::<Vec<_>>().join(" "),
+            (None, reason) => reason.cloned().unwrap_or_default(),
+        };
+        list.push_str(&format!("| {clause} | {words} | {place} | {proof} |\n"));
+    }
+    list
+}
+
 #[test]
 fn every_requirement_that_is_met_is_proven() {
     let mut met: BTreeMap<String, String> = BTreeMap::new();
     let mut proven = BTreeSet::new();
+    let mut proofs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut prove = |source: &Source, clause: String| {
+        proofs.entry(clause.clone()).or_default().insert(source.path.clone());
+        proven.insert(clause);
+    };
     // The tools are there for people, one of them as the mission's client.
     for source in sources("src").iter().chain(&sources("tools")) {
         let (product, tests) = source.clauses();
-        proven.extend(tests);
+        tests.into_iter().for_each(|clause| prove(source, clause));
         for (clause, line) in product {
             met.entry(clause).or_insert_with(|| format!("{}:{line}", source.path));
         }
@@ -423,7 +452,7 @@ fn every_requirement_that_is_met_is_proven() {
     for source in sources("tests").iter().chain(&sources("perf")) {
         if source.path != "tests/tidy.rs" {
             let (product, tests) = source.clauses();
-            proven.extend(product.into_iter().map(|(clause, _)| clause).chain(tests));
+            product.into_iter().map(|(clause, _)| clause).chain(tests).for_each(|clause| prove(source, clause));
         }
     }
     let said: toml::Table = fs::read_to_string(root().join("tests/requirements.toml")).unwrap().parse().unwrap();
@@ -455,6 +484,10 @@ fn every_requirement_that_is_met_is_proven() {
     let (all, unmet) = (clauses.len(), clauses.keys().filter(|clause| not_done.contains_key(*clause)).count());
     println!("{} clauses met in src and tools, {} quoted by tests", met.len(), proven.len());
     println!("{all} clauses of the mission, {unmet} of them not done with a reason");
+    let list = requirements(&clauses, &met, &proofs, &not_done, &not_tested);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("requirements.md");
+    fs::write(&path, list).unwrap();
+    println!("all of them, with where they are met and the tests that quote them: {}", path.display());
     report("requirements", &findings);
 }
 
