@@ -1,5 +1,5 @@
-//! The SIP side of a push: what the answers to its INVITE mean. What is said within the dialog is in [`super::within`], how it
-//! is kept alive in [`super::refresh`].
+//! The SIP side of a push: what the answers to its INVITE mean. What is said within the dialog is in `within`, how it
+//! is kept alive in `refresh`.
 
 use super::cx::Cx;
 use super::invite;
