@@ -11,8 +11,9 @@ use super::table::{Findings, Found, Problem, Table};
 use super::units;
 use crate::base::limits::Limits;
 use crate::base::net::CoreId;
-use crate::deferred::policy::{Afterwards, Expired, OverQuota, Policy, Summary};
+use crate::deferred::policy::{Afterwards, Expired, OverQuota, Payload, Policy, Summary};
 use crate::engine::setup::{MsrpSetup, Setup, SipAddress, SipSetup, Transport};
+use crate::wire::sip::fields::MediaType;
 use crate::wire::{scan, summary};
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -278,12 +279,14 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     policy.release_version = table.text_or("release_version", policy.release_version, release).value;
     policy.offline_delivery = table.flag("offline_delivery", policy.offline_delivery);
     policy.push_min_interval = table.text_or("push_min_interval", policy.push_min_interval, units::duration).value;
+    policy.reg_push_delay = table.text_or("reg_push_delay", policy.reg_push_delay, units::duration).value;
     let after = [("delete", Afterwards::Delete), ("retain", Afterwards::Retain)];
     policy.after_push = table.word("after_push", policy.after_push, &after);
     policy.retrieved = table.word("retrieved", policy.retrieved, &after);
     policy.legacy_s0_retrieval = table.flag("legacy_s0_retrieval", policy.legacy_s0_retrieval);
     let expired = [("delete", Expired::Delete), ("deliver_marked", Expired::DeliverMarked), ("keep", Expired::Keep)];
     policy.expired = table.word("expired", policy.expired, &expired);
+    read_admission(&mut table, &mut policy);
     policy.report_user_delete = table.flag("report_user_delete", policy.report_user_delete);
     policy.processing_imdn = table.flag("processing_imdn", policy.processing_imdn);
     policy.bin_retention = table.text_or("bin_retention", policy.bin_retention, units::duration).value;
@@ -304,6 +307,9 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     }
     let mut push = table.table("push");
     policy.invite_expires = push.text_or("invite_expires", policy.invite_expires, positive).value;
+    let payloads = [("auto", Payload::Auto), ("oma", Payload::Oma), ("cpim", Payload::Cpim)];
+    policy.payload = push.word("payload", policy.payload, &payloads);
+    policy.pager_bare = push.flag("pager_bare", policy.pager_bare);
     push.end();
     read_expiry(table.table("expire"), &mut policy);
     let mut quota = table.table("quota");
@@ -343,6 +349,20 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     policy.summary = read_summary(table.table("summary"), policy.summary);
     table.end();
     policy
+}
+
+/// Who may write, what, and how it may leave.
+fn read_admission(table: &mut Table<'_, '_>, policy: &mut Policy) {
+    policy.pager_fallback = table.flag("pager_fallback", policy.pager_fallback);
+    policy.blocked_senders = values(table.list("blocked_senders", &[], units::blocked));
+    let range = |text: &str| match MediaType::parse(text.as_bytes()) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("is no media range such as \"text/*\""),
+    };
+    policy.accepted_types = values(table.list("accepted_types", &["*/*"], range));
+    if policy.accepted_types.is_empty() {
+        table.note(&table.place("accepted_types"), "policy.accepted_types names no type: no message could come in");
+    }
 }
 
 fn read_summary(mut table: Table<'_, '_>, usual: Summary) -> Summary {

@@ -45,6 +45,7 @@ after_push = "retain"
 retrieved  = "delete"
 expired    = "deliver_marked"
 bin_retention = "1d"
+reg_push_delay = "9s"
 report_user_delete = false
 processing_imdn = false
 legacy_s0_retrieval = true
@@ -142,6 +143,7 @@ fn every_key_is_read() {
     assert_eq!(policy.domains, ["example.org", "example.net"]);
     assert_eq!((policy.release_version.as_str(), policy.offline_delivery), ("OMA2.0", false));
     assert_eq!((policy.push_min_interval, policy.bin_retention), (secs(6), secs(86_400)));
+    assert_eq!(policy.reg_push_delay, secs(9));
     assert_eq!((policy.report_user_delete, policy.processing_imdn, policy.legacy_s0_retrieval), (false, false, true));
     assert_eq!((policy.after_push, policy.retrieved), (Afterwards::Retain, Afterwards::Delete));
     assert_eq!((policy.expired, policy.over_quota), (Expired::DeliverMarked, OverQuota::DropOldest));

@@ -155,6 +155,8 @@ measures! {
         "Delivery reports that nobody has taken yet. At 16,384 a core messages go without one: look at the way to the senders, sip.outbound_proxy.";
     Messages Counter publications "deferd_publications_accepted" "publications"
         "PUBLISHes accepted, refreshes and removals included.";
+    Messages Counter registrations "deferd_registrations_accepted" "registrations"
+        "REGISTERs accepted, from SIP cores and from users without one, refreshes and removals included.";
     Messages Gauge users_waiting "deferd_users_waiting" "users with messages"
         "Users with stored messages, by the core where they are at home. The sum nears limits.users before deposits are refused.";
     Pushes Counter pushes_started "deferd_pushes_started" "started"
@@ -171,6 +173,14 @@ measures! {
         "Users with publications, or a wish about deliveries, by the core where they are at home. At limits.users further ones get 503.";
     Pushes Counter push_octets_copied "deferd_push_octets_copied" "octets copied"
         "Octets of stored messages copied between the log and the socket, by reads and by us. Per message of deferd_messages_delivered_total: none for bodies of 768 octets and more, one body for shorter ones. More: users come back alone, and the disk is read for each of them.";
+    Pushes Counter messages_rewrapped "deferd_messages_rewrapped" "sent in another form"
+        "Messages sent as message/sip or message/cpim instead of the multipart/mixed they are stored in, attempts included. Most of your clients: consider policy.push.payload.";
+    Pushes Counter rewrapped_octets "deferd_rewrapped_bytes" "octets written anew"
+        "Octets written anew for messages sent in another form. What was CPIM when it came, and message/sip, are sent as they lie and add nothing.";
+    Pushes Counter messages_paged "deferd_messages_paged" "delivered as MESSAGEs"
+        "Messages delivered as SIP MESSAGEs to clients that take no session with them (policy.pager_fallback). They count as delivered too.";
+    Pushes Counter messages_unfit "deferd_messages_unfit" "passed over"
+        "Messages passed over in a session because its client takes none so large (max-size) or none of their type (accept-types). They wait for another client: deferctl why names them.";
     Store Counter log_groups "deferd_log_groups" "groups synced"
         "Groups of records handed to the disk, one write and one sync each. Messages per group grow with the load; many small groups are normal when there is little to do.";
     Store Gauge commits_waiting "deferd_commits_waiting" "commits waiting"
@@ -237,6 +247,8 @@ measures! {
         "Responses and CANCELs that belong to nothing of ours: late, or for a daemon before this one.";
     Sip Counter sip_acks_unmatched "deferd_sip_acks_unmatched" "ACKs of dialogs"
         "ACKs that belong to no transaction: those of 2xx, as they should.";
+    Sip Counter forwarded "deferd_sip_forwarded" "forwarded"
+        "Messages of our own pushes that the SIP/IP core handed back to us, and that went on to their next Route. Growth is a filter criterion that names us for every INVITE: exclude those of our own there.";
     Sip Counter sip_timeouts "deferd_sip_timeouts" "our requests timed out"
         "Requests of ours that nobody answered. Growth: clients that left without a word, or an outbound proxy that is down.";
     Sip AlarmCounter sip_unsendable "deferd_sip_unsendable" "our requests unsendable"

@@ -22,6 +22,7 @@ use super::stored::{DomainUse, Stored};
 use crate::base::net::CoreId;
 use crate::deferred::identity::Address;
 use crate::deferred::inquiry::{Answer, Entry, LISTED_MAX, Question, Reasons, Seen, Shown, Standing, Waiting};
+use crate::deferred::payload::Unfit;
 use crate::deferred::refusals::{Refusal, Refused};
 use crate::store::record::{Flags, Locator, MessageId, Stamp};
 use crate::uring::mail::Mail;
@@ -369,6 +370,8 @@ fn word(waiting: Waiting) -> &'static str {
         Waiting::Leaving => "leaving",
         Waiting::Retained => "retained",
         Waiting::Refused => "refused",
+        Waiting::TooLarge => "too large for the last client",
+        Waiting::Unaccepted => "of no type the last client takes",
     }
 }
 
@@ -377,6 +380,8 @@ fn refused(refused: Refused) -> Value {
     let why = match refused.last {
         Refusal::Damaged => "the stored record does not pass its checks; 'deferctl verify' looks at it".to_owned(),
         Refusal::Unintelligible => "the client could not read it (400 or 423)".to_owned(),
+        Refusal::Unfit(Unfit::TooLarge) => "larger than the client wants (max-size)".to_owned(),
+        Refusal::Unfit(Unfit::Type) => "in no form that the client accepts (accept-types)".to_owned(),
         Refusal::Declined(413) => "too large for the client (413)".to_owned(),
         Refusal::Declined(415) => "of a type that the client does not take (415)".to_owned(),
         Refusal::Declined(status) => format!("the client answered {status}"),
@@ -435,6 +440,8 @@ fn reasons_into(about: &mut Map<String, Value>, reasons: &Reasons) {
     about.insert("messages".into(), reasons.messages.into());
     about.insert("octets".into(), reasons.octets.into());
     about.insert("to_be_pushed".into(), reasons.has_new.into());
+    about.insert("too_large".into(), reasons.too_large.into());
+    about.insert("unaccepted".into(), reasons.unaccepted.into());
     about.insert("first_expires".into(), reasons.expires_s.map(|at| time(u64::from(at))).into());
     about.insert("pushing".into(), reasons.pushing.into());
     about.insert("presence".into(), reasons.presence.as_ref().map_or(Value::Null, seen));
@@ -471,6 +478,8 @@ fn because(reasons: &Reasons) -> &'static str {
         "the user's settings switch deliveries off"
     } else if presence.waits_for_trigger {
         "the last attempts failed: the next PUBLISH is waited for"
+    } else if reasons.too_large + reasons.unaccepted == reasons.messages {
+        "the last client takes none so large, or none of these types: another PUBLISH is waited for"
     } else if presence.next_attempt.is_some() {
         "the last attempt failed or was moments ago: the next has its time"
     } else {

@@ -1,5 +1,7 @@
 //! How durations, sizes, addresses and names are written in the configuration.
 
+use crate::deferred::identity::Address;
+use crate::deferred::policy::Blocked;
 use crate::engine::setup::{SipAddress, Transport};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -98,6 +100,19 @@ pub fn network(text: &str) -> Result<IpNet, &'static str> {
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map(|network: IpNet| network.trunc())
         .map_err(|_| "is not a network: write address/bits, such as \"10.0.0.0/8\", or one address")
+}
+
+/// Whose messages are refused: `sip:spam@example.net`, or `*@example.net` for everybody there.
+///
+/// # Errors
+/// What is expected, as a sentence's end.
+pub fn blocked(text: &str) -> Result<Blocked, &'static str> {
+    match text.strip_prefix("*@") {
+        Some(host) => hostname(host).map(Blocked::Host),
+        None => Address::of_uri(text.as_bytes())
+            .map(Blocked::User)
+            .ok_or("is neither an address such as \"sip:spam@example.net\" nor \"*@\" and a host"),
+    }
 }
 
 /// A host name as RFC 3261 25.1 has `hostname`, lower-cased: labels of letters, digits and inner hyphens.

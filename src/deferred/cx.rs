@@ -198,7 +198,7 @@ pub struct Deposited {
     pub stored: Option<Box<Owed>>,
 }
 
-/// A publication on its way to being durable.
+/// A publication, or a registration, on its way to being durable.
 #[derive(Debug)]
 pub struct Published {
     /// Who is answered.
@@ -217,6 +217,8 @@ pub struct Published {
     pub edition: u64,
     /// False for a removal and a document that says "closed": nothing is pushed for it.
     pub triggers: bool,
+    /// It is a reason for a push only after this: a REGISTER's client has more to do first.
+    pub after: Duration,
 }
 
 /// How peers reach us, as it is written into Via, Contact and SDP.
@@ -256,6 +258,18 @@ impl Addresses {
                 ("TCP", any.map_or("", |(_, text)| text.as_str()))
             }
         }
+    }
+
+    /// True when a Via with this sent-by is one of ours.
+    pub fn is_own_via(&self, host: &[u8], port: Option<u16>) -> bool {
+        const SIP_PORT: u16 = 5060;
+        self.udp.iter().chain(&self.tcp).any(|(_, text)| {
+            let (own, own_port) = match text.rsplit_once(':').map(|(own, port)| (own, port.parse().ok())) {
+                Some((own, Some(port))) => (own, port),
+                _ => (text.as_str(), SIP_PORT),
+            };
+            host.eq_ignore_ascii_case(own.as_bytes()) && port.unwrap_or(SIP_PORT) == own_port
+        })
     }
 
     /// True when a SIP/IP core carries what is for users.
@@ -347,6 +361,10 @@ pub struct Counts {
     pub refused: u64,
     /// Publications accepted.
     pub publications: u64,
+    /// Registrations accepted, of cores and of users.
+    pub registrations: u64,
+    /// Messages of our own pushes that came back over the SIP/IP core and went on.
+    pub forwarded: u64,
     /// Push INVITEs sent, repetitions for 422 and the like not counted.
     pub pushes: u64,
     /// Pushes that had to wait for their turn, because many clients were being rung.
@@ -357,8 +375,16 @@ pub struct Counts {
     pub pushes_failed: u64,
     /// Messages delivered: acknowledged by their user's client.
     pub delivered: u64,
-    /// Octets of stored messages copied by us on their way to a socket: short bodies, marks of expiry.
+    /// Octets of stored messages copied by us on their way to a socket: short bodies, marks of expiry, other forms.
     pub push_octets_copied: u64,
+    /// Messages sent in another form than they are stored in.
+    pub rewrapped: u64,
+    /// Octets written anew for them.
+    pub rewrapped_octets: u64,
+    /// Messages delivered as SIP MESSAGEs, without a session.
+    pub paged: u64,
+    /// Messages passed over in a session: too large for its client, or of no type that it takes.
+    pub unfit: u64,
     /// Messages that expired undelivered.
     pub expired: u64,
     /// Messages that made room for later ones of their user (`policy.quota.policy = "drop_oldest"`).

@@ -1,9 +1,8 @@
 //! The MSRP side of a push: one SEND per deferred message, answered, written off (12.2.2.5).
 
 use super::cx::{Ask, Cx};
-use super::encapsulate;
-use super::feed;
-use super::policy::{Afterwards, Expired};
+use super::payload::{self, Choice, Unfit};
+use super::policy::Afterwards;
 use super::push::{End, Link, Pushes, Stage};
 use super::refusals::Refusal;
 use super::users::{Users, WrittenOff};
@@ -11,11 +10,9 @@ use crate::base::arena::Key;
 use crate::base::clock::Now;
 use crate::base::gather::Gather;
 use crate::base::net::{ConnId, Flow};
-use crate::base::span::Span;
-use crate::proto::msrp::session::{self, Outgoing, Session, SessionEvent, SessionSetup};
+use crate::proto::msrp::session::{self, Session, SessionEvent, SessionSetup};
 use crate::proto::sip::offer::{Answer, Offer};
 use crate::store::directory::UserId;
-use crate::store::loader::{Damage, Loaded};
 use crate::store::record::{Flags, Locator, Place};
 use crate::wire::msrp::head::{Method, RequestHead};
 use crate::wire::msrp::uri::MsrpUri;
@@ -41,6 +38,7 @@ pub(super) fn offer(cx: &mut Cx, flow: &Flow) -> Offer {
         host: host.as_bytes().to_vec(),
         port,
         path: Offer::path(host.as_bytes(), port, &id),
+        profile: payload::profile(&cx.policy),
     }
 }
 
@@ -51,15 +49,15 @@ pub(super) fn session_id(path: &[u8]) -> &[u8] {
 
 impl Pushes {
     /// The client answered: set the session up, and connect if that is ours to do (RFC 6135).
-    pub(super) fn begin_session(&mut self, cx: &mut Cx, key: Key, answer: Answer) {
+    pub(super) fn begin_session(&mut self, cx: &mut Cx, key: Key, answer: Answer, choice: Choice) {
         let Some(push) = self.live.get_mut(key) else { return };
         push.stage = Stage::Waiting;
-        if !answer.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
-            // Until other payloads exist there is nothing this client could take.
-            self.hang_up(cx, key, End::GiveUp);
+        if choice.is_hopeless() {
+            tracing::info!(owner = ?push.call.owner, "the client accepts no type that messages can have");
+            self.hang_up(cx, key, End::Unfit);
             return;
         }
-        push.takes_large = answer.accepts.takes(b"multipart/mixed", &[b"message/sipfrag", b"message/msrp"]);
+        push.choice = choice;
         let active = answer.connect_to.is_some();
         push.passive = !active;
         push.peer_path = Bytes::from(answer.peer_path);
@@ -308,7 +306,7 @@ impl Pushes {
 
     /// Takes note of what the session found out.
     fn absorb(&mut self, cx: &mut Cx, key: Key) {
-        let (mut failed, mut bound) = (false, false);
+        let (mut failed, mut bound) = (None, false);
         let mut events = std::mem::take(&mut self.events);
         if let Some(push) = self.live.get_mut(key) {
             for event in events.drain(..) {
@@ -320,12 +318,20 @@ impl Pushes {
                             cx.counts.delivered += 1;
                         }
                     }
+                    //= RFC 4975 10.6: 415: the sender should not send any further messages with the same content-type in this session
+                    SessionEvent::Refused { token, status: 415 } => {
+                        let others = push.changes_form(token);
+                        failed = failed.or((!others).then_some(End::Unfit));
+                    }
                     SessionEvent::Refused { token, status } => {
                         let Some(place) = push.in_flight.end(token).map(|refused| refused.place()) else { continue };
                         // Not again in this session: what came after it is not held up, and the next client may take it.
                         push.skipped.insert(place);
-                        let unintelligible = matches!(status, 400 | 423);
-                        let refusal = if unintelligible { Refusal::Unintelligible } else { Refusal::Declined(status) };
+                        let refusal = match status {
+                            400 | 423 => Refusal::Unintelligible,
+                            413 => Refusal::Unfit(Unfit::TooLarge),
+                            _ => Refusal::Declined(status),
+                        };
                         push.refused.push((place, refusal));
                         tracing::info!(owner = ?push.call.owner, status, "the client refused a message; it stays");
                     }
@@ -333,7 +339,7 @@ impl Pushes {
                     SessionEvent::Bound => bound = true,
                     SessionEvent::Failed(failure) => {
                         tracing::info!(owner = ?push.call.owner, ?failure, "the MSRP session failed");
-                        failed = true;
+                        failed = failed.or(Some(End::Transient(None)));
                     }
                     _ => {}
                 }
@@ -345,80 +351,9 @@ impl Pushes {
             self.bound(key);
         }
         self.touch(key);
-        if failed {
-            self.hang_up(cx, key, End::Transient(None));
+        if let Some(end) = failed {
+            self.hang_up(cx, key, end);
         }
-    }
-
-    /// The disk gave what was asked for.
-    pub fn loaded(&mut self, cx: &mut Cx, key: Key, records: Vec<Loaded>) {
-        let Some(push) = self.live.get_mut(key) else { return };
-        push.loading = false;
-        for (token, loaded) in (push.loading_from..).zip(records) {
-            let place = loaded.locator.place();
-            // Withdrawn meanwhile.
-            if !push.in_flight.has(token) {
-                continue;
-            }
-            let record = match loaded.outcome {
-                Ok(record)
-                    if record.owner.of(&record.page) == &push.call.owner[..]
-                        && feed::is_sound(&record, &loaded.locator) =>
-                {
-                    record
-                }
-                other => {
-                    let damage = other.err();
-                    push.in_flight.end(token);
-                    push.skipped.insert(place);
-                    if let Some(Damage::Unreadable(errno)) = damage {
-                        // The disk may give it next time: not in this session, and nothing is held against the message.
-                        tracing::error!(owner = ?push.call.owner, ?place, errno, "a stored message cannot be read now");
-                        continue;
-                    }
-                    // Never pushed: it does not hold what was accepted, or is not this user's. It stays for an operator.
-                    cx.counts.damaged += 1;
-                    tracing::error!(owner = ?push.call.owner, ?place, ?damage, "a stored message is damaged");
-                    push.refused.push((place, Refusal::Damaged));
-                    continue;
-                }
-            };
-            let is_large = loaded.locator.flags().has(Flags::LARGE);
-            if is_large && !push.takes_large {
-                // Not by this client. It waits on, and is no reason for a push of its own.
-                push.in_flight.end(token);
-                push.skipped.insert(place);
-                continue;
-            }
-            let (body, more) = push.feeds.begin(token, &record, &loaded.locator);
-            let over = u64::from(loaded.locator.expiry_s()) <= cx.now.wall.seconds();
-            let (page, content_type, body) = match cx.policy.expired {
-                //= 12.2.2.4: if the expired message is delivered, the IM Server MAY indicate that it has expired
-                Expired::DeliverMarked if over => {
-                    let mut page = encapsulate::expired(body.of(&record.page));
-                    let body = Span::new(0, page.len());
-                    page.extend_from_slice(record.body_type.of(&record.page));
-                    let content_type = Span::between(body.end(), page.len());
-                    cx.counts.push_octets_copied += page.len() as u64;
-                    (Bytes::from(page), content_type, body)
-                }
-                _ => (record.page, record.body_type, body),
-            };
-            if let Some(session) = &mut push.session {
-                session.offer(Outgoing {
-                    token,
-                    message_id: *record.id.as_bytes(),
-                    content_type,
-                    body,
-                    more,
-                    has_dash7: loaded.locator.flags().has(Flags::DASH7),
-                    // Most bodies are; in others a border moves by three octets at most, which does no harm.
-                    text: true,
-                    page,
-                });
-            }
-        }
-        self.touch(key);
     }
 
     /// Appends one tombstone record for everything that was answered since the last; counts what was refused.

@@ -3,6 +3,7 @@
 //! Knows policy and order of checks; does not know where the octets came from nor when they reach the disk. The 202 leaves
 //! in [`Deposits::durable`], which is called after the commit, never before.
 
+use super::admit;
 use super::cx::{Commit, Cx, Deposited, Reply};
 use super::encapsulate::{self, Memory};
 use super::identity::Address;
@@ -94,6 +95,10 @@ impl Deposits {
         if !unknown.is_empty() {
             return Err(Refusal::of(420).with(Name::Unsupported, unknown));
         }
+        admit::sender(cx, sender)?;
+        if cx.policy.pager_fallback && admit::has_looped(cx, message) {
+            return Err(Refusal::of(482));
+        }
         let body = message.body();
         let content_type = message.content_type();
         if content_type.is_none() && !body.is_empty() {
@@ -104,14 +109,16 @@ impl Deposits {
         }
         let media = content_type.map_or(b"".as_slice(), respond::media_type);
         // "Is composing" says nothing an hour later: never stored, answered 200, dropped (RFC 3994).
-        if media.eq_ignore_ascii_case(b"application/im-iscomposing+xml") {
+        let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
+        let inside = if is_cpim { cpim::content_media(body).unwrap_or_default() } else { media };
+        if inside.eq_ignore_ascii_case(b"application/im-iscomposing+xml") {
             return Ok(Taken::Answered(200));
         }
-        let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
         // A delivery report for someone who is offline says nothing that will still matter.
         if media.eq_ignore_ascii_case(b"message/imdn+xml") || is_cpim && cpim::is_imdn(body) {
             return Ok(Taken::Answered(202));
         }
+        admit::content(cx, media, body)?;
 
         let now_s = cx.now.wall.seconds();
         let expiry_s = expiry(cx, message)?;

@@ -109,8 +109,9 @@ pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool, m
                 | Name::Route
                 | Name::RecordRoute
                 | Name::ContentLength => false,
-                // Privacy: id - the core cannot see an identity inside our payload, so we take it out (RFC 3323 4.2).
-                Name::PAssertedIdentity => !private,
+                //= RFC 3325 9.3: Privacy id: the core cannot see an identity inside our payload, so it is taken out here
+                Name::PAssertedIdentity | Name::PPreferredIdentity => !private,
+                Name::Other => !(private && line.name_bytes.eq_ignore_ascii_case(b"Remote-Party-ID")),
                 _ => true,
             };
             if kept {
@@ -232,6 +233,25 @@ pub(super) fn large_envelope(prefix: usize) -> Vec<u8> {
     envelope
 }
 
+/// Index of a line that is the address of a large message's sender.
+const SENDER: u16 = 0xfffe;
+
+/// And of one that holds the first octets of its content.
+const CONTENT: u16 = 0xffff;
+
+/// Adds to the envelope of a large message what a report about it will need: who sent it, and the CPIM headers that ask.
+pub(super) fn put_asked(envelope: &mut Vec<u8>, sender: &[u8], cpim: &[u8]) {
+    put_line(envelope, SENDER, sender);
+    put_line(envelope, CONTENT, cpim);
+}
+
+/// The sender of a large message that may be reported on, and the beginning of its `message/cpim`.
+pub(super) fn asked_of_large(envelope: &[u8]) -> Option<(&[u8], &[u8])> {
+    prefix_len(envelope)?;
+    let line = |wanted: u16| left_out(envelope).find(|(index, _)| *index == usize::from(wanted)).map(|(_, line)| line);
+    line(SENDER).zip(line(CONTENT))
+}
+
 /// How many octets of its body stand before the parts of a large message; `None` for any other.
 pub(super) fn prefix_len(envelope: &[u8]) -> Option<usize> {
     let rest = envelope.strip_prefix(&[2])?;
@@ -251,13 +271,20 @@ pub fn left_out(envelope: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-/// A stored body marked as expired: one more header of its only part (12.2.2.4). The one copy of a body on the way out, for
-/// operators who want it (`expired = "deliver_marked"`).
+/// A stored body marked as expired: one more header of its only part (12.2.2.4), for operators who want it
+/// (`expired = "deliver_marked"`).
 pub fn expired(body: &[u8]) -> Vec<u8> {
-    const MARK: &[u8] = b"X-OMA-Expired: yes\r\n";
     let at = memchr::memchr(b'\n', body).map_or(0, |at| at + 1);
     let (boundary, rest) = body.split_at_checked(at).unwrap_or((b"", body));
-    [boundary, MARK, rest].concat()
+    [boundary, EXPIRED, rest].concat()
+}
+
+/// The header of a part or content whose time is over.
+pub(super) const EXPIRED: &[u8] = b"X-OMA-Expired: yes\r\n";
+
+/// True when `-------` occurs.
+pub(super) fn has_dash7(octets: &[u8]) -> bool {
+    DASH7.find(octets).is_some()
 }
 
 /// The embedded request inside a stored body: from its start line up to the closing boundary.

@@ -7,6 +7,7 @@ use super::cx::{Cx, Reader};
 use super::dismiss;
 use super::encapsulate;
 use super::identity::Address;
+use super::large::wrap;
 use super::policy::Policy;
 use crate::base::limits::Limits;
 use crate::store::loader::{LoadDone, Loaded, Record};
@@ -15,6 +16,7 @@ use crate::store::record::Locator;
 use crate::store::stamp::MessageId;
 use crate::wire::cpim;
 use crate::wire::sip::message::Message;
+use crate::wire::sip::names::Name;
 use crate::wire::uri::{Scheme, Uri};
 use std::collections::{HashMap, VecDeque};
 
@@ -115,10 +117,22 @@ impl Search {
 
 /// True when the sender gave the message this name.
 fn is_called(record: &Record, name: &[u8]) -> bool {
+    if let Some(prefix) = wrap::prefix_of(record) {
+        let cpim = encapsulate::asked_of_large(record.envelope.of(&record.page)).map(|(_, cpim)| cpim);
+        return call_id_of(prefix.of(&record.page)) == Some(name) || cpim.and_then(cpim::message_id) == Some(name);
+    }
     let body = record.body();
     let Some(embedded) = encapsulate::embedded(&body, record.body_type.of(&record.page)) else { return false };
     let Ok(message) = Message::parse_datagram(body.slice(embedded.range()), &Limits::unbounded()) else { return false };
     message.call_id() == name || cpim::message_id(message.body()) == Some(name)
+}
+
+/// The Call-ID among some header lines.
+fn call_id_of(lines: &[u8]) -> Option<&[u8]> {
+    lines.split(|&octet| octet == b'\n').find_map(|line| {
+        let (name, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
+        (Name::parse(name.trim_ascii()) == Name::CallId).then(|| value.get(1..).unwrap_or_default().trim_ascii())
+    })
 }
 
 /// The id that a URI means: `sip:ID@host`, with or without scheme and angle brackets; parameters say nothing.

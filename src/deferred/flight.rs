@@ -1,5 +1,6 @@
 //! The messages of one push that are loaded, queued or sent, and not answered. Knows places, not octets.
 
+use super::payload::Form;
 use crate::store::record::{Locator, Place};
 use std::collections::VecDeque;
 
@@ -7,8 +8,8 @@ use std::collections::VecDeque;
 /// that nobody has touched since the message was taken.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
-    /// `None` once it has ended.
-    ring: VecDeque<Option<Locator>>,
+    /// Each with the form it goes out in, once that is known. `None` once it has ended.
+    ring: VecDeque<Option<(Locator, Form)>>,
     /// Number of the ring's first.
     first: u64,
     len: usize,
@@ -17,7 +18,7 @@ pub(super) struct Flight {
 impl Flight {
     /// Takes a message; its number.
     pub(super) fn begin(&mut self, locator: Locator) -> u64 {
-        self.ring.push_back(Some(locator));
+        self.ring.push_back(Some((locator, Form::default())));
         self.len += 1;
         self.next() - 1
     }
@@ -27,10 +28,24 @@ impl Flight {
         self.first + self.ring.len() as u64
     }
 
+    /// The message of this number goes out in this form.
+    pub(super) fn takes_form(&mut self, number: u64, form: Form) {
+        let at = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(Some((_, has))) = at.and_then(|at| self.ring.get_mut(at)) {
+            *has = form;
+        }
+    }
+
+    /// The form of the message of this number.
+    pub(super) fn form(&self, number: u64) -> Option<Form> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.ring.get(at)?.as_ref().map(|(_, form)| *form)
+    }
+
     /// The message of this number has ended, one way or the other; `None` when it had before.
     pub(super) fn end(&mut self, number: u64) -> Option<Locator> {
         let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let locator = self.ring.get_mut(at)?.take()?;
+        let (locator, _) = self.ring.get_mut(at)?.take()?;
         self.len -= 1;
         while let Some(None) = self.ring.front() {
             self.ring.pop_front();
@@ -47,7 +62,7 @@ impl Flight {
 
     /// Ends the message of this place; its number.
     pub(super) fn withdraw(&mut self, place: Place) -> Option<u64> {
-        let is_it = |locator: &Option<Locator>| locator.is_some_and(|locator| locator.place() == place);
+        let is_it = |one: &Option<(Locator, Form)>| one.is_some_and(|(locator, _)| locator.place() == place);
         let number = self.first + self.ring.iter().position(is_it)? as u64;
         self.end(number).map(|_| number)
     }
@@ -56,12 +71,12 @@ impl Flight {
     pub(super) fn give_back(&mut self) -> Vec<Locator> {
         self.first = self.next();
         self.len = 0;
-        self.ring.drain(..).flatten().collect()
+        self.ring.drain(..).flatten().map(|(locator, _)| locator).collect()
     }
 
     /// True when the message of this place is in it. Looks from the youngest on, through a window of messages at most.
     pub(super) fn contains(&self, place: Place) -> bool {
-        self.len > 0 && self.ring.iter().rev().flatten().any(|locator| locator.place() == place)
+        self.len > 0 && self.ring.iter().rev().flatten().any(|(locator, _)| locator.place() == place)
     }
 
     /// True when there is none.
@@ -86,6 +101,9 @@ mod tests {
         assert_eq!(numbers, [0, 1, 2, 3, 4]);
         assert_eq!((flight.withdraw(place(3)), flight.withdraw(place(3))), (Some(3), None));
         assert!(flight.has(2) && !flight.has(3) && !flight.has(5));
+        flight.takes_form(2, Form::Cpim);
+        flight.takes_form(3, Form::Cpim);
+        assert_eq!([1, 2, 3, 5].map(|n| flight.form(n)), [Some(Form::Wrapped), Some(Form::Cpim), None, None]);
         for n in [2usize, 0, 1, 4] {
             assert!(flight.contains(place(n as u32)));
             assert_eq!(flight.end(numbers[n]).map(|locator| locator.place()), Some(place(n as u32)));

@@ -68,6 +68,7 @@ impl Pushes {
                 self.touch(key);
                 return;
             }
+            Stage::Paging => return self.finish(cx, key, end),
             Stage::Waiting | Stage::Connecting | Stage::Sending => {}
         }
         if let Some(session) = &mut push.session {
@@ -111,14 +112,14 @@ impl Pushes {
         let end = push.end.unwrap_or(end);
         match (&push.way, end) {
             (Way::Retrieval { .. }, _) => {}
-            (Way::Push, End::Completed) => cx.counts.pushes_completed += 1,
-            (Way::Push, _) => cx.counts.pushes_failed += 1,
+            (_, End::Completed) => cx.counts.pushes_completed += 1,
+            (_, _) => cx.counts.pushes_failed += 1,
         }
         if let Some((timer, _)) = push.armed.take() {
             cx.timers.cancel(timer);
         }
         match push.way {
-            Way::Push => {
+            Way::Push | Way::Pager => {
                 self.by_user.remove(&push.user);
             }
             Way::Retrieval { .. } => {
@@ -129,6 +130,9 @@ impl Pushes {
                     }
                 }
             }
+        }
+        if let Some((txn, _)) = push.paged {
+            self.by_txn.remove(&txn);
         }
         self.by_session.remove(&push.session_id);
         if let Some(session) = &push.session {
@@ -158,7 +162,8 @@ impl Pushes {
         if matches!(push.way, Way::Retrieval { .. }) {
             return;
         }
-        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped });
+        let paged = matches!(push.way, Way::Pager);
+        self.ended.push(Ended { owner: push.call.owner, end, cautious: push.cautious, skipped: push.skipped, paged });
     }
 
     /// True when [`Pushes::settle`] has nothing to look at.

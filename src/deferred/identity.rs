@@ -108,6 +108,9 @@ impl Unserved {
     }
 }
 
+/// Who sent a message whose sender asked for privacy (RFC 3323 4.1.1.3).
+pub const ANONYMOUS: &[u8] = b"sip:anonymous@anonymous.invalid";
+
 /// User parts of our own Contacts begin with this; see [`super::invite`].
 pub const CONTACT_PREFIX: &[u8] = b"push-";
 

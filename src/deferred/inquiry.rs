@@ -410,6 +410,13 @@ fn why(cx: &mut Cx, known: &mut Known<'_>, owner: &Address) -> Reasons {
         reasons.octets = queue.octets();
         reasons.expires_s = queue.iter().map(Locator::expiry_s).min();
         reasons.has_new = known.users.has_new(user);
+        for new in known.users.new_messages(user) {
+            match known.users.standing(user, &new) {
+                Waiting::TooLarge => reasons.too_large += 1,
+                Waiting::Unaccepted => reasons.unaccepted += 1,
+                _ => {}
+            }
+        }
     }
     reasons
 }

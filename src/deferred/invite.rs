@@ -12,6 +12,15 @@ use crate::wire::sip::names::{Method, Name};
 use crate::wire::sip::write::Request;
 use bytes::Bytes;
 
+/// Where a push goes.
+#[derive(Clone, Debug)]
+pub struct Toward {
+    /// The way its requests take.
+    pub flow: Flow,
+    /// Through which core, where one registered the user.
+    pub route: Option<Vec<u8>>,
+}
+
 /// What every INVITE of one push has in common, however often it is sent again.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -19,6 +28,8 @@ pub struct Call {
     pub owner: Address,
     /// Request-URI: the owner's address, or where a 3xx sent us.
     pub target: Vec<u8>,
+    /// Through which core: what a core that registered the user called itself.
+    pub route: Option<Vec<u8>>,
     /// Call-ID, the same for every repetition.
     pub call_id: Vec<u8>,
     /// Our tag.
@@ -59,6 +70,7 @@ impl Call {
             owner: owner.clone(),
             //= 12.2.2.2-1a: Request-URI set to the served IM User identity
             target: owner.to_vec(),
+            route: None,
             call_id,
             from_tag: cx.tag(),
             cseq: 1,
@@ -78,9 +90,12 @@ impl Call {
         to.push(b'>');
         let ring = cx.policy.invite_expires.as_secs().to_string();
         let via = via(cx, &self.flow);
-        let mut request = Request::new(Method::Invite, &self.target)
-            .line(Name::Via, &via)
-            .line(Name::MaxForwards, b"70")
+        let mut request =
+            Request::new(Method::Invite, &self.target).line(Name::Via, &via).line(Name::MaxForwards, b"70");
+        if let Some(route) = &self.route {
+            request = request.line(Name::Route, route);
+        }
+        request = request
             .line(Name::From, &from)
             .line(Name::To, &to)
             .line(Name::PAssertedIdentity, identity.as_bytes())

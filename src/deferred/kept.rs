@@ -1,16 +1,24 @@
 //! What outlives the daemon of a user's presence: as octets in a state record, and back.
 
+use super::bindings::Bindings;
 use crate::base::clock::Wall;
 use crate::base::net::{Flow, SocketId};
 use crate::proto::sip::publication::Publications;
 use std::net::SocketAddr;
 
-/// Version of the octets below.
+/// Version of the octets below, without registrations and with them.
 const VERSION: u8 = 1;
+const REGISTERED: u8 = 2;
 
-/// `version, flow (text with its length), wish (0 none, 1 yes, 2 no) and its time, publications`.
-pub(super) fn encode(out: &mut Vec<u8>, flow: Option<Flow>, wish: Option<(bool, Wall)>, publications: &Publications) {
-    out.push(VERSION);
+/// `version, flow (text with its length), wish (0 none, 1 yes, 2 no) and its time, registrations in version 2, publications`.
+pub(super) fn encode(
+    out: &mut Vec<u8>,
+    flow: Option<Flow>,
+    wish: Option<(bool, Wall)>,
+    bindings: &Bindings,
+    publications: &Publications,
+) {
+    out.push(if bindings.is_empty() { VERSION } else { REGISTERED });
     encode_flow(out, flow);
     let (mark, when) = match wish {
         None => (0, Wall(0)),
@@ -19,15 +27,18 @@ pub(super) fn encode(out: &mut Vec<u8>, flow: Option<Flow>, wish: Option<(bool, 
     };
     out.push(mark);
     out.extend_from_slice(&when.0.to_le_bytes());
+    if !bindings.is_empty() {
+        bindings.encode(out);
+    }
     publications.encode(out);
 }
 
-/// Where the last PUBLISH came from, the last wish and when it was published, and the publications.
-pub(super) type Kept = (Option<Flow>, Option<(bool, Wall)>, Publications);
+/// Where the last PUBLISH or REGISTER came from, the last wish and when it was published, registrations and publications.
+pub(super) type Kept = (Option<Flow>, Option<(bool, Wall)>, Bindings, Publications);
 
 pub(super) fn decode(octets: &[u8]) -> Option<Kept> {
     let (&version, rest) = octets.split_first()?;
-    if version != VERSION {
+    if !matches!(version, VERSION | REGISTERED) {
         return None;
     }
     let (&len, rest) = rest.split_first()?;
@@ -41,7 +52,8 @@ pub(super) fn decode(octets: &[u8]) -> Option<Kept> {
         2 => Some((false, when)),
         _ => None,
     };
-    Some((flow, wish, Publications::decode(rest).ok()?))
+    let (bindings, rest) = if version == REGISTERED { Bindings::decode(rest)? } else { (Bindings::default(), rest) };
+    Some((flow, wish, bindings, Publications::decode(rest).ok()?))
 }
 
 /// A flow as text, behind its length.

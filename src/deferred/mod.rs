@@ -2,11 +2,12 @@
 //!
 //! | file | clause |
 //! |---|---|
-//! | [`deposit`], [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
+//! | [`deposit`], `admit`, [`encapsulate`] | 12.2.2.3 Storage for Deferred Messages |
 //! | [`large`] | 12.2.2.1 Receiving SIP INVITE for deferred Large Message, 12.2.2.3-2 |
 //! | [`presence`] | 12.2.2.2 Delivering of offline Messages: the triggers |
 //! | [`push`], [`invite`], [`signal`], [`outcome`], `within`, `moved`, `refresh` | 12.2.2.2: the INVITE, what its answers mean, what is said in the dialog, how a push ends |
 //! | [`deliver`], `supply`, `feed`, [`refusals`] | 12.2.2.5 Pushing Deferred Messages |
+//! | [`payload`], [`rewrap`], `pager` | 12.2.2.5 for every client: multipart, `message/sip`, CPIM, or SIP MESSAGEs |
 //! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
 //! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
 //! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
@@ -15,7 +16,9 @@
 //! | [`states`], [`forward`] | 2 of the store's contract: what is kept is kept once, and copied forward where its segment is to go |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
+mod admit;
 pub mod bin;
+mod bindings;
 mod carry;
 pub mod cx;
 pub mod delete;
@@ -33,10 +36,13 @@ pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod large;
+pub mod loop_guard;
 pub mod metadata;
 mod moved;
 pub mod outcome;
 pub mod owed;
+mod pager;
+pub mod payload;
 pub mod policy;
 pub mod presence;
 pub mod push;
@@ -45,6 +51,7 @@ pub mod refusals;
 pub mod report;
 pub mod respond;
 pub mod retrieve;
+pub mod rewrap;
 pub mod signal;
 pub mod states;
 pub mod summary;

@@ -32,6 +32,7 @@ impl Pushes {
     /// Leaves the connection as it is and begins anew with what the client said last.
     pub(super) fn move_to(&mut self, cx: &mut Cx, key: Key, to: Answer) {
         let Some(push) = self.live.get_mut(key) else { return };
+        let choice = push.choice.anew(&cx.policy, push.offer.profile, &to);
         if let Some(session) = push.session.take() {
             push.cautious |= session.was_cautious();
             self.by_tid.remove(&session.tid_prefix());
@@ -39,7 +40,9 @@ impl Pushes {
         //= RFC 4975 5.4: after a new exchange, what was not confirmed is sent again whole, with its Message-ID
         let unconfirmed = push.in_flight.give_back();
         match &mut push.way {
-            Way::Push => push.cursor = unconfirmed.iter().map(|back| back.stamp()).fold(push.cursor, std::cmp::min),
+            Way::Push | Way::Pager => {
+                push.cursor = unconfirmed.iter().map(|back| back.stamp()).fold(push.cursor, std::cmp::min)
+            }
             Way::Retrieval { wanted } => unconfirmed.into_iter().rev().for_each(|back| wanted.push_front(back)),
         }
         (push.idle, push.bound_early) = (Idle::No, false);
@@ -47,7 +50,7 @@ impl Pushes {
             self.unlink(cx, key, conn);
         }
         let direction = to.direction;
-        self.begin_session(cx, key, to);
+        self.begin_session(cx, key, to, choice);
         self.direct(key, direction);
     }
 }

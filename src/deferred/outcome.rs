@@ -17,6 +17,8 @@ pub enum Outcome {
     Glare,
     /// Nothing until the next trigger.
     GiveUp,
+    /// The client takes none of what was offered: offer CPIM alone, once; then nothing until it publishes anew (415, 488, 606).
+    OtherTypes,
     /// The SIP/IP core does not know the user: offline until they publish again.
     Gone,
     /// Offline or overloaded: retry by backoff, or when Retry-After says.
@@ -48,8 +50,7 @@ pub fn of_status(status: u16) -> Outcome {
         // No credentials are configured for any realm, so there is nothing to answer a challenge with.
         401 | 403 | 405 | 407 | 501 => Outcome::GiveUp,
         404 | 410 | 604 => Outcome::Gone,
-        // Until other payloads exist there is nothing else to offer.
-        415 | 488 | 606 => Outcome::GiveUp,
+        415 | 488 | 606 => Outcome::OtherTypes,
         420 => Outcome::FewerOptions,
         422 => Outcome::LongerInterval,
         486 | 600 | 603 => Outcome::Busy,
@@ -89,9 +90,9 @@ mod tests {
             (500, Outcome::Later),
             (503, Outcome::Later),
             (504, Outcome::Later),
-            (415, Outcome::GiveUp),
-            (488, Outcome::GiveUp),
-            (606, Outcome::GiveUp),
+            (415, Outcome::OtherTypes),
+            (488, Outcome::OtherTypes),
+            (606, Outcome::OtherTypes),
             (420, Outcome::FewerOptions),
             (422, Outcome::LongerInterval),
             (423, Outcome::Later),

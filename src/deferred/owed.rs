@@ -5,13 +5,14 @@
 
 use super::cx::Cx;
 use super::encapsulate;
-use super::identity::Address;
+use super::identity::{ANONYMOUS, Address};
 use crate::base::limits::Limits;
 use crate::store::loader::Record;
 use crate::store::record::{Extent, Stamp, StateDraft, StateKind};
 use crate::store::states::StateKey;
 use crate::wire::cpim::{self, Cpim};
 use crate::wire::imdn::{self, Asked, Disposition, Notification};
+use crate::wire::scan::List;
 use crate::wire::sip::address::NameAddr;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
@@ -71,6 +72,9 @@ impl Owed {
     ///
     //= 12.2.2.6-1: shall check whether the deleted messages include a Failure Delivery Report request as defined in IMDN
     pub fn about(cx: &mut Cx, owner: &Address, record: &Record, disposition: Disposition) -> Option<Owed> {
+        if let Some((sender, cpim)) = encapsulate::asked_of_large(record.envelope.of(&record.page)) {
+            return Owed::of_cpim(cx, owner, cpim, (sender, record.is_private()), disposition);
+        }
         let body = record.body();
         let embedded = encapsulate::embedded(&body, record.body_type.of(&record.page))?;
         let embedded = body.slice(embedded.range());
@@ -82,8 +86,8 @@ impl Owed {
             (Name::parse(name.trim_ascii()) == Name::PAssertedIdentity)
                 .then(|| value.get(1..).unwrap_or_default().trim_ascii())
         });
-        let asserted = asserted.filter_map(|value| NameAddr::parse(value).ok()).map(|address| address.uri).next();
-        Owed::of_message(cx, owner, &message, asserted, disposition)
+        let asserted = fields::identities_of(asserted.flat_map(List::new));
+        Owed::of_message(cx, owner, &message, asserted.sip.or(asserted.tel), disposition)
     }
 
     /// The same of a message that was just received.
@@ -94,7 +98,23 @@ impl Owed {
         asserted: Option<&[u8]>,
         disposition: Disposition,
     ) -> Option<Owed> {
-        let cpim = Cpim::parse(message.body()).ok()?;
+        // The sender as the network knows them: what CPIM says could be anybody's.
+        let known = fields::asserted_identities(message);
+        let sender = asserted.or(known.sip).or(known.tel);
+        let sender = sender.or_else(|| NameAddr::parse(message.from()).ok().map(|from| from.uri))?;
+        let private = fields::privacy_has_id(message);
+        Owed::of_cpim(cx, owner, message.body(), (sender, private), disposition)
+    }
+
+    /// The same of a `message/cpim` body, or its first octets, that came from `sender`; true beside it: who is not to be named.
+    pub fn of_cpim(
+        cx: &mut Cx,
+        owner: &Address,
+        body: &[u8],
+        (sender, private): (&[u8], bool),
+        disposition: Disposition,
+    ) -> Option<Owed> {
+        let cpim = Cpim::parse(body).ok()?;
         let asked = Asked::of(&cpim)?;
         let wanted = match disposition {
             Disposition::Stored => asked.wanted.processing,
@@ -103,9 +123,6 @@ impl Owed {
         if !wanted {
             return None;
         }
-        // The sender as the network knows them: what CPIM says could be anybody's.
-        let sender = asserted.or(fields::asserted_identities(message).sip);
-        let sender = sender.or_else(|| NameAddr::parse(message.from()).ok().map(|from| from.uri))?;
         //= RFC 5438 7.2.1: the IMDN is sent to the URI in the top IMDN-Route header field
         let target = asked.record_route.first().map_or(sender, |top| imdn::bare(top));
         // A Request-URI has no headers (RFC 3261 19.1.1).
@@ -113,7 +130,9 @@ impl Owed {
         let to = Address::of_uri(target)?;
         let now_s = cx.now.wall.seconds();
         let id = cx.dice.hex::<REPORT_ID>();
-        let body = document(owner, sender, &asked, &id, now_s, disposition);
+        //= RFC 3325 9.3: Privacy id: the asserted identity is nobody's to see; the report itself says no more than its sender said
+        let named = if private { ANONYMOUS } else { sender };
+        let body = document(owner, named, &asked, &id, now_s, disposition);
         let until_s = now_s + REPORT_LIFE.as_secs();
         let value = encode(&Parts { until_s, target, from: owner, body: &body })?;
         Some(Owed { to, id, stamp: cx.stamps.next(cx.now), value })

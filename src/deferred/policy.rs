@@ -1,5 +1,6 @@
 //! What the operator may choose, as values.
 
+pub use super::admit::Blocked;
 use ipnet::IpNet;
 use std::time::Duration;
 
@@ -30,6 +31,17 @@ pub enum OverQuota {
     Refuse,
     /// The owner's oldest messages make room.
     DropOldest,
+}
+
+/// Which forms of a message clients are sent ([`super::payload`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Payload {
+    /// Whichever the client takes: that of 12.2.2.5 first, CPIM first for clients of RCS.
+    Auto,
+    /// Those of 12.2.2.5 only.
+    Oma,
+    /// CPIM only.
+    Cpim,
 }
 
 /// The operator's choices for MSRP sessions (`[msrp]`).
@@ -79,8 +91,14 @@ pub struct Policy {
     pub offline_delivery: bool,
     /// At most one push attempt per user in this time.
     pub push_min_interval: Duration,
+    /// A REGISTER is a reason for a push after this: the client finishes, and may publish, first.
+    pub reg_push_delay: Duration,
     /// How long a push INVITE may ring before it is cancelled.
     pub invite_expires: Duration,
+    /// Which forms of a message clients are sent.
+    pub payload: Payload,
+    /// `message/sip` without a `multipart/mixed` around it where a client takes both (the mission's second example).
+    pub pager_bare: bool,
     /// `Session-Expires` of a push.
     pub session_expires: Duration,
     /// Least session interval we accept (RFC 4028: not below 90 s).
@@ -93,6 +111,12 @@ pub struct Policy {
     pub retrieved: Afterwards,
     /// A stored message may be retrieved under its sender's name for it, and all under the user's own (mission document 0).
     pub legacy_s0_retrieval: bool,
+    /// Short messages go as SIP MESSAGEs to a client that takes no session with them.
+    pub pager_fallback: bool,
+    /// Whose messages are refused with 403.
+    pub blocked_senders: Vec<Blocked>,
+    /// Media ranges; messages of other types are refused with 415.
+    pub accepted_types: Vec<String>,
     /// When a message's time is over.
     pub expired: Expired,
     /// A sender who asked for it is told that the user deleted the message.
@@ -149,13 +173,19 @@ impl Policy {
             release_version: "OMA1.0".into(),
             offline_delivery: true,
             push_min_interval: Duration::from_secs(5),
+            reg_push_delay: Duration::from_secs(2),
             invite_expires: Duration::from_secs(60),
+            payload: Payload::Auto,
+            pager_bare: false,
             session_expires: Duration::from_secs(1800),
             min_se: Duration::from_secs(90),
             report_wait: Duration::from_secs(5),
             after_push: Afterwards::Delete,
             retrieved: Afterwards::Retain,
             legacy_s0_retrieval: false,
+            pager_fallback: false,
+            blocked_senders: Vec::new(),
+            accepted_types: vec!["*/*".into()],
             expired: Expired::Delete,
             report_user_delete: true,
             processing_imdn: true,

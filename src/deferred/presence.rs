@@ -5,12 +5,15 @@
 
 mod line;
 mod pending;
+pub mod register;
 mod seen;
 
 pub(super) use line::Young;
 
+use super::bindings::Bindings;
 use super::cx::{Commit, Cx, Published, Reply, Timer};
 use super::identity::Address;
+use super::invite::Toward;
 use super::kept::{decode, encode};
 use super::push::{End, Ended, Pushes};
 use super::respond::{self, Refusal};
@@ -51,9 +54,9 @@ const RESTART_PACE: Duration = Duration::from_millis(1);
 /// Why a push may be due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// A PUBLISH with a document.
+    /// A PUBLISH with a document, or a REGISTER of somebody who was not there.
     Fresh,
-    /// A PUBLISH that only refreshes.
+    /// One that only refreshes.
     Refresh,
     /// A message came for someone who is online.
     Arrival,
@@ -74,13 +77,16 @@ enum Hold {
     },
     /// Until somebody publishes.
     Trigger,
+    /// Until somebody publishes a document: what a client takes does not change by a refresh.
+    Document,
 }
 
 /// One user who has published something, or whose wish is remembered.
 #[derive(Debug)]
 struct Presence {
     publications: Publications,
-    /// Where the last PUBLISH came from.
+    bindings: Bindings,
+    /// Where the last PUBLISH or REGISTER came from.
     flow: Option<Flow>,
     /// The last wish about deliveries, and when it was published.
     wish: Option<(bool, Wall)>,
@@ -90,8 +96,10 @@ struct Presence {
     last_attempt: Option<Tick>,
     /// What became of it, for people.
     last_outcome: Option<&'static str>,
-    /// A PUBLISH came while a push was running.
+    /// A PUBLISH or a REGISTER came while a push was running.
     triggered: Option<Cause>,
+    /// A REGISTER is a reason for a push, from then on.
+    registered: Option<(Tick, Cause)>,
     cautious: bool,
     /// Waits for the turn of its push.
     in_line: bool,
@@ -185,8 +193,12 @@ impl Presences {
             (SETTINGS, Some(NO)) => Some((false, now)),
             _ => self.users.get(&owner).and_then(|user| user.wish),
         };
+        let triggers = change.expires_s() > 0 && !(event == PRESENCE && value == Some(NO));
+        let mut bindings = self.users.get(&owner).map(|user| user.bindings.clone()).unwrap_or_default();
+        // Whoever publishes is there, whatever a core said before.
+        bindings.gone &= !triggers;
         let mut value_octets = Vec::new();
-        encode(&mut value_octets, Some(flow), wish, &publications);
+        encode(&mut value_octets, Some(flow), wish, &bindings, &publications);
         let (seq, state) = cx.set_state(key_of(&owner), &value_octets).map_err(|_| {
             cx.counts.overloads += 1;
             Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S)
@@ -200,11 +212,11 @@ impl Presences {
             .finish();
         let refused = respond::storage_failed(cx, message, peer);
         let user = self.users.entry(owner.clone()).or_insert_with(Presence::unknown);
-        let edition = user.know(Known { publications, flow: Some(flow), wish });
-        let triggers = change.expires_s() > 0 && !(event == PRESENCE && value == Some(NO));
+        let edition = user.know(Known { publications, flow: Some(flow), wish, bindings });
         let fresh = value.is_some();
         cx.counts.publications += 1;
-        let published = Published { reply, accepted, refused, owner, fresh, state, edition, triggers };
+        let after = Duration::ZERO;
+        let published = Published { reply, accepted, refused, owner, fresh, state, edition, triggers, after };
         cx.commit(seq, Commit::Publish(Box::new(published)));
         Ok(())
     }
@@ -221,7 +233,13 @@ impl Presences {
         self.look_after(cx, &done.owner);
         if done.triggers {
             let cause = if done.fresh { Cause::Fresh } else { Cause::Refresh };
-            self.evaluate(cx, users, pushes, &done.owner, cause);
+            if done.after.is_zero() {
+                self.evaluate(cx, users, pushes, &done.owner, cause);
+            } else if let Some(user) = self.users.get_mut(&done.owner) {
+                let (at, before) = user.registered.unwrap_or((cx.now.tick + done.after, cause));
+                user.registered = Some((at, if before == Cause::Fresh { before } else { cause }));
+                self.watch(cx, &done.owner, None);
+            }
         }
     }
 
@@ -242,6 +260,9 @@ impl Presences {
         let Some(user) = self.users.get_mut(owner) else { return };
         let now = cx.now;
         let published = matches!(cause, Cause::Fresh | Cause::Refresh);
+        if !published && user.registered.is_some_and(|(at, _)| at > now.tick) {
+            return;
+        }
         let found = cx.directory.find(owner);
         if let Some(id) = found
             && pushes.is_running(id)
@@ -256,6 +277,7 @@ impl Presences {
             Hold::Nothing => true,
             Hold::Until { at, busy } => now.tick >= at || cause == Cause::Fresh || cause == Cause::Refresh && !busy,
             Hold::Trigger => published,
+            Hold::Document => cause == Cause::Fresh,
         };
         if allowed && published {
             // Somebody is there: what failed before says nothing about now, nor about a message that comes later.
@@ -275,7 +297,7 @@ impl Presences {
                 return;
             }
         }
-        let (flow, cautious) = (user.flow, user.cautious);
+        let (flow, cautious, route) = (user.flow, user.cautious, user.bindings.route(now.wall));
         let Some(flow) = cx.flow_to(flow) else { return };
         if pushes.is_full() {
             // Its turn comes: sessions end all the time, and each of those who wait asks at another moment.
@@ -287,16 +309,17 @@ impl Presences {
         if !self.may_begin(pushes, cause) {
             return self.stand_in_line(cx, pushes, owner);
         }
-        if pushes.start(cx, owner, id, flow, cautious)
+        if pushes.start(cx, owner, id, Toward { flow, route }, cautious)
             && let Some(user) = self.users.get_mut(owner)
         {
             user.last_attempt = Some(now.tick);
         }
     }
 
-    /// Where a user's last PUBLISH came from: the way to their client where there is no SIP/IP core.
+    /// Where a user's last PUBLISH or REGISTER came from: the way to their client where there is no SIP/IP core.
     pub fn flow_of(&self, owner: &Address) -> Option<Flow> {
-        self.users.get(owner).filter(|user| !user.publications.is_empty())?.flow
+        let user = self.users.get(owner)?;
+        user.flow.filter(|_| !user.publications.is_empty() || user.bindings.deadline().is_some())
     }
 
     /// New messages came for a user: push at once when they are online.
@@ -325,6 +348,7 @@ impl Presences {
             }
             End::Busy(retry_after) => user.hold = Hold::Until { at: now + outcome::busy(retry_after), busy: true },
             End::GiveUp => user.hold = Hold::Trigger,
+            End::Unfit => user.hold = Hold::Document,
             End::Glare => {
                 let wait = Duration::from_millis(cx.dice.between(GLARE_MS.0, GLARE_MS.1));
                 user.hold = Hold::Until { at: now + wait, busy: false };
@@ -336,6 +360,14 @@ impl Presences {
             _ => None,
         };
         self.watch(cx, &ended.owner, next);
+        if ended.end == End::Unfit && cx.policy.pager_fallback && !ended.paged {
+            let flow = self.users.get(&ended.owner).and_then(|user| user.flow);
+            let flow = cx.flow_to(flow);
+            if let (Some(flow), Some(id)) = (flow, cx.directory.find(&ended.owner)) {
+                pushes.page(cx, &ended.owner, id, flow);
+            }
+            return;
+        }
         // What came while it ran gets a push of its own: a message after the last look, or a PUBLISH from where the user is
         // now. A refusal is newer than a PUBLISH before it, and what the client has just refused would be refused again.
         let came_later = || {
@@ -343,9 +375,10 @@ impl Presences {
             user.is_some_and(|user| users.new_messages(user).any(|new| !ended.skipped.contains(&new.place())))
         };
         let cause = match ended.end {
-            End::Completed => came_later().then_some(Cause::Arrival),
+            // Who published while MESSAGEs went out may have a better client now, for what did not fit into one.
+            End::Completed => came_later().then_some(Cause::Arrival).or(triggered.filter(|_| ended.paged)),
             End::Transient(_) => triggered,
-            End::Busy(_) | End::GiveUp | End::Glare => None,
+            End::Busy(_) | End::GiveUp | End::Unfit | End::Glare => None,
         };
         if let Some(cause) = cause {
             self.evaluate(cx, users, pushes, &ended.owner, cause);
@@ -358,15 +391,16 @@ impl Presences {
         let Some(user) = self.users.get_mut(owner) else { return };
         user.timer = None;
         user.publications.expire(now);
-        self.evaluate(cx, users, pushes, owner, Cause::Time);
+        user.bindings.expire(now);
+        let registered = user.registered.take_if(|(at, _)| *at <= cx.now.tick);
+        self.evaluate(cx, users, pushes, owner, registered.map_or(Cause::Time, |(_, cause)| cause));
         self.look_after(cx, owner);
     }
 
     /// Sets the user's timer, or forgets who has nothing left.
     fn look_after(&mut self, cx: &mut Cx, owner: &Address) {
         let Some(user) = self.users.get_mut(owner) else { return };
-        let is_over = user.publications.is_empty() && user.pending.is_empty();
-        if is_over && !user.is_remembered(&cx.policy, cx.now.wall) {
+        if user.pending.is_empty() && user.is_over(&cx.policy, cx.now.wall) {
             self.forget(cx, owner);
         } else {
             self.watch(cx, owner, None);
@@ -391,7 +425,11 @@ impl Presences {
         {
             at = at.min(until);
         }
-        let over = user.publications.deadline().or(user.wish.map(|(_, when)| when + memory));
+        if let Some((due, _)) = user.registered {
+            at = at.min(due);
+        }
+        let lives = [user.publications.deadline(), user.bindings.deadline()].into_iter().flatten().min();
+        let over = lives.or(user.wish.map(|(_, when)| when + memory));
         if let Some(over) = over {
             at = at.min(users::tick_of(cx, over));
         }
@@ -407,17 +445,19 @@ impl Presences {
 
     /// What recovery found of a user. `turn` paces the pushes that are due at once.
     pub fn adopt(&mut self, cx: &mut Cx, owner: Address, value: &[u8], turn: u32) {
-        let Some((flow, wish, mut publications)) = decode(value) else {
+        let Some((flow, wish, mut bindings, mut publications)) = decode(value) else {
             tracing::error!(?owner, "a stored publication cannot be read; it is forgotten");
             return;
         };
         publications.expire(cx.now.wall);
+        bindings.expire(cx.now.wall);
         let mut user = Presence::unknown();
         user.publications = publications;
+        user.bindings = bindings;
         // A connection does not survive a restart; an address may.
         user.flow = flow;
         user.wish = wish;
-        if user.publications.is_empty() && !user.is_remembered(&cx.policy, cx.now.wall) {
+        if user.is_over(&cx.policy, cx.now.wall) {
             // Its time ended while nobody was there to write it down.
             self.forget(cx, &owner);
             return;
@@ -432,6 +472,7 @@ impl Presence {
     fn unknown() -> Presence {
         Presence {
             publications: Publications::new(),
+            bindings: Bindings::default(),
             flow: None,
             wish: None,
             hold: Hold::Nothing,
@@ -439,6 +480,7 @@ impl Presence {
             last_attempt: None,
             last_outcome: None,
             triggered: None,
+            registered: None,
             cautious: false,
             in_line: false,
             timer: None,
@@ -446,9 +488,12 @@ impl Presence {
         }
     }
 
-    /// True when a client of this user is known to be there: any presence that says open; without any presence, any
-    /// settings that live.
+    /// True when a client of this user is known to be there: any presence that says open; without any presence, any settings that
+    /// live, or a registration of a client that takes messages. Nobody is there when a core said so last.
     fn is_online(&self, now: Wall) -> bool {
+        if self.bindings.gone {
+            return false;
+        }
         let mut live = self.publications.iter().filter(|publication| publication.expires > now).peekable();
         let mut any_presence = false;
         let mut any_settings = false;
@@ -459,7 +504,7 @@ impl Presence {
                 _ => any_settings = true,
             }
         }
-        any_settings && !any_presence
+        (any_settings || self.bindings.is_capable(now)) && !any_presence
     }
 
     //= 12.2.2.2-1: shall check the settings: the last modified publication, then the last known wish, then the default
@@ -473,6 +518,12 @@ impl Presence {
             Some((wish, when)) if when + policy.settings_memory > now => wish,
             _ => policy.offline_delivery,
         }
+    }
+
+    /// Nothing of this user is left to be kept.
+    fn is_over(&self, policy: &Policy, now: Wall) -> bool {
+        let lives = !self.publications.is_empty() || self.bindings.deadline().is_some();
+        !lives && !self.is_remembered(policy, now)
     }
 
     fn is_remembered(&self, policy: &Policy, now: Wall) -> bool {

@@ -3,11 +3,17 @@
 //! This file holds the life of a push: how it begins, what it waits for, and when it is over. Its SIP side is in
 //! [`super::signal`], its MSRP side in [`super::deliver`], its end in `goodbye`.
 
+mod words;
+
+pub use words::{End, Ended};
+pub(super) use words::{Idle, Left, Role, Stage, Way};
+
 use super::cx::{Cx, Timer};
 use super::feed::Feeds;
 use super::flight::Flight;
 use super::identity::Address;
-use super::invite::Call;
+use super::invite::{Call, Toward};
+use super::payload::Choice;
 use super::policy::{Afterwards, Media};
 use super::presence::Young;
 use super::refusals::Refusal;
@@ -25,7 +31,6 @@ use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::offer::Offer;
 use crate::proto::sip::session_timer::{SessionTimer, Wish};
 use crate::store::directory::UserId;
-use crate::store::reason::Reason;
 use crate::store::record::{Locator, Place};
 use crate::store::stamp::Stamp;
 use crate::wire::sip::names::Method;
@@ -43,121 +48,6 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(32);
 /// A client that holds its session has this long to resume it before the session is ended.
 pub(super) const HELD_MAX: Duration = Duration::from_secs(120);
 
-/// Where a push stands. Its messages leave the queue only by tombstones; whatever happens here, they are safe.
-///
-/// ```text
-///  inviting ──2xx──▶ waiting ──first SEND──▶ sending ──all done──▶ ending ──▶ (gone)
-///     │  │              │                       ▲  │                  ▲
-///     │  └──2xx, they are passive──▶ connecting ┘  └──── failure ─────┤
-///     ├──── 60 s ──▶ cancelling ───────── 2xx: ACK, BYE ──────────────┘
-///     └──── 300-699 ──▶ (gone)
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stage {
-    /// The INVITE has no final answer yet.
-    Inviting,
-    /// It rang too long; CANCEL was sent.
-    Cancelling,
-    /// Answered; the client connects to us.
-    Waiting,
-    /// Answered; we connect to the client.
-    Connecting,
-    /// Messages flow.
-    Sending,
-    /// BYE was sent.
-    Ending,
-}
-
-impl Stage {
-    /// True while the session is established and not being ended.
-    pub(super) fn is_up(self) -> bool {
-        matches!(self, Stage::Waiting | Stage::Connecting | Stage::Sending)
-    }
-}
-
-/// Why a session in [`Stage::Sending`] may have nothing in flight and is not over: each has its time, so that none lasts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Idle {
-    /// Nothing but answers is waited for, and those have times of their own.
-    No,
-    /// The client holds the session: its last offer does not receive.
-    Held,
-    /// Behind a relay a message is delivered when it was reported, and a REPORT may never come.
-    Unreported,
-    /// All is delivered, and the log does not take the tombstones.
-    Unwritten,
-}
-
-/// How a push ended, for what happens next to its user.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// Everything was delivered.
-    Completed,
-    /// Something on the way failed: try again by backoff, or when the other side said.
-    Transient(Option<Duration>),
-    /// The user declined, perhaps saying until when.
-    Busy(Option<Duration>),
-    /// Not before the next trigger.
-    GiveUp,
-    /// Two requests crossed: try again in a moment.
-    Glare,
-}
-
-/// A push that is over.
-#[derive(Debug)]
-pub struct Ended {
-    /// Whose it was.
-    pub owner: Address,
-    /// How.
-    pub end: End,
-    /// The client lost or delayed answers: its next session goes one at a time.
-    pub cautious: bool,
-    /// Messages it did not take: they wait for the next trigger, and are no reason for a push of their own.
-    pub skipped: SpreadSet<Place>,
-}
-
-/// What a push that is over leaves to its user's list.
-pub(super) struct Left {
-    pub(super) user: UserId,
-    /// Answered 200, tombstone not yet appended.
-    pub(super) delivered: Vec<Locator>,
-    pub(super) afterwards: Afterwards,
-    pub(super) reason: Reason,
-    pub(super) refused: Vec<(Place, Refusal)>,
-}
-
-/// Which transaction of a push a response belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Role {
-    Invite,
-    Refresh,
-    Bye,
-    /// Of a PRACK: whatever is answered, the INVITE's own answer counts.
-    Prack,
-}
-
-/// Who set the session up, and so what it brings.
-#[derive(Debug)]
-pub(super) enum Way {
-    /// We did: everything that is new.
-    Push,
-    /// The user did: what they chose.
-    Retrieval {
-        /// Not taken yet, in the order in which it is sent.
-        wanted: VecDeque<Locator>,
-    },
-}
-
-impl Way {
-    /// What became of a message that was acknowledged.
-    pub(super) fn reason(&self) -> Reason {
-        match self {
-            Way::Push => Reason::Delivered,
-            Way::Retrieval { .. } => Reason::Retrieved,
-        }
-    }
-}
-
 pub(super) struct Push {
     pub(super) way: Way,
     pub(super) user: UserId,
@@ -168,6 +58,8 @@ pub(super) struct Push {
     /// What a session in `Sending` waits for besides answers.
     pub(super) idle: Idle,
     pub(super) invite: Option<ClientKey>,
+    /// The MESSAGE under way, and the number of what it carries.
+    pub(super) paged: Option<(ClientKey, u64)>,
     /// The INVITE as sent: the dialog is made from it.
     pub(super) request: Bytes,
     pub(super) dialog: Option<Dialog>,
@@ -195,6 +87,8 @@ pub(super) struct Push {
     pub(super) session_id: Bytes,
     /// The client's path as it answered it.
     pub(super) peer_path: Bytes,
+    /// What the client takes.
+    pub(super) choice: Choice,
     pub(super) session: Option<Session>,
     pub(super) conn: Option<ConnId>,
     /// The client's first SEND came before its answer to the INVITE.
@@ -207,12 +101,10 @@ pub(super) struct Push {
     pub(super) in_flight: Flight,
     /// Not for this session: refused, too large, damaged.
     pub(super) skipped: SpreadSet<Place>,
-    /// Of those, the ones to be counted against the message.
+    /// Of those, the ones to be noted about the message, or counted against it.
     pub(super) refused: Vec<(Place, Refusal)>,
     /// Of those, the large ones whose parts are still to be read.
     pub(super) feeds: Feeds,
-    /// The client takes large messages in the form in which they are kept.
-    pub(super) takes_large: bool,
     pub(super) loading: bool,
     /// Number in flight of the first message that is loading.
     pub(super) loading_from: u64,
@@ -338,6 +230,7 @@ impl Pushes {
             Stage::Connecting => "answered, connecting to the client",
             Stage::Sending => "sending",
             Stage::Ending => "BYE sent",
+            Stage::Paging => "sending SIP MESSAGEs, the client takes no session",
         })
     }
 
@@ -363,7 +256,7 @@ impl Pushes {
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
     ///
     //= 12.2.2.2-1: the IM Server shall generate an initial SIP INVITE
-    pub fn start(&mut self, cx: &mut Cx, owner: &Address, user: UserId, flow: Flow, cautious: bool) -> bool {
+    pub fn start(&mut self, cx: &mut Cx, owner: &Address, user: UserId, to: Toward, cautious: bool) -> bool {
         if cx.stopping || self.is_running(user) {
             return false;
         }
@@ -375,12 +268,13 @@ impl Pushes {
             cx.counts.overloads += 1;
             return false;
         };
-        let offer = super::deliver::offer(cx, &flow);
+        let offer = super::deliver::offer(cx, &to.flow);
         let session_id = Bytes::copy_from_slice(super::deliver::session_id(&offer.path));
         let until = cx.now.tick + cx.policy.invite_expires;
         let key = self.live.insert_with(|key| {
-            let mut call = Call::new(cx, key, owner, flow);
+            let mut call = Call::new(cx, key, owner, to.flow);
             call.sdp = offer.write();
+            call.route = to.route;
             Push { cautious, until, young: true, ..Push::new(Way::Push, user, call, offer, cx.policy.after_push) }
         });
         self.by_user.insert(user, key);
@@ -440,6 +334,7 @@ impl Pushes {
             }
             self.write_off(cx, users, key);
             self.feed(cx, key);
+            self.page_on(cx, users, key);
             self.end_if_done(cx, users, key);
             self.arm(cx, key);
         }
@@ -496,7 +391,7 @@ impl Pushes {
                 // Nobody answered within `Expires`: CANCEL.
                 Stage::Inviting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
-                Stage::Cancelling | Stage::Ending => self.finish(cx, key, End::Transient(None)),
+                Stage::Cancelling | Stage::Ending | Stage::Paging => self.finish(cx, key, End::Transient(None)),
                 // What the log does not take now, it is offered until it does; nobody is sent it again meanwhile.
                 Stage::Sending if push.idle == Idle::Unwritten => self.hang_up(cx, key, End::Completed),
                 // Behind a relay, without the REPORT 000 200, delivery is not confirmed: the message waits on.
@@ -520,6 +415,7 @@ impl Push {
             until: Tick::NEVER,
             idle: Idle::No,
             invite: None,
+            paged: None,
             request: Bytes::new(),
             dialog: None,
             early: Early::default(),
@@ -535,6 +431,7 @@ impl Push {
             session_id: Bytes::copy_from_slice(super::deliver::session_id(&offer.path)),
             offer,
             peer_path: Bytes::new(),
+            choice: Choice::default(),
             session: None,
             conn: None,
             bound_early: false,
@@ -544,7 +441,6 @@ impl Push {
             skipped: SpreadSet::default(),
             refused: Vec::new(),
             feeds: Feeds::default(),
-            takes_large: false,
             loading: false,
             loading_from: 0,
             prompt: false,

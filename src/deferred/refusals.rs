@@ -1,8 +1,9 @@
-//! Messages that clients could not read, and those that are left alone for it (RFC 4975 10.2).
+//! Messages that clients did not take, why, and those that are left alone for it (RFC 4975 10.2).
 //!
 //! Memory only, like everything about attempts: after a restart whatever was not confirmed simply waits again. Knows
 //! places; the message itself stays in its user's list and in the store, retrievable and deletable as before.
 
+use super::payload::Unfit;
 use crate::store::record::Place;
 use std::collections::HashMap;
 
@@ -23,6 +24,8 @@ pub enum Refusal {
     Damaged,
     /// Another status: this client did not take it, the next may. Not held against the message, and told to who asks.
     Declined(u16),
+    /// It was not sent: the last client does not take it, too large or of another type. Told like one that was declined.
+    Unfit(Unfit),
 }
 
 /// How often a message was refused, and why the last time.
@@ -34,7 +37,7 @@ pub struct Refused {
     pub last: Refusal,
 }
 
-/// How often which messages were refused.
+/// How often which messages were refused, and why the last client was not sent them.
 #[derive(Debug, Default)]
 pub struct Refusals {
     refused: HashMap<Place, Refused>,
@@ -45,7 +48,8 @@ impl Refusals {
     //= RFC 4975 10.2: 400: the request was unintelligible; the same octets will not do better for ever, so three times and no more
     pub fn count(&mut self, place: Place, refusal: Refusal) -> bool {
         // What is only told to who asks leaves room for what counts.
-        let room = if matches!(refusal, Refusal::Declined(_)) { REFUSALS_MAX / 2 } else { REFUSALS_MAX };
+        let room =
+            if matches!(refusal, Refusal::Declined(_) | Refusal::Unfit(_)) { REFUSALS_MAX / 2 } else { REFUSALS_MAX };
         if self.refused.len() >= room && !self.refused.contains_key(&place) {
             return false;
         }
@@ -54,7 +58,7 @@ impl Refusals {
         refused.attempts = match refusal {
             Refusal::Unintelligible => refused.attempts.saturating_add(1),
             Refusal::Damaged => ATTEMPTS_MAX,
-            Refusal::Declined(_) => refused.attempts,
+            Refusal::Declined(_) | Refusal::Unfit(_) => refused.attempts,
         };
         refused.attempts >= ATTEMPTS_MAX
     }
@@ -62,6 +66,14 @@ impl Refusals {
     /// What became of a message, if anything is held against it.
     pub fn of(&self, place: Place) -> Option<Refused> {
         self.refused.get(&place).copied()
+    }
+
+    /// Why the last client that was to have a message was not sent it.
+    pub fn unfit(&self, place: Place) -> Option<Unfit> {
+        match self.of(place)?.last {
+            Refusal::Unfit(unfit) => Some(unfit),
+            _ => None,
+        }
     }
 
     /// True when a message is not to be pushed.

@@ -16,7 +16,7 @@ pub const OVERLOAD_RETRY_AFTER_S: u32 = 2;
 pub const STORAGE_RETRY_AFTER_S: u32 = 60;
 
 /// What we understand inside a dialog and out of it.
-pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUBSCRIBE, MESSAGE, PUBLISH";
+pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUBSCRIBE, REGISTER, MESSAGE, PUBLISH";
 
 /// What we understand inside the dialog of a session.
 pub const ALLOW_WITHIN: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER";

@@ -7,6 +7,7 @@ use super::cx::{Cx, Reader, Reply};
 use super::find::{self, Search, Sought};
 use super::identity::Address;
 use super::invite::Call;
+use super::payload::{self, Choice};
 use super::policy::Policy;
 use super::push::{Push, Pushes, Stage, Way};
 use super::respond::{self, Refusal};
@@ -72,6 +73,7 @@ struct Terms {
     dialog: Dialog,
     tag: [u8; 20],
     answer: Answer,
+    choice: Choice,
     timer: Option<(SessionTimer, Agreed)>,
 }
 
@@ -166,7 +168,9 @@ fn judge(cx: &mut Cx, pushes: &Pushes, asked: &Asked) -> Result<(Terms, Option<S
     if bodies.iter().any(|body| !known(body)) {
         return Err(Refusal::of(415).with(Name::Accept, ACCEPT));
     }
-    let answer = judge_sdp(cx, pushes, &asked.flow, bodies.iter().find(|body| body.is(b"application/sdp")))?;
+    let sdp = bodies.iter().find(|body| body.is(b"application/sdp"));
+    let contact = message.values(Name::Contact).next().unwrap_or_default();
+    let (answer, choice) = judge_sdp(cx, pushes, &asked.flow, sdp, contact)?;
     let min_se = u32::try_from(cx.policy.min_se.as_secs()).unwrap_or(u32::MAX);
     let timer = SessionTimer::uas(cx.now.tick, message, min_se, None)
         .map_err(|too_small| Refusal::of(422).with(Name::MinSE, too_small.min_se_s.to_string()))?;
@@ -177,7 +181,7 @@ fn judge(cx: &mut Cx, pushes: &Pushes, asked: &Asked) -> Result<(Terms, Option<S
         Some(Legacy::Original(name)) => Some(Sought::Original(name.clone())),
         Some(Legacy::Own) | None => listed(cx, &bodies)?,
     };
-    Ok((Terms { dialog, tag, answer, timer }, sought))
+    Ok((Terms { dialog, tag, answer, choice, timer }, sought))
 }
 
 /// The ids in all lists of the request; `None` without a list.
@@ -195,9 +199,15 @@ fn listed(cx: &Cx, bodies: &[Body<'_>]) -> Result<Option<Sought>, Refusal> {
     Ok(any.then(|| Sought::Ids(list.iter().map(|uri| find::id_of(&cx.policy, uri)).collect())))
 }
 
-/// The client's offer, when we can send by it.
+/// The client's offer, when we can send by it, and in which form.
 //= 12.2.1-2: without 'recvonly' for the session or the "m=message" media: 488 "Not Acceptable Here" with the correct SDP parameters
-fn judge_sdp(cx: &mut Cx, pushes: &Pushes, flow: &Flow, body: Option<&Body<'_>>) -> Result<Answer, Refusal> {
+fn judge_sdp(
+    cx: &mut Cx,
+    pushes: &Pushes,
+    flow: &Flow,
+    body: Option<&Body<'_>>,
+    contact: &[u8],
+) -> Result<(Answer, Choice), Refusal> {
     let Some(body) = body else { return Err(not_acceptable(cx, flow, 304, "an offer of a message stream is missing")) };
     let answer = match offer::judge_offer(body.octets) {
         Ok(answer) => answer,
@@ -213,13 +223,14 @@ fn judge_sdp(cx: &mut Cx, pushes: &Pushes, flow: &Flow, body: Option<&Body<'_>>)
     if answer.direction != Direction::RecvOnly {
         return Err(not_acceptable(cx, flow, 399, "messages are retrieved with recvonly"));
     }
-    if !answer.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
-        return Err(not_acceptable(cx, flow, 305, "multipart/mixed with message/sip is not accepted"));
+    let choice = Choice::new(&cx.policy, payload::profile(&cx.policy), &answer, contact);
+    if choice.is_hopeless() {
+        return Err(not_acceptable(cx, flow, 305, "no type is accepted that stored messages can have"));
     }
     if answer.connect_to.as_ref().is_some_and(|(host, _)| !pushes.may_connect(host)) {
         return Err(not_acceptable(cx, flow, 399, "the path is outside the networks we connect to"));
     }
-    Ok(answer)
+    Ok((answer, choice))
 }
 
 /// 488, and what would have been accepted.
@@ -263,7 +274,7 @@ impl Pushes {
     /// Sets up the session that a user asked for, and answers 200. `user` is held, and is let go when the session ends.
     fn retrieve(&mut self, cx: &mut Cx, asked: Asked, terms: Terms, user: UserId, found: Vec<Locator>) {
         let Asked { reply, message, flow, owner, .. } = asked;
-        let Terms { dialog, tag, answer, timer } = terms;
+        let Terms { dialog, tag, answer, choice, timer } = terms;
         let offer = super::deliver::offer(cx, &flow);
         let ours = if answer.connect_to.is_some() { Setup::Active } else { Setup::Passive };
         //= 12.2.1 (200-5): a SDP body as a SDP answer according to RFC 3264 and MSRP
@@ -302,7 +313,7 @@ impl Pushes {
         }
         let octets = response.body(b"application/sdp", &sdp).finish();
         cx.respond(reply, 200, octets);
-        self.begin_session(cx, key, answer);
+        self.begin_session(cx, key, answer, choice);
     }
 }
 

@@ -4,6 +4,7 @@
 use super::cx::Cx;
 use super::invite;
 use super::outcome::{self, Outcome};
+use super::payload::Choice;
 use super::push::{End, Pushes, Role, Stage};
 use crate::base::arena::Key;
 use crate::base::limits::Limits;
@@ -11,7 +12,7 @@ use crate::base::net::Flow;
 use crate::proto::sip::dialog::Dialog;
 use crate::proto::sip::early::Early;
 use crate::proto::sip::endpoint::{ClientKey, Failure};
-use crate::proto::sip::offer;
+use crate::proto::sip::offer::{self, Profile};
 use crate::proto::sip::session_timer::SessionTimer;
 use crate::wire::sip::address::NameAddr;
 use crate::wire::sip::fields;
@@ -34,6 +35,11 @@ impl Pushes {
         match role {
             Role::Invite => self.invite_response(cx, key, txn, message),
             Role::Refresh if status >= 200 => self.refreshed(cx, key, txn, message),
+            Role::Page if status >= 200 => {
+                let retry_after = message.header(Name::RetryAfter).and_then(fields::retry_after);
+                let retry_after = retry_after.map(|seconds| Duration::from_secs(u64::from(seconds)));
+                self.paged(cx, key, txn, status, retry_after);
+            }
             Role::Bye if status >= 200 => {
                 self.by_txn.remove(&txn);
                 self.finish(cx, key, End::Transient(None));
@@ -54,7 +60,7 @@ impl Pushes {
             }
             //= RFC 4028 10: a refresh that times out ends the session
             Role::Refresh => self.hang_up(cx, key, End::Transient(None)),
-            Role::Bye => self.finish(cx, key, End::Transient(None)),
+            Role::Bye | Role::Page => self.finish(cx, key, End::Transient(None)),
             Role::Prack => {}
         }
     }
@@ -114,6 +120,15 @@ impl Pushes {
                     self.finish(cx, key, End::GiveUp);
                 }
             }
+            Outcome::OtherTypes if push.offer.profile == Profile::Any => {
+                push.offer.profile = Profile::Cpim;
+                // Nobody has agreed to the first; another description all the same (RFC 8866 5.2).
+                push.offer.version += 1;
+                push.call.sdp = push.offer.write();
+                push.call.cseq += 1;
+                self.invite(cx, key);
+            }
+            Outcome::OtherTypes => self.finish(cx, key, End::Unfit),
             Outcome::Glare => self.finish(cx, key, End::Glare),
             Outcome::GiveUp | Outcome::Gone => self.finish(cx, key, End::GiveUp),
             Outcome::Later => self.finish(cx, key, End::Transient(retry_after)),
@@ -175,7 +190,11 @@ impl Pushes {
         //= RFC 3262 5: the answer that came with a reliable provisional response is the answer; later descriptions are not looked at
         let answer = confirmed.and_then(|early| early.answer);
         match offer::judge_answer(answer.as_deref().unwrap_or(message.body())) {
-            Ok(answer) => self.begin_session(cx, key, answer),
+            Ok(answer) => {
+                let contact = message.values(Name::Contact).next().unwrap_or_default();
+                let choice = Choice::new(&cx.policy, push.offer.profile, &answer, contact);
+                self.begin_session(cx, key, answer, choice);
+            }
             Err(fault) => {
                 tracing::info!(owner = ?push.call.owner, ?fault, "the client's answer cannot be used");
                 push.stage = Stage::Waiting;

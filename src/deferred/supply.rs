@@ -1,10 +1,18 @@
-//! Which messages a session is to have next, and asking the disk for them: those of a push in order, those of a retrieval as chosen.
+//! Which messages a session is to have next, asking the disk for them, and handing them over in the form the client takes: those of
+//! a push in order, those of a retrieval as chosen.
 
 use super::cx::{Ask, Cx, Reader};
-use super::push::{Pushes, Stage, Way};
+use super::feed;
+use super::payload::Form;
+use super::policy::Expired;
+use super::push::{Push, Pushes, Stage, Way};
+use super::refusals::Refusal;
+use super::rewrap::{self, Dressed};
 use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::net::ConnId;
+use crate::proto::msrp::session::Outgoing;
+use crate::store::loader::{Damage, Loaded, Record};
 use crate::store::record::Locator;
 
 /// Octets asked of the disk at one time for one push. Two of these keep a socket of 256 KiB busy while the next is read.
@@ -110,7 +118,7 @@ impl Pushes {
             true
         };
         match &push.way {
-            Way::Push => {
+            Way::Push | Way::Pager => {
                 let mut new = users.new_from(push.user, push.cursor).filter(|locator| !push.has_taken(locator));
                 new.all(|locator| take(locator, true));
             }
@@ -123,5 +131,105 @@ impl Pushes {
             }
         }
         (batch, elsewhere)
+    }
+
+    /// The disk gave what was asked for.
+    pub fn loaded(&mut self, cx: &mut Cx, key: Key, records: Vec<Loaded>) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        push.loading = false;
+        if push.stage == Stage::Paging {
+            return self.page_loaded(cx, key, records);
+        }
+        for (token, loaded) in (push.loading_from..).zip(records) {
+            let (locator, Some(mut record)) = (loaded.locator, push.sound(cx, token, loaded)) else { continue };
+            // Of a large message only what stands before its parts is here; they follow while it is sent.
+            let (here, more) = push.feeds.begin(token, &record, &locator);
+            record.body = here;
+            let over = u64::from(locator.expiry_s()) <= cx.now.wall.seconds();
+            let marks = over && cx.policy.expired == Expired::DeliverMarked;
+            let message_id = *record.id.as_bytes();
+            let dressed = match rewrap::dress(&push.choice, record, more, locator.flags(), marks) {
+                Ok(dressed) => dressed,
+                Err(unfit) => {
+                    cx.counts.unfit += 1;
+                    push.in_flight.end(token);
+                    push.skipped.insert(locator.place());
+                    push.refused.push((locator.place(), Refusal::Unfit(unfit)));
+                    continue;
+                }
+            };
+            let Dressed { page, content_type, body, has_dash7, form, copied } = dressed;
+            if copied > 0 {
+                cx.counts.push_octets_copied += copied as u64;
+            }
+            if form != Form::Wrapped {
+                cx.counts.rewrapped += 1;
+                cx.counts.rewrapped_octets += copied as u64;
+                push.in_flight.takes_form(token, form);
+            }
+            if let Some(session) = &mut push.session {
+                // Most bodies are text; in others a border moves by three octets at most, which does no harm.
+                session.offer(Outgoing { token, message_id, content_type, body, more, has_dash7, text: true, page });
+            }
+        }
+        self.touch(key);
+    }
+}
+
+impl Push {
+    /// A record that was loaded, when it is what was accepted for this user and still wanted; what is wrong with it is noted.
+    pub(super) fn sound(&mut self, cx: &mut Cx, token: u64, loaded: Loaded) -> Option<Record> {
+        // Withdrawn meanwhile.
+        if !self.in_flight.has(token) {
+            return None;
+        }
+        let damage = match loaded.outcome {
+            Ok(record)
+                if record.owner.of(&record.page) == &self.call.owner[..]
+                    && feed::is_sound(&record, &loaded.locator) =>
+            {
+                return Some(record);
+            }
+            other => other.err(),
+        };
+        let place = loaded.locator.place();
+        self.in_flight.end(token);
+        self.skipped.insert(place);
+        if let Some(Damage::Unreadable(errno)) = damage {
+            // The disk may give it next time: not in this session, and nothing is held against the message.
+            tracing::error!(owner = ?self.call.owner, ?place, errno, "a stored message cannot be read now");
+            return None;
+        }
+        // Never pushed: it does not hold what was accepted, or is not this user's. It stays for an operator.
+        cx.counts.damaged += 1;
+        tracing::error!(owner = ?self.call.owner, ?place, ?damage, "a stored message is damaged");
+        self.refused.push((place, Refusal::Damaged));
+        None
+    }
+
+    /// The client answered 415: it is sent the message, and what comes after it, in another form. False when it takes no other; the
+    /// message is then counted against, so that one that nobody can read does not stand before all others for ever.
+    pub(super) fn changes_form(&mut self, token: u64) -> bool {
+        let form = self.in_flight.form(token).unwrap_or_default();
+        let Some(refused) = self.in_flight.end(token) else { return true };
+        let others = self.choice.strike(form);
+        tracing::info!(owner = ?self.call.owner, ?form, others, "the client refused a form of message");
+        if !others {
+            self.skipped.insert(refused.place());
+            self.refused.push((refused.place(), Refusal::Unintelligible));
+            return false;
+        }
+        // What has not begun to go out waits behind it and takes the new form too.
+        let mut again = vec![refused];
+        let begun = self.session.as_mut().map(|session| session.recall()).unwrap_or_default();
+        again.extend(begun.into_iter().filter_map(|token| self.in_flight.end(token)));
+        if self.loading {
+            again.extend((self.loading_from..self.in_flight.next()).filter_map(|token| self.in_flight.end(token)));
+        }
+        match &mut self.way {
+            Way::Retrieval { wanted, .. } => again.into_iter().rev().for_each(|locator| wanted.push_front(locator)),
+            Way::Push | Way::Pager => again.iter().for_each(|locator| self.cursor = self.cursor.min(locator.stamp())),
+        }
+        true
     }
 }

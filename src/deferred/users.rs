@@ -7,6 +7,7 @@ use super::bin::{Binned, Laid};
 use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
 use super::metadata::changes::Changes;
+use super::payload::Unfit;
 use super::policy::{Expired, OverQuota};
 use super::refusals::{Refusal, Refusals, Refused};
 pub use super::write_off::{Batch, Buried, Durable, WrittenOff};
@@ -322,7 +323,11 @@ impl Users {
         } else if self.refusals.is_poison(place) {
             Standing::Refused
         } else {
-            Standing::New
+            match self.refusals.unfit(place) {
+                None => Standing::New,
+                Some(Unfit::TooLarge) => Standing::TooLarge,
+                Some(Unfit::Type) => Standing::Unaccepted,
+            }
         }
     }
 

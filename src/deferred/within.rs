@@ -170,12 +170,14 @@ impl Pushes {
             }
             Err(_) => return Err(not_acceptable(cx, flow, 304, "the message stream of the session is missing")),
         };
-        if !offered.accepts.takes(b"multipart/mixed", &[b"message/sip", b"message/sipfrag"]) {
-            return Err(not_acceptable(cx, flow, 305, "multipart/mixed with message/sip is not accepted"));
-        }
         let Some(push) = self.live.get_mut(key).filter(|push| push.session.is_some()) else {
             return Err(Refusal::of(481));
         };
+        // What it says it accepts counts from now on.
+        let choice = push.choice.anew(&cx.policy, push.offer.profile, &offered);
+        if choice.is_hopeless() {
+            return Err(not_acceptable(cx, flow, 305, "no type is accepted that stored messages can have"));
+        }
         if push.peer_path != offered.peer_path {
             if offered.connect_to.as_ref().is_some_and(|(host, _)| !self.may_connect(host)) {
                 return Err(not_acceptable(cx, flow, 399, "the path is outside the networks we connect to"));
@@ -184,6 +186,7 @@ impl Pushes {
         }
         let ours = if push.passive { Setup::Passive } else { Setup::Active };
         push.call.sdp = push.offer.write_next_answer(sdp, ours, &push.call.sdp).map_err(|_| Refusal::of(400))?;
+        push.choice = choice;
         self.direct(key, offered.direction);
         Ok(())
     }
@@ -194,8 +197,13 @@ impl Pushes {
             tracing::info!("a later answer of the client's cannot be used");
             return self.hang_up(cx, key, End::Transient(None));
         };
-        let Some(push) = self.live.get(key) else { return };
+        let Some(push) = self.live.get_mut(key) else { return };
         if push.peer_path == answer.peer_path {
+            let choice = push.choice.anew(&cx.policy, push.offer.profile, &answer);
+            // One that takes nothing any more is sent what it took before: its SENDs will be answered.
+            if !choice.is_hopeless() {
+                push.choice = choice;
+            }
             self.direct(key, answer.direction);
         } else {
             //= RFC 4975 8.4: the new offerer MUST NOT assume that the peer will answer with the same path

@@ -94,7 +94,10 @@ impl Core {
                 owner.into_iter().for_each(|owner| self.summaries.reached(&self.cx, &owner));
             }
             Commit::Part(serial, extent) => self.larges.part_durable(&self.cx, serial, extent),
-            Commit::Large(serial) => self.larges.durable(&mut self.cx, &mut self.users, serial),
+            Commit::Large(serial) => {
+                let stored = self.larges.durable(&mut self.cx, &mut self.users, serial);
+                stored.into_iter().for_each(|owed| self.promise(owed));
+            }
             Commit::PartMoved(serial, copy) => self.forward.part_moved(&self.cx, serial, copy, true),
             Commit::Retire(batch) => self.written_off(*batch),
             Commit::Owe(recorded) => self.owe(*recorded),

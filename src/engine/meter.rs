@@ -65,6 +65,14 @@ readings! {
     messages_delivered,
     /// Octets of stored messages copied on their way to a socket, by us or by a read.
     push_octets_copied,
+    /// Messages sent in another form than they are stored in.
+    messages_rewrapped,
+    /// Octets written anew for them.
+    rewrapped_octets,
+    /// Messages delivered as SIP MESSAGEs.
+    messages_paged,
+    /// Messages passed over in a session.
+    messages_unfit,
     /// Messages that expired undelivered.
     messages_expired,
     /// Messages that made room for later ones of their user.
@@ -99,6 +107,10 @@ readings! {
     deposits_without_storage,
     /// Publications accepted.
     publications,
+    /// Registrations accepted.
+    registrations,
+    /// Messages of our own pushes that came round and went on.
+    forwarded,
     /// Gauge: users with messages at home here.
     users_waiting,
     /// Push INVITEs sent.
@@ -241,12 +253,18 @@ impl Reading {
             duplicates,
             refused,
             publications,
+            registrations,
+            forwarded,
             pushes,
             pushes_completed,
             pushes_failed,
             pushes_in_line,
             delivered,
             push_octets_copied,
+            rewrapped,
+            rewrapped_octets,
+            paged,
+            unfit,
             expired,
             dropped,
             retrievals,
@@ -293,6 +311,10 @@ impl Reading {
             large_sessions: gauges.larges as u64,
             messages_delivered: delivered,
             push_octets_copied: push_octets_copied.saturating_add(gauges.octets_read),
+            messages_rewrapped: rewrapped,
+            rewrapped_octets,
+            messages_paged: paged,
+            messages_unfit: unfit,
             messages_expired: expired,
             messages_dropped: dropped,
             retrievals,
@@ -316,6 +338,8 @@ impl Reading {
             messages_duplicate: duplicates,
             requests_refused: refused,
             publications,
+            registrations,
+            forwarded,
             users_waiting: gauges.users as u64,
             pushes_started: pushes,
             pushes_completed,

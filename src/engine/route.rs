@@ -13,6 +13,7 @@ use crate::deferred::deposit::Asked;
 use crate::deferred::identity::{self, Address, Resource};
 use crate::deferred::invite;
 use crate::deferred::large;
+use crate::deferred::loop_guard;
 use crate::deferred::respond::{self, Refusal};
 use crate::deferred::retrieve::{self, Legacy};
 use crate::deferred::summary;
@@ -23,6 +24,9 @@ use crate::wire::sip::names::{Method, Name};
 impl Core {
     /// A message that parsed: to the transaction layer, or to the core whose transaction it belongs to.
     pub(super) fn sip_message(&mut self, message: Message, flow: Flow) {
+        if let Some(looped) = loop_guard::judge(&self.cx, &message, &flow, &self.trusted) {
+            return self.came_round(&message, &flow, looped);
+        }
         if let Some(core) = self.owner_of_stray(&message)
             && core != self.cx.core
         {
@@ -57,6 +61,9 @@ impl Core {
         //= RFC 3261 8.2.1: a method that is not recognised or not supported
         if method == Method::Other {
             return self.refuse(reply, &message, &flow, &Refusal::of(501).with(Name::Allow, respond::ALLOW));
+        }
+        if method == Method::Register {
+            return self.register(reply, message, flow);
         }
         let addresses = &self.cx.addresses;
         let resource = identity::resource(&self.cx.policy, message.request_uri(), |host| addresses.is_own_host(host));

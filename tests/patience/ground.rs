@@ -67,6 +67,33 @@ fn a_refer_that_the_disk_does_not_take_is_503_and_deletes_nothing() {
     }
 }
 
+/// Each log keeps a segment back for what makes room.
+//= 12.2.2.7-1: what is to be deleted is deleted, also where nothing more can be stored
+#[test]
+fn on_a_full_disk_a_refer_still_deletes() {
+    let mut rig = Rig::new(1);
+    rig.disk_is_full = true;
+    let text = "all work and no play. ".repeat(2_000);
+    let mut stored = 0;
+    let refused = loop {
+        let message = request(&mut rig, "MESSAGE", ALICE, BOB).with_body("text/plain", text.clone());
+        let response = exchange(&mut rig, &message);
+        if response.code() != 202 {
+            break response;
+        }
+        stored += 1;
+        assert!(stored < 1_000, "the disk is never full");
+    };
+    assert!(refused.code() == 503 && refused.header("Retry-After").is_some() && stored > 10, "{refused:?}");
+    let refer = request(&mut rig, "REFER", BOB, "sip:Delete@im.example.org")
+        .with("Refer-To", "<sip:Deferred@im.example.org>")
+        .with("Refer-Sub", "false");
+    assert_eq!(exchange(&mut rig, &refer).code(), 200);
+    let publish = presence(&mut rig, None);
+    exchange(&mut rig, &publish);
+    assert_eq!(rig.pushes(), 0, "nothing is left to be pushed");
+}
+
 /// The CANCEL finds its INVITE at the user's home, which waits for the disk.
 //= RFC 3261 9.2: the UAS SHOULD immediately respond to the original request with a 487 (Request Terminated)
 #[test]

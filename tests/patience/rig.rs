@@ -58,6 +58,8 @@ pub(crate) struct Rig {
     files: HashMap<SegmentNo, Vec<u8>>,
     /// From now on no commit succeeds.
     pub(crate) disk_is_broken: bool,
+    /// From now on there is no room for another segment.
+    pub(crate) disk_is_full: bool,
     /// From now on nothing asked of the disk is answered.
     pub(crate) disk_waits: bool,
     held: Vec<(usize, DiskOp)>,
@@ -76,7 +78,9 @@ impl Rig {
 
     /// One whose operator has chosen.
     pub(crate) fn with(cores: u16, choose: impl Fn(&mut Policy)) -> Rig {
-        let limits = Limits { users: 1 << 10, ..Limits::default() };
+        // Segments small enough to be filled by a test.
+        let (segment_octets, commit_octets) = (1 << 20, 256 << 10);
+        let limits = Limits { users: 1 << 10, segment_octets, commit_octets, ..Limits::default() };
         let now = Now { tick: Tick(1_000_000), wall: Wall(1_800_000_000_000_000) };
         let directory = Arc::new(Directory::new(limits.users, cores, [3; 16]));
         let segments = Arc::new(Segments::new(0, u32::MAX, [1; 16]));
@@ -128,6 +132,7 @@ impl Rig {
             now,
             files: HashMap::new(),
             disk_is_broken: false,
+            disk_is_full: false,
             disk_waits: false,
             held: Vec::new(),
             sent: VecDeque::new(),
@@ -276,6 +281,9 @@ impl Rig {
 
     fn disk(&mut self, op: DiskOp) -> DiskDone {
         match op {
+            DiskOp::Prepare { ticket, .. } if self.disk_is_full => {
+                DiskDone::Prepared { ticket, outcome: Err(DiskFault::Full) }
+            }
             DiskOp::Prepare { ticket, segment, octets, .. } => {
                 self.files.insert(segment, vec![0; octets as usize]);
                 DiskDone::Prepared { ticket, outcome: Ok(()) }

@@ -75,7 +75,9 @@ pub(super) fn explain(logs: &Logs, as_json: bool, what: &str) -> Result<ExitCode
     for event in events.iter_mut().filter(|event| event.word == "copied") {
         event.at_s = event.origin.and_then(|origin| given_up.get(&origin).copied());
     }
-    events.sort_by_key(|event| (event.at_s.unwrap_or(u64::MAX), event.log, event.group, event.place));
+    // Times are seconds, and the records of one second may lie in several logs.
+    events
+        .sort_by_key(|event| (event.at_s.unwrap_or(u64::MAX), order(event.word), event.log, event.group, event.place));
     let user = text(&known.owner);
     if as_json {
         let event = |event: &Event| {
@@ -104,6 +106,18 @@ pub(super) fn explain(logs: &Logs, as_json: bool, what: &str) -> Result<ExitCode
         println!("  it is stored; 'deferctl why {id}' asks the daemon what it waits for");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What comes first in one second.
+fn order(word: &str) -> u8 {
+    match word {
+        "accepted" => 0,
+        "copied" => 1,
+        "kept" => 2,
+        "binned" => 3,
+        "superseded" => 4,
+        _ => 5,
+    }
 }
 
 /// True for a reason that is about the message, not about one of its records.

@@ -138,6 +138,11 @@ fn why(answer: &Value) {
     }
     println!("user            {}", word(answer, "user"));
     println!("waiting         {} messages, {}", number(answer, "messages"), size(number(answer, "octets")));
+    for (key, what) in [("too_large", "larger than the last client wants"), ("unaccepted", "of no type it takes")] {
+        if number(answer, key) > 0 {
+            println!("passed over     {} messages {what}", number(answer, key));
+        }
+    }
     if let Some(at) = answer.get("first_expires").and_then(Value::as_str) {
         println!("first expires   {at}");
     }

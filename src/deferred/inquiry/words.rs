@@ -234,6 +234,10 @@ pub enum Waiting {
     Retained,
     /// Clients refused it, or it is damaged: it is not pushed any more.
     Refused,
+    /// It waits for another client: it was larger than the last one wants.
+    TooLarge,
+    /// It waits for another client: the last one takes no form that it can have.
+    Unaccepted,
 }
 
 /// One message.
@@ -273,6 +277,10 @@ pub struct Reasons {
     pub octets: u64,
     /// Something of them is to be pushed.
     pub has_new: bool,
+    /// Those that were larger than the last client wants.
+    pub too_large: u32,
+    /// Those that the last client takes in no form they can have.
+    pub unaccepted: u32,
     /// When the first of them expires, in seconds since 1970.
     pub expires_s: Option<u32>,
     /// What is known of the user's client; `None`: nothing was published.

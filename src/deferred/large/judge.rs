@@ -3,6 +3,7 @@
 use super::wrap::Head;
 use super::{GOODBYE, Larges, Session, Stage, contact, contact_value};
 use crate::base::net::Flow;
+use crate::deferred::admit;
 use crate::deferred::cx::{Cx, Reply};
 use crate::deferred::deliver;
 use crate::deferred::identity::Address;
@@ -87,6 +88,7 @@ impl Larges {
     }
 
     fn judge(&mut self, cx: &mut Cx, asked: &Asked) -> Result<Terms, Refusal> {
+        admit::sender(cx, &asked.sender)?;
         let message = &asked.message;
         let unknown = respond::unsupported(message, respond::SESSION_OPTIONS);
         if !unknown.is_empty() {

@@ -5,7 +5,9 @@ use super::{Chunk, Larges, SILENCE, Session, Stage, UNDER_WAY_MAX, wrap};
 use crate::base::arena::Key;
 use crate::base::gather::Gather;
 use crate::base::net::ConnId;
+use crate::deferred::admit;
 use crate::deferred::cx::Cx;
+use crate::deferred::respond;
 use crate::deferred::users::Users;
 use crate::proto::msrp::receiver::{reply_to, respond_stateless};
 use crate::wire::msrp::head::{FailureReport, Method, RequestHead};
@@ -120,7 +122,8 @@ impl Larges {
             return Ok(Some(serial));
         }
         //= RFC 4975 10.6: 415: the request contained a media type that is not understood
-        if !is_media_type(content_type) {
+        let media = respond::media_type(content_type);
+        if !is_media_type(content_type) || admit::content(cx, media, b"").is_err() {
             return Err(415);
         }
         if session.messages.len() >= UNDER_WAY_MAX {
@@ -211,6 +214,9 @@ impl Larges {
 
     /// True when this connection is not to be read: what would come has no place to go. It is named by [`Larges::go_on`] when it is.
     pub fn stalls(&mut self, conn: ConnId) -> bool {
+        if self.links.is_empty() {
+            return false;
+        }
         let keys = self.links.get(&conn).map(Vec::as_slice).unwrap_or_default();
         let mut serials = keys.iter().filter_map(|&key| self.live.get(key)).flat_map(|session| &session.messages);
         let is_full = serials.any(|serial| self.messages.get(serial).is_some_and(Incoming::is_full));

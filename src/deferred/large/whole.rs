@@ -6,6 +6,8 @@ use super::wrap::{self, Content};
 use crate::base::gather::Gather;
 use crate::base::net::ConnId;
 use crate::deferred::cx::{Commit, Cx};
+use crate::deferred::encapsulate;
+use crate::deferred::owed::Owed;
 use crate::deferred::respond;
 use crate::deferred::users::Users;
 use crate::store::directory::Arrival;
@@ -14,6 +16,7 @@ use crate::store::reason::Reason;
 use crate::store::record::{Draft, Extent, Flags, Locator, extents_of};
 use crate::store::stamp::MessageId;
 use crate::wire::cpim;
+use crate::wire::imdn::Disposition;
 use crate::wire::msrp::head::ByteRange;
 use crate::wire::msrp::write::{Report, report, response};
 use bytes::Bytes;
@@ -62,17 +65,19 @@ impl Larges {
         true
     }
 
-    /// The message's record is durable: its user may see it, its sender is told.
+    /// The message's record is durable: its user may see it, its sender is told. What is given back says that it is stored, to a
+    /// sender who asked to hear that.
     ///
     //= 12.2.2.3-4: shall store the deferred message in the served IM user's account
-    pub fn durable(&mut self, cx: &mut Cx, users: &mut Users, serial: u64) {
-        let Some(message) = self.take_message(serial) else { return };
-        let (Some(locator), Some((user, _))) = (message.written, message.reserved) else { return };
+    pub fn durable(&mut self, cx: &mut Cx, users: &mut Users, serial: u64) -> Option<Owed> {
+        let message = self.take_message(serial)?;
+        let (locator, (user, _)) = message.written.zip(message.reserved)?;
         if message.lost {
             // It names parts that are not there: nobody was told that it is kept.
             cx.bury([locator.extent()], Reason::Late);
             self.answer(message.conn, &message.local_path, message.last.as_ref(), 413);
-            return message.discard(cx);
+            message.discard(cx);
+            return None;
         }
         cx.counts.accepted += 1;
         cx.counts.large_accepted += 1;
@@ -87,6 +92,10 @@ impl Larges {
         if let Some(session) = self.live.get_mut(message.session) {
             session.stored.push(locator.stamp());
         }
+        //= RFC 5438 8.1: the intermediary MAY send a "stored" notification, only if "processing" was asked for
+        let tells = is_cpim(&message) && cx.policy.processing_imdn;
+        let sender = (&message.sender[..], message.head.is_private());
+        tells.then(|| Owed::of_cpim(cx, &message.owner, &message.first, sender, Disposition::Stored)).flatten()
     }
 
     /// The message's record never will be durable.
@@ -147,10 +156,13 @@ impl Larges {
 /// "Is composing" and what became of another message say nothing an hour later.
 fn is_kept(message: &Incoming) -> bool {
     let media = respond::media_type(&message.content_type);
-    let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
     let passing = [&b"application/im-iscomposing+xml"[..], b"message/imdn+xml"];
     let is_passing = passing.iter().any(|passing| media.eq_ignore_ascii_case(passing));
-    !(is_passing || is_cpim && cpim::is_imdn(&message.first))
+    !(is_passing || is_cpim(message) && cpim::is_imdn(&message.first))
+}
+
+fn is_cpim(message: &Incoming) -> bool {
+    respond::media_type(&message.content_type).eq_ignore_ascii_case(b"message/cpim")
 }
 
 /// What makes two messages the same: the CPIM Message-ID where there is one, else the session's name and the Message-ID.
@@ -162,8 +174,7 @@ fn fingerprint(cx: &Cx, message: &Incoming) -> u64 {
     };
     part(&message.owner);
     part(&message.sender);
-    let is_cpim = respond::media_type(&message.content_type).eq_ignore_ascii_case(b"message/cpim");
-    match is_cpim.then(|| cpim::message_id(&message.first)).flatten() {
+    match is_cpim(message).then(|| cpim::message_id(&message.first)).flatten() {
         Some(id) => {
             part(b"imdn");
             part(id);
@@ -198,7 +209,11 @@ fn write(cx: &mut Cx, serial: u64, message: &mut Incoming) -> Result<bool, Unfit
         octets,
         received_s: now_s,
     };
-    let wrapped = wrap::wrap(&message.head, &content, id.as_bytes());
+    let mut wrapped = wrap::wrap(&message.head, &content, id.as_bytes());
+    let flags = flags(message);
+    if is_cpim(message) {
+        encapsulate::put_asked(&mut wrapped.envelope, &message.sender, &message.first);
+    }
     let mut body = Gather::new();
     body.put(&wrapped.prefix);
     body.put(&wrapped.suffix);
@@ -211,7 +226,7 @@ fn write(cx: &mut Cx, serial: u64, message: &mut Incoming) -> Result<bool, Unfit
         stamp,
         expiry_s,
         fingerprint: message.fingerprint,
-        flags: flags(message),
+        flags,
         envelope: &wrapped.envelope,
         body_type: &wrapped.body_type,
         parts: &parts,
@@ -240,12 +255,11 @@ fn write(cx: &mut Cx, serial: u64, message: &mut Incoming) -> Result<bool, Unfit
 }
 
 fn flags(message: &Incoming) -> Flags {
-    let is_cpim = respond::media_type(&message.content_type).eq_ignore_ascii_case(b"message/cpim");
     let held = [
         (message.head.is_urgent(), Flags::URGENT),
         (message.head.is_private(), Flags::PRIVATE),
         (message.hyphens.any(), Flags::DASH7),
-        (is_cpim && cpim::wants_failure_report(&message.first), Flags::REPORT),
+        (is_cpim(message) && cpim::wants_failure_report(&message.first), Flags::REPORT),
     ];
     held.into_iter().filter(|(holds, _)| *holds).fold(Flags::LARGE, |flags, (_, flag)| flags.with(flag))
 }

@@ -1,8 +1,9 @@
-//! Publications on their way to the disk: what was known before each, in case it never gets there.
+//! Publications and registrations on their way to the disk: what was known before each, in case it never gets there.
 
 use super::Presence;
 use crate::base::clock::Wall;
 use crate::base::net::Flow;
+use crate::deferred::bindings::Bindings;
 use crate::proto::sip::publication::Publications;
 
 /// What a publication changes about a user.
@@ -11,6 +12,7 @@ pub(super) struct Known {
     pub(super) publications: Publications,
     pub(super) flow: Option<Flow>,
     pub(super) wish: Option<(bool, Wall)>,
+    pub(super) bindings: Bindings,
 }
 
 /// What was known before each publication that is neither durable nor lost, in order. As many as the log has commits under way.
@@ -60,14 +62,15 @@ impl Presence {
             publications,
             flow: std::mem::replace(&mut self.flow, now.flow),
             wish: std::mem::replace(&mut self.wish, now.wish),
+            bindings: std::mem::replace(&mut self.bindings, now.bindings),
         };
         self.pending.begin(before)
     }
 
     /// The disk did not take it.
     pub(super) fn take_back(&mut self, edition: u64) {
-        if let Some(Known { publications, flow, wish }) = self.pending.lost(edition) {
-            (self.publications, self.flow, self.wish) = (publications, flow, wish);
+        if let Some(Known { publications, flow, wish, bindings }) = self.pending.lost(edition) {
+            (self.publications, self.flow, self.wish, self.bindings) = (publications, flow, wish, bindings);
         }
     }
 }
@@ -77,7 +80,12 @@ mod tests {
     use super::*;
 
     fn known(at: u64) -> Known {
-        Known { publications: Publications::new(), flow: None, wish: Some((true, Wall(at))) }
+        Known {
+            publications: Publications::new(),
+            flow: None,
+            wish: Some((true, Wall(at))),
+            bindings: Bindings::default(),
+        }
     }
 
     fn wish(user: &Presence) -> Option<u64> {

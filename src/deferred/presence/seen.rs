@@ -15,6 +15,7 @@ pub(super) fn in_words(end: End) -> &'static str {
         End::Transient(_) => "failed on the way",
         End::Busy(_) => "the user declined",
         End::GiveUp => "the client or the network refused",
+        End::Unfit => "the client takes no form in which messages can be sent",
         End::Glare => "crossed with a request of the client",
     }
 }
@@ -41,7 +42,7 @@ impl Presences {
             last_attempt: user.last_attempt.map(|at| wall(cx, at)),
             last_outcome: user.last_outcome,
             next_attempt: next.max(least).map(|at| wall(cx, at)),
-            waits_for_trigger: user.hold == Hold::Trigger,
+            waits_for_trigger: matches!(user.hold, Hold::Trigger | Hold::Document),
         })
     }
 

@@ -466,13 +466,16 @@ impl Sender {
         self.octets_waiting = 0;
     }
 
-    /// Takes back what is not begun. What is under way is finished, and its answers count.
-    pub(super) fn hush(&mut self) {
+    /// Takes back what is not begun: the tokens, in order. What is under way is finished, and its answers count.
+    pub(super) fn recall(&mut self) -> Vec<u64> {
         let begun = self.messages.get((self.cursor - self.base) as usize).is_some_and(|message| message.sent > 0);
-        let keep = (self.cursor - self.base) as usize + usize::from(begun);
-        let dropped: usize = self.messages.range(keep..).map(|message| message.outgoing.len()).sum();
-        self.messages.truncate(keep);
-        self.octets_waiting = self.octets_waiting.saturating_sub(dropped);
+        let keep = ((self.cursor - self.base) as usize + usize::from(begun)).min(self.messages.len());
+        let mut tokens = Vec::new();
+        for message in self.messages.drain(keep..).filter(|message| message.fate == Fate::Open) {
+            self.octets_waiting -= message.outgoing.len();
+            tokens.push(message.outgoing.token);
+        }
+        tokens
     }
 
     /// True when an answer has been missing for too long.

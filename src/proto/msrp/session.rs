@@ -86,7 +86,7 @@ pub enum SessionEvent {
     Refused {
         /// Which.
         token: u64,
-        /// 400, 413 or 423.
+        /// 400, 413, 415 or 423.
         status: u16,
     },
     /// The session is over: BYE. Everything not delivered is undelivered.
@@ -103,7 +103,7 @@ pub enum SessionEvent {
 pub enum SessionFailure {
     /// No answer within `tx_timeout`.
     TimedOut,
-    /// An answer that ends sessions: 403, 408, 415, 481, 501, 506, or one nobody knows.
+    /// An answer that ends sessions: 403, 408, 481, 501, 506, or one nobody knows.
     Answered(u16),
     /// A REPORT of failure: octets the peer did not get (RFC 4975 7.3.2).
     Reported(u16),
@@ -127,7 +127,7 @@ pub struct SessionCounters {
 /// One MSRP session (RFC 4975 5.4, 7).
 ///
 /// ```text
-///   waiting ──connected: we connect──────▶ open ──answers──▶ open ──403 408 415 481 501 506, 30 s──▶ over
+///   waiting ──connected: we connect──────▶ open ──answers──▶ open ──403 408 481 501 506, 30 s──▶ over
 ///      └────── first request: it connects ──▲  └── abort ──▶ closing
 /// ```
 ///
@@ -208,6 +208,11 @@ impl Session {
     /// `#`. No event follows for it. Messages with REPORTs outstanding are forgotten too.
     pub fn withdraw(&mut self, token: u64) {
         self.sender.withdraw(token);
+    }
+
+    /// Takes back all messages that are not begun: their numbers, in order. No event follows for them.
+    pub fn recall(&mut self) -> Vec<u64> {
+        self.sender.recall()
     }
 
     /// The message that is being sent, and how many octets of it may be brought now: none of it is sent before.
@@ -319,7 +324,8 @@ impl Session {
             //= RFC 4975 10.5: 413: MUST NOT send any further chunks with the same Message-ID
             // Frames are whole, so no chunk is open that `#` could end: nothing more of it is sent.
             413 => events.extend(self.sender.refuse(seq, false).map(|token| SessionEvent::Refused { token, status })),
-            400 | 423 => {
+            // 415 is about a type: whether the session has another is for its owner to say.
+            400 | 415 | 423 => {
                 events.extend(self.sender.refuse(seq, true).map(|token| SessionEvent::Refused { token, status }));
             }
             _ => self.fail(SessionFailure::Answered(status), events),
@@ -445,7 +451,7 @@ impl Session {
     /// Sends nothing more that is not begun; the answers to what is under way count. Idle when they are there.
     pub fn hush(&mut self) {
         self.hushed = true;
-        self.sender.hush();
+        self.sender.recall();
     }
 
     /// Looks at the time.

@@ -6,8 +6,28 @@ use crate::wire::msrp::uri::{self, MsrpUri, Scheme, UriFault};
 use crate::wire::sdp::{Description, Media, MsrpStream, SdpFault};
 pub use crate::wire::sdp::{Direction, Setup};
 
-/// What a push may carry at the root (12.2.2.5; others take CPIM).
-pub const ACCEPT_TYPES: &[u8] = b"multipart/mixed message/cpim message/sip message/sipfrag";
+/// What a session of ours may carry at the root.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub enum Profile {
+    /// Whatever of the two the client takes.
+    #[default]
+    Any,
+    /// The forms of 12.2.2.5 and no other.
+    Oma,
+    /// CPIM and nothing else.
+    Cpim,
+}
+
+impl Profile {
+    /// The value of `a=accept-types`.
+    pub fn accept_types(self) -> &'static [u8] {
+        match self {
+            Profile::Any => b"multipart/mixed message/cpim message/sip message/sipfrag",
+            Profile::Oma => b"multipart/mixed message/sip message/sipfrag",
+            Profile::Cpim => b"message/cpim",
+        }
+    }
+}
 
 /// MSRP over plain TCP.
 const PROTO: &[u8] = b"TCP/MSRP";
@@ -25,6 +45,8 @@ pub struct Offer {
     pub port: u16,
     /// Our URI, as [`Offer::path`] makes it.
     pub path: Vec<u8>,
+    /// What the session may carry.
+    pub profile: Profile,
 }
 
 impl Offer {
@@ -122,7 +144,7 @@ impl Offer {
             port: self.port,
             proto: PROTO,
             direction,
-            accept_types: ACCEPT_TYPES,
+            accept_types: self.profile.accept_types(),
             wrapped_types: b"*",
             max_size: None,
             setup,
@@ -285,7 +307,7 @@ impl Accepts {
         Accepts { types: entries(accept_types), wrapped: entries(wrapped_types) }
     }
 
-    /// True when a message of type `root` may be sent whose parts are of the types `wrapped`. Parameters are ignored.
+    /// True when a message of type `root` may be sent whose parts are of the types `wrapped`. Parameters and case are ignored.
     //= RFC 4975 8.6: MUST NOT send a top-level type not in accept-types, nor a type in neither list
     pub fn takes(&self, root: &[u8], wrapped: &[&[u8]]) -> bool {
         lists(&self.types, root) && wrapped.iter().all(|part| lists(&self.types, part) || lists(&self.wrapped, part))
@@ -332,6 +354,7 @@ mod tests {
             host: b"192.0.2.10".to_vec(),
             port: 2855,
             path: b"msrp://192.0.2.10:2855/9di4eae923wzd0x7b2m6;tcp".to_vec(),
+            profile: Profile::Any,
         }
     }
 
@@ -349,6 +372,12 @@ mod tests {
             Offer::path(b"2001:db8::1", 2855, b"9di4eae923wzd0x7b2m6"),
             b"msrp://[2001:db8::1]:2855/9di4eae923wzd0x7b2m6;tcp"
         );
+        for (profile, types) in [
+            (Profile::Oma, "a=accept-types:multipart/mixed message/sip message/sipfrag\r\n"),
+            (Profile::Cpim, "a=accept-types:message/cpim\r\n"),
+        ] {
+            assert!(String::from_utf8(Offer { profile, ..ours() }.write()).unwrap().contains(types), "{profile:?}");
+        }
         let capabilities = String::from_utf8(ours().write_capabilities()).unwrap();
         assert!(capabilities.contains("m=message 0 TCP/MSRP *\r\n") && !capabilities.contains("a=path"));
     }

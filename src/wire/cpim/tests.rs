@@ -23,6 +23,7 @@ fn a_message_comes_apart() {
     assert!(!cpim.is_imdn());
     assert_eq!(message_id(MESSAGE), Some(&b"34jk324j"[..]));
     assert!(wants_failure_report(MESSAGE) && !is_imdn(MESSAGE));
+    assert_eq!(content_media(MESSAGE), Some(&b"text/plain"[..]));
 }
 
 /// RFC 5438's own examples have no blank line between the message's headers and the content's.

@@ -242,8 +242,13 @@ pub fn asserted_identities(message: &Message) -> Asserted<'_> {
 
 /// The same of another header with the same grammar (P-Preferred-Identity, P-Associated-URI).
 pub fn identities(message: &Message, name: Name) -> Asserted<'_> {
+    identities_of(message.values(name))
+}
+
+/// The same of values that were split already.
+pub fn identities_of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Asserted<'a> {
     let mut asserted = Asserted::default();
-    for value in message.values(name) {
+    for value in values {
         let Ok(address) = NameAddr::parse(value) else { continue };
         let place = match address.uri().map(|uri| uri.scheme) {
             Ok(Scheme::Sip | Scheme::Sips) => &mut asserted.sip,

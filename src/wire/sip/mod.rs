@@ -13,6 +13,7 @@ pub mod fields;
 mod meaning;
 pub mod message;
 pub mod names;
+pub mod onward;
 mod read;
 pub mod status;
 pub mod via;

@@ -50,6 +50,12 @@ impl Judge {
     /// `#`. Every other message that is begun is ended by a chunk with `$` or `#`.
     pub fn answered(&mut self, tid: &str, status: u16) {
         let message_id = self.outstanding.remove(tid);
+        // "Unsupported media type" is about the type: the message may come once more as another (RFC 4975 10.6).
+        if status == 415
+            && let Some(message_id) = &message_id
+        {
+            self.done.remove(message_id);
+        }
         if status == 413
             && let Some(open) =
                 self.open.values_mut().find(|open| message_id.as_ref() == Some(&open.message.message_id))

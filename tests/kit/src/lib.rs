@@ -13,7 +13,7 @@
 //! | [`msrp`], [`judge`] | judges of MSRP octets and of whole conversations, from RFC 4975 |
 //! | [`msrp_client`] | the far end of a push: takes messages, answers by policy |
 //! | [`large`] | a sender of large messages: its session, its chunks |
-//! | [`payload`] | the pushed body, part by part |
+//! | [`payload`], [`cpim`] | the pushed body, part by part |
 //! | [`capture`] | loopback traffic as tshark sees it |
 //! | [`scene`] | the usual cast: a daemon, alice who sends, bob who is offline |
 //! | [`load`], [`phone`] | senders and users who outlive the daemon's deaths |
@@ -26,6 +26,7 @@ pub mod agents;
 pub mod call;
 pub mod capture;
 pub mod chance;
+pub mod cpim;
 pub mod daemon;
 pub mod judge;
 pub mod large;

@@ -1,0 +1,76 @@
+//! Which messages are let in at all, whatever becomes of them: the operator's lists of senders and types.
+
+use super::cx::Cx;
+use super::identity::Address;
+use super::respond::{self, Refusal};
+use crate::wire::cpim;
+use crate::wire::sip::fields::MediaType;
+use crate::wire::sip::message::Message;
+use crate::wire::sip::names::Name;
+use crate::wire::sip::via::Via;
+use crate::wire::uri::Uri;
+
+/// Whose messages are refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Blocked {
+    /// One user's.
+    User(Address),
+    /// Those of everybody at a host, in lower case.
+    Host(String),
+}
+
+impl Blocked {
+    /// True for a sender it means.
+    pub fn means(&self, sender: &Address) -> bool {
+        match self {
+            Blocked::User(user) => user == sender,
+            Blocked::Host(host) => Uri::parse(sender).is_ok_and(|uri| uri.host.eq_ignore_ascii_case(host.as_bytes())),
+        }
+    }
+}
+
+/// Refuses a sender whom the operator blocks: 403.
+pub(super) fn sender(cx: &Cx, sender: &Address) -> Result<(), Refusal> {
+    if cx.policy.blocked_senders.iter().any(|blocked| blocked.means(sender)) {
+        let warning = respond::warning(cx, "this sender is blocked here");
+        return Err(Refusal::of(403).with(Name::Warning, warning));
+    }
+    Ok(())
+}
+
+/// Refuses content of a type that the operator does not accept, inside CPIM too: 415, and what is accepted.
+//= RFC 3261 8.2.3: a body type that is not understood: 415 with an Accept header
+pub(super) fn content(cx: &Cx, media: &[u8], body: &[u8]) -> Result<(), Refusal> {
+    let ranges = &cx.policy.accepted_types;
+    let accepted = |media: &[u8]| {
+        let mut parsed = ranges.iter().filter_map(|range| MediaType::parse(range.as_bytes()));
+        media.is_empty() || parsed.any(|range| range.accepts(media))
+    };
+    let inside = if media.eq_ignore_ascii_case(b"message/cpim") { cpim::content_media(body) } else { None };
+    if accepted(media) && inside.is_none_or(accepted) {
+        return Ok(());
+    }
+    Err(Refusal::of(415).with(Name::Accept, ranges.join(", ")))
+}
+
+/// True for a request of ours that came back: one of its Vias is our own.
+//= RFC 3261 16.3: a request whose Via holds a value of ours has looped: 482
+pub(super) fn has_looped(cx: &Cx, message: &Message) -> bool {
+    let mut vias = message.values(Name::Via).filter_map(|value| Via::parse(value).ok());
+    vias.any(|via| cx.addresses.is_own_via(via.host, via.port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_is_meant_by_address_or_by_host() {
+        let of = |uri: &[u8]| Address::from_canonical(uri);
+        let user = Blocked::User(of(b"sip:spam@example.net"));
+        assert!(user.means(&of(b"sip:spam@example.net")) && !user.means(&of(b"sip:ham@example.net")));
+        let host = Blocked::Host("example.net".into());
+        assert!(host.means(&of(b"sip:anybody@example.net")) && !host.means(&of(b"sip:anybody@sub.example.net")));
+        assert!(!host.means(&of(b"tel:+15551234")));
+    }
+}
