@@ -88,10 +88,11 @@ impl Hasher for Itself {
 /// Nobody of this home.
 const STRANGER: u32 = u32::MAX;
 
-/// Applies tombstones, drops twins, fills the directory and the homes.
+/// Applies tombstones, drops twins, fills the directory and the homes. `gone`: of segments that are not there any more; only their
+/// fingerprints count.
 pub(super) fn settle(
     directory: &Directory,
-    hints: &[Hint],
+    (hints, gone): (&[Hint], &[Hint]),
     parallel: bool,
     remember: usize,
     found: &mut Recovered,
@@ -108,7 +109,7 @@ pub(super) fn settle(
         superseded: sorted(&|hint| hint.copies().map(|(_, origin)| origin).collect()),
     };
     let cores = found.homes.len() as u16;
-    let home = |core: u16| Home { directory, hints, marks: &marks, core: CoreId(core), remember }.settle();
+    let home = |core: u16| Home { directory, hints, gone, marks: &marks, core: CoreId(core), remember }.settle();
     let homes: Vec<_> = match parallel && cores > 1 {
         false => (0..cores).map(home).collect(),
         true => std::thread::scope(|scope| {
@@ -134,6 +135,7 @@ pub(super) fn settle(
 struct Home<'a> {
     directory: &'a Directory,
     hints: &'a [Hint],
+    gone: &'a [Hint],
     marks: &'a Marks,
     core: CoreId,
     remember: usize,
@@ -174,10 +176,12 @@ impl Home<'_> {
             home.users.push((user, queue));
         }
         self.states(&mut home);
+        self.repeatable(&mut home);
         keep_youngest(&mut home.fingerprints, self.remember);
         // Repeatable: the simulator's runs must be.
         home.users.sort_by_key(|(_, queue)| queue.first().map(Locator::stamp));
         home.fingerprints.sort_unstable_by_key(|(fingerprint, stamp)| (*stamp, *fingerprint));
+        home.fingerprints.dedup();
         home.twins.sort_unstable_by_key(|twin| (twin.stamp(), twin.place()));
         home.losers.sort_unstable();
         home.parts.sort_unstable_by_key(|(place, _)| *place);
@@ -296,6 +300,16 @@ impl Home<'_> {
             }
         }
         if home.fingerprints.len() > self.remember.saturating_mul(2).max(1 << 16) {
+            keep_youngest(&mut home.fingerprints, self.remember);
+        }
+    }
+
+    /// What lay in segments that are gone is not here any more, and may still be repeated by whoever sent it.
+    fn repeatable(&self, home: &mut HomeRecovered) {
+        for hint in self.gone {
+            let ours: Vec<bool> = hint.owners().map(|owner| self.directory.home(owner) == self.core).collect();
+            let theirs = hint.messages().filter(|message| message.fingerprint != 0 && ours[message.owner as usize]);
+            home.fingerprints.extend(theirs.map(|message| (message.fingerprint, message.locator.stamp())));
             keep_youngest(&mut home.fingerprints, self.remember);
         }
     }
