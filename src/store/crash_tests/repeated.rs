@@ -5,6 +5,52 @@ use super::super::recovery::HomeRecovered;
 use super::*;
 use std::time::Duration;
 
+/// Twenty-five power cuts, 0x2: a message was pushed and acknowledged while its repetition reached another core, which stored it; the cut came before
+/// home could write that off, and the next life pushed it under its other id.
+#[test]
+fn a_repetition_that_nobody_wrote_off_is_a_twin_of_what_was_delivered_and_not_of_a_twin() {
+    for (reason, comes) in [
+        (Reason::Delivered, false),
+        (Reason::DeletedByUser, false),
+        (Reason::Expired, false),
+        (Reason::Twin, true),
+        (Reason::Unknown, true),
+    ] {
+        let mut disk = Disk { manifest: Manifest::new(KEY, 100), ..Disk::default() };
+        let segments = Arc::new(Segments::new(0, 100, KEY));
+        let mut logs = [0, 1].map(|core| Log::new(setup(core), LogResume::default(), segments.clone()));
+        let sent = |stamp: u64| Draft { fingerprint: 77, ..draft(b"u", Stamp(stamp << 12), b"x") };
+        let (first, _) = logs[0].append_message(sent(1)).unwrap();
+        let (second, _) = logs[1].append_message(sent(2)).unwrap();
+        logs[0].append_endings(Stamp(3 << 12), &[(first.place(), reason)], &[]).unwrap();
+        logs.iter_mut().for_each(|log| drop(settle(log, &mut disk)));
+        for cores in 1..3 {
+            let (found, directory) = recovered(&disk, cores);
+            let (queue, twins) = if comes { (vec![second], vec![]) } else { (vec![], vec![second]) };
+            assert_eq!(queued(&found, &directory, b"u"), queue, "{reason:?}");
+            assert_eq!(found.homes.iter().flat_map(|home| home.twins.clone()).collect::<Vec<_>>(), twins, "{reason:?}");
+            assert!(knows(&found, 77));
+        }
+        // The same when the first one's segment was had back meanwhile: its tombstone is there, and its hint.
+        let hint = |found: &Recovered| found.unwritten.iter().find(|hint| hint.log() == CoreId(1)).cloned().unwrap();
+        let mut disk = Disk { manifest: Manifest::new(KEY, 100), ..Disk::default() };
+        let segments = Arc::new(Segments::new(0, 100, KEY));
+        let mut logs = [0, 1].map(|core| Log::new(setup(core), LogResume::default(), segments.clone()));
+        let (first, _) = logs[1].append_message(sent(1)).unwrap();
+        logs.iter_mut().for_each(|log| drop(settle(log, &mut disk)));
+        let hint = hint(&recovered(&disk, 1).0);
+        let (second, _) = logs[0].append_message(sent(2)).unwrap();
+        logs[0].append_endings(Stamp(3 << 12), &[(first.place(), reason)], &[]).unwrap();
+        logs.iter_mut().for_each(|log| drop(settle(log, &mut disk)));
+        disk.hints.insert((hint.log(), hint.segment()), hint.octets().clone());
+        disk.serve(DiskOp::Remove { ticket: 0, log: hint.log(), segment: hint.segment() });
+        let (found, directory) = recovered(&disk, 2);
+        let queue = if comes { vec![second] } else { vec![] };
+        assert_eq!(queued(&found, &directory, b"u"), queue, "{reason:?}, and gone");
+        assert!(knows(&found, 77));
+    }
+}
+
 fn knows(found: &Recovered, fingerprint: u64) -> bool {
     found.homes.iter().flat_map(|home: &HomeRecovered| &home.fingerprints).any(|(known, _)| *known == fingerprint)
 }
