@@ -207,7 +207,6 @@ impl Home<'_> {
         // Repeatable: the simulator's runs must be.
         home.users.sort_by_key(|(_, queue)| queue.first().map(Locator::stamp));
         home.fingerprints.sort_unstable_by_key(|(fingerprint, stamp)| (*stamp, *fingerprint));
-        home.fingerprints.dedup();
         home.twins.sort_unstable_by_key(|twin| (twin.stamp(), twin.place()));
         home.losers.sort_unstable();
         home.parts.sort_unstable_by_key(|(place, _)| *place);
@@ -340,12 +339,17 @@ impl Home<'_> {
 
     /// What lay in segments that are gone is not here any more, and may still be repeated by whoever sent it.
     fn repeatable(&self, home: &mut HomeRecovered) {
+        if self.gone.is_empty() {
+            return;
+        }
         for hint in self.gone {
             let ours: Vec<bool> = hint.owners().map(|owner| self.directory.home(owner) == self.core).collect();
             let theirs = hint.messages().filter(|message| message.fingerprint != 0 && ours[message.owner as usize]);
             home.fingerprints.extend(theirs.map(|message| (message.fingerprint, message.locator.stamp())));
-            keep_youngest(&mut home.fingerprints, self.remember);
         }
+        // Copied forward it is here, too: twice it would take the room of another.
+        home.fingerprints.sort_unstable();
+        home.fingerprints.dedup_by_key(|(fingerprint, _)| *fingerprint);
     }
 
     /// The latest of each state holds; all other records of it that no tombstone names lose.
