@@ -84,6 +84,7 @@ pub(crate) mod tests {
             "accept_us" | "publish_to_first_send_us" => json!({"p50": 310, "p99": 2_900, "p999": 9_000}),
             "points" => json!([{"messages": 10_000, "push_per_s": 5e5}, {"messages": 1_000_000, "push_per_s": 4.9e5}]),
             "ratio" | "flatness" => json!(0.87),
+            "expiry_lag_ms" => json!({"p50": 120, "p99": 640, "max": 900}),
             "users" | "syncs" | "bytes" => json!(4_000),
             _ => json!(123_456.7),
         };

@@ -386,11 +386,34 @@ fn nothing_unwraps_outside_tests() {
     report("errors are data", &findings);
 }
 
+/// What is wrong with the list of the mission's clauses: one that nobody meets and nobody gives up, or a quote of none of them.
+fn clause_findings(
+    clauses: &BTreeMap<String, String>,
+    met: &BTreeMap<String, String>,
+    proven: &BTreeSet<String>,
+    not_done: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (clause, words) in clauses.iter().filter(|(clause, _)| !met.contains_key(*clause)) {
+        if !not_done.contains_key(clause) {
+            findings.push(format!("{clause} ({words}): met nowhere, and not said to be not done"));
+        }
+    }
+    let of_the_mission = |clause: &&String| clause.starts_with("12.") || clause.starts_with("S0 ");
+    for clause in met.keys().chain(proven).chain(not_done.keys()).filter(of_the_mission) {
+        if !clauses.contains_key(clause) {
+            findings.push(format!("{clause}: no clause of that number stands in tests/requirements.toml"));
+        }
+    }
+    findings
+}
+
 #[test]
 fn every_requirement_that_is_met_is_proven() {
     let mut met: BTreeMap<String, String> = BTreeMap::new();
     let mut proven = BTreeSet::new();
-    for source in sources("src") {
+    // The tools are there for people, one of them as the mission's client.
+    for source in sources("src").iter().chain(&sources("tools")) {
         let (product, tests) = source.clauses();
         proven.extend(tests);
         for (clause, line) in product {
@@ -408,9 +431,9 @@ fn every_requirement_that_is_met_is_proven() {
         let table = said.get(name).and_then(|section| section.as_table()).cloned().unwrap_or_default();
         table.into_iter().map(|(clause, reason)| (clause, reason.as_str().unwrap_or_default().to_owned())).collect()
     };
-    let (not_tested, not_done) = (section("not_tested"), section("not_done"));
+    let (not_tested, not_done, clauses) = (section("not_tested"), section("not_done"), section("clauses"));
 
-    let mut findings = Vec::new();
+    let mut findings = clause_findings(&clauses, &met, &proven, &not_done);
     for (clause, place) in &met {
         if !proven.contains(clause) && !not_tested.contains_key(clause) {
             findings.push(format!("{clause}: met at {place}, quoted by no test"));
@@ -429,7 +452,9 @@ fn every_requirement_that_is_met_is_proven() {
     for clause in not_done.keys().filter(|clause| met.contains_key(*clause)) {
         findings.push(format!("{clause}: said to be not done, but met at {}", met[clause]));
     }
-    println!("{} clauses met in src, {} quoted by tests", met.len(), proven.len());
+    let (all, unmet) = (clauses.len(), clauses.keys().filter(|clause| not_done.contains_key(*clause)).count());
+    println!("{} clauses met in src and tools, {} quoted by tests", met.len(), proven.len());
+    println!("{all} clauses of the mission, {unmet} of them not done with a reason");
     report("requirements", &findings);
 }
 
@@ -525,5 +550,16 @@ fn the_checks_can_fail() {
     assert_eq!(declares("src/a/b.rs"), ["src/a/b/x.rs", "src/a/b/x/", "src/a/y_tests.rs"]);
     assert_eq!(declares("src/a/mod.rs")[0], "src/a/x.rs");
     assert_eq!(links("[a](b.md#c) `x` [d](e \"f\")\n```\n[g](h)\n```\n[i]: j"), ["b.md", "e", "j"]);
+    let table = |clauses: &[&str]| -> BTreeMap<String, String> {
+        clauses.iter().map(|clause| (clause.to_string(), "words".to_owned())).collect()
+    };
+    let tests = |clauses: &[&str]| clauses.iter().map(|clause| clause.to_string()).collect::<BTreeSet<_>>();
+    let clauses = table(&["12.1-1", "12.1-2"]);
+    let found = |met: &[&str], proven: &[&str], not_done: &[&str]| {
+        clause_findings(&clauses, &table(met), &tests(proven), &table(not_done)).len()
+    };
+    assert_eq!(found(&["12.1-1", "RFC 9 1"], &["12.1-1"], &["12.1-2"]), 0);
+    assert_eq!(found(&["12.1-1"], &[], &[]), 1, "12.1-2 is met nowhere");
+    assert_eq!(found(&["12.1-1", "12.1-3"], &["S0 none"], &["12.1-2"]), 2, "numbers of no clause");
     assert!(names_an_item("crate::base::span::Span") && !names_an_item("crate::kitchen::Sink"));
 }

@@ -88,12 +88,6 @@ impl Config {
         if problems.is_empty() { Ok(Config { server, sip, msrp, http, xdms, policy, limits }) } else { Err(problems) }
     }
 
-    /// Keys with a value that this version reads and does not act on yet: nobody shall believe what is not so.
-    pub fn unheeded(&self) -> Vec<&'static str> {
-        let keys: [(&str, bool); 0] = [];
-        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
-    }
-
     /// The sections other than `[policy]` in which another configuration differs.
     pub fn differs(&self, other: &Config) -> Vec<&'static str> {
         let sections = [

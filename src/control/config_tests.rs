@@ -277,13 +277,6 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_value_that_nothing_acts_on_is_named() {
-    assert!(Config::parse(LEAST).unwrap().unheeded().is_empty());
-    let unheeded = Config::parse(FULL).unwrap().unheeded();
-    assert!(unheeded.is_empty(), "{unheeded:?}");
-}
-
-#[test]
 fn a_segment_is_no_longer_than_recovery_reads() {
     let with = |octets: &str| Config::parse(&format!("{LEAST}[limits]\nsegment_octets = \"{octets}\"\n"));
     assert_eq!(with("1GiB").unwrap().limits.segment_octets, 1 << 30);

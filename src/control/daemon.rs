@@ -102,9 +102,6 @@ fn abort_on_panic() {
 
 fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
     let started = Instant::now();
-    for key in config.unheeded() {
-        tracing::warn!(key, "this version does not act on this key yet: its default holds");
-    }
     let signals = Signals::hold().map_err(|error| RunFault::Host("hold signals back", error))?;
     check::kernel().map_err(RunFault::Kernel)?;
     bus::told().map_err(|error| RunFault::Host("watch for bad pages", error))?;

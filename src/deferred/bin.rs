@@ -192,6 +192,11 @@ impl Bin {
         self.messages.range(from..=Place { offset: u32::MAX, ..from }).map(|(_, (message, _))| message)
     }
 
+    /// True while a message of the bin lies there.
+    pub(super) fn has(&self, place: Place) -> bool {
+        self.messages.contains_key(&place)
+    }
+
     /// The large messages some of whose parts lie in these segments.
     pub(super) fn large_in(&self, wanted: &[SegmentNo]) -> impl Iterator<Item = Locator> {
         let lies_there = |part: &Extent| wanted.binary_search(&part.place.segment).is_ok();

@@ -51,6 +51,7 @@ pub struct Encapsulated {
 
 /// Wraps `message`, received at `received_s` (seconds since 1970), as the id `id` will be pushed.
 ///
+//= 12.2.2.3-1: shall store the complete message, all header fields and bodies: in the body or in the envelope
 //= 12.2.2.5: each generated MSRP SEND shall be multipart/mixed and carry the deferred message as payload
 //= 12.2.2.5: shall encapsulate SIP MESSAGE with the Content-Type of either message/sip or message/sipfrag
 //= 12.2.2.5: the original headers, i.e. Call-IDs, shall not be altered

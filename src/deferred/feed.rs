@@ -94,6 +94,11 @@ impl Pushes {
         let Some(feed) = feeds.list.iter_mut().find(asked) else { return };
         let token = feed.token;
         feed.asked.clear();
+        if !in_flight.has(token) {
+            // Withdrawn while they were read: they may be gone already, and nobody misses them.
+            feeds.list.retain(|feed| feed.token != token);
+            return;
+        }
         for Loaded { locator, outcome } in records {
             let octets = outcome.and_then(|record| {
                 let (skip, len) = locator.window().unwrap_or((0, record.body.len()));

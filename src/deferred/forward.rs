@@ -155,7 +155,7 @@ impl Forward {
         }
         let ready = std::mem::take(&mut self.ready);
         self.moved(cx, users, bin, ready, &held);
-        self.carry(cx, users, &held);
+        self.carry(cx, users, bin, &held);
         if self.look == Look::Resting {
             if !self.carry.is_resting() {
                 return self.arm(cx, if self.carry.is_busy() { STEP } else { AGAIN.0 });
@@ -224,10 +224,12 @@ impl Forward {
     }
 
     /// Goes on with the large messages.
-    fn carry(&mut self, cx: &mut Cx, users: &mut Users, held: &impl Fn(UserId, Place) -> bool) {
+    fn carry(&mut self, cx: &mut Cx, users: &mut Users, bin: &Bin, held: &impl Fn(UserId, Place) -> bool) {
         let is_held = |subject: &Subject, place: Place| match subject {
             Subject::Message(user) => held(*user, place),
-            Subject::State | Subject::Binned => false,
+            // It may have been copied, or purged, since it was queued.
+            Subject::Binned => !bin.has(place),
+            Subject::State => false,
         };
         self.carry.step(cx, users, &self.wanted, &mut self.job, is_held);
     }

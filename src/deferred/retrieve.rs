@@ -109,6 +109,7 @@ impl Retrievals {
             Err(refusal) => return refuse(cx, &asked, &refusal),
         };
         let queue = users.look(cx, user);
+        //= 12.2.1.1.2-3: all deferred messages are to be retrieved
         //= 12.2.1.1: extracts all deferred messages, if the received request does not contain Uri-list body
         let Some(sought) = sought else {
             let all = queue.map(|queue| queue.iter().copied().collect()).unwrap_or_default();
@@ -298,6 +299,7 @@ impl Pushes {
         self.by_session.insert(push.session_id.clone(), key);
         self.retrievals.entry(user).or_default().push(key);
         cx.counts.retrievals += 1;
+        //= 12.2.1 (200-1): a 200 "OK" response according to RFC 3261
         //= 12.2.1 (200-2): a Server header to indicate the IM release version
         //= 12.2.1 (200-3): an Allow header field that includes all the supported methods within the dialog
         //= 12.2.1 (200-4): the feature tag "automata" in the Contact header field
@@ -313,11 +315,16 @@ impl Pushes {
         }
         let octets = response.body(b"application/sdp", &sdp).finish();
         cx.respond(reply, 200, octets);
+        //= 12.2.1.1.2-5: from here on the messages are sent as any push sends them (12.2.2.5)
         self.begin_session(cx, key, answer, choice);
     }
 }
 
 /// What the Request-URI of an INVITE means by mission document 0, for this user; `None` when it is none of its forms.
+///
+//= S0 one: the user part is the escaped id of the message that is to be retrieved
+//= S0 some: the user part is the user, the URI-list says which messages
+//= S0 all: the user part is the user, and there is no list
 pub fn legacy(policy: &Policy, request_uri: &[u8], owner: &Address) -> Option<Legacy> {
     let uri = Uri::parse_target(request_uri).ok()?;
     let user = uri.user.filter(|_| matches!(uri.scheme, Scheme::Sip | Scheme::Sips))?;

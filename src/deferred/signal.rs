@@ -178,6 +178,7 @@ impl Pushes {
         let ack = invite::ack(cx, &dialog, push.call.cseq, &flow);
         cx.sip.transmit(flow, ack.clone());
         push.ack = Some(ack);
+        //= 12.2.2.2 (200-3): shall follow the procedures of 12.2.2.5, over the session that stands now
         //= 12.2.2.2 (200-2): shall store the Contact header as defined in RFC 3261
         push.dialog = Some(dialog);
         if push.stage == Stage::Cancelling {

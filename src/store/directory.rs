@@ -183,8 +183,8 @@ const STRIPES: usize = sync::scaled(256);
 const BAG: usize = sync::scaled(64);
 
 /// Times that somebody who finds all entries waiting lets others run. Who holds an epoch back does so for microseconds; only one
-/// that is preempted longer, and this is thousands of its turns. Beyond it the answer is that the directory is full.
-const EPOCH_TRIES: usize = 10_000;
+/// that is preempted longer, and this is a tenth of a second. Beyond it the answer is that the directory is full.
+const EPOCH_TRIES: usize = 100_000;
 
 /// Why a user was not created.
 enum NotCreated {

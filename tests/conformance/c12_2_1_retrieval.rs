@@ -47,6 +47,9 @@ fn retrieve(bob: &Client, request: impl Fn(&[u8]) -> SipMessage, count: usize) -
     msrp.messages()
 }
 
+//= 12.2.1.1.2-3: all deferred messages are to be retrieved
+//= 12.2.1.1.2-5: messages are sent as defined in 12.2.2.5
+//= 12.2.1 (200-1): SHALL generate a 200 "OK" according to RFC 3261
 //= 12.2.1.1: extracts all deferred messages, if the received request does not contain Uri-list body
 //= 12.2.1 (200-2): SHALL include a Server header to indicate the IM release version
 //= 12.2.1 (200-3): SHOULD include an Allow header field
@@ -354,6 +357,9 @@ fn a_client_that_never_binds_is_told_good_bye() {
 }
 
 /// Mission document 0: the older forms, where the operator lets them.
+//= S0 one: extracts the user part, unescapes it to get the original message id, retrieves that message
+//= S0 some: the URI-list contains the ids of the messages that the user wants
+//= S0 all: all stored messages
 #[test]
 fn the_older_forms_have_their_switch() {
     let scene = Scene::with(DaemonOptions::new(DEFERD).line("policy", "legacy_s0_retrieval = true"));

@@ -17,6 +17,7 @@ use crate::DEFERD;
 const QUIET: Duration = Duration::from_millis(700);
 
 //= 12.2.2.2-1: each time an IM Client sends a PUBLISH request check the settings
+//= 12.2.2.2 (200-3): follow the procedures of 12.2.2.5
 #[test]
 fn each_kind_of_publish_triggers_a_push() {
     let scene = Scene::new(DEFERD);

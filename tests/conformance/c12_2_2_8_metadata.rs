@@ -121,6 +121,7 @@ fn metric(scene: &Scene, name: &str) -> u64 {
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
+//= 12.2.2.3-6: SHALL store metadata as described in 12.2.2.8
 //= 12.2.2.8: shall update the metadata XML document with a new <history> element (made from the record when it is asked for)
 //= RFC 4825 8.3: GET operations can be conditional
 #[test]
@@ -194,6 +195,7 @@ impl Tags {
     }
 }
 
+//= 12.2.2.7-4: SHALL update metadata as described in 12.2.2.8
 //= 12.2.2.8: by removing the corresponding <history> element
 //= 12.1.2: the IM Client shall retrieve the XML documents of the Deferred Metadata in the IM XDMS
 //= RFC 4825 8.5: effectively, there is a single etag for the entire document

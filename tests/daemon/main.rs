@@ -12,6 +12,7 @@ mod disk;
 mod kill_nine;
 mod life;
 mod limits;
+mod people;
 mod power_cut;
 mod quota;
 mod reasons;

@@ -29,7 +29,7 @@ use crate::{
 /// keeping the hint of what was had back (`uring::gone`, D66).
 ///
 /// 0x2, 25 cuts, "stored twice": a core that was not home had stored a repetition of what was being delivered, and the power failed before
-/// home could write that off. Mended by what tombstones say (D100).
+/// home could write that off. Mended by what tombstones say (D101).
 const CUTS: usize = 3;
 
 /// Deposits and deletions that are looked at one by one.

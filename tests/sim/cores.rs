@@ -17,7 +17,7 @@ use deferd::store::directory::Directory;
 use deferd::store::disk::{DiskFault, DiskOp, SegmentNo};
 use deferd::store::log::{Log, LogSetup};
 use deferd::store::manifest::RESERVATION;
-use deferd::store::record::{Place, Stamp, StateKind};
+use deferd::store::record::{Place, Stamp, StateKind, extents_of};
 use deferd::store::recovery::{self, Files, Recovered, RecoveryFault};
 use deferd::store::stamp::Stamps;
 use memchr::memmem;
@@ -346,7 +346,9 @@ impl Cores {
         let queued = found.homes.iter().flat_map(|home| home.users.iter().map(|(_, queue)| queue.octets()));
         let states = found.homes.iter().flat_map(|home| home.states.iter().map(|state| state.extent.octets));
         let twins = found.homes.iter().flat_map(|home| home.twins.iter().map(|twin| twin.octets()));
-        let live: u64 = queued.chain(states).chain(twins).sum();
+        let parts = found.homes.iter().flat_map(|home| home.parts.iter().flat_map(|(_, parts)| extents_of(parts)));
+        let parts = parts.map(|extent| extent.octets);
+        let live: u64 = queued.chain(states).chain(twins).chain(parts).sum();
         let counted: u64 = self.seats.iter().map(|seat| seat.core.reading().live_octets).sum();
         if counted != live && !g.oracle.has_rotted() {
             return Err(format!("{live} octets are alive and {counted} are counted"));

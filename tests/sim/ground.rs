@@ -58,7 +58,7 @@ pub(crate) enum Event {
 /// Whose bit it is in a network that has fallen apart.
 pub(crate) fn side(owner: Owner) -> u64 {
     match owner {
-        Owner::Sip => 1,
+        Owner::Sip | Owner::Large => 1,
         Owner::Media(user) => 2 << user,
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Owner {
     Sip,
     /// A user's MSRP client.
     Media(usize),
+    /// Somebody who sends a large message.
+    Large,
 }
 
 /// What the people outside are told of a connection.

@@ -31,6 +31,8 @@ pub(crate) struct Message {
     body: Vec<u8>,
     /// Not before this, by the daemon's wall clock, may it vanish undelivered.
     pub(crate) expires_us: Option<u64>,
+    /// It comes in chunks, and is kept in parts.
+    pub(crate) large: bool,
     /// Sent in more than one transaction.
     twin: bool,
     /// When, in the order of what was observed.
@@ -68,6 +70,7 @@ impl Message {
             user,
             body,
             expires_us: None,
+            large: false,
             twin: false,
             sent: 0,
             accepted: None,
@@ -137,6 +140,8 @@ pub(crate) struct Oracle {
     /// There is no SIP core to go through: with a user's connection the way to the user is gone, for a BYE too.
     pub(crate) flows_die: bool,
     pub(crate) max_sizes: BTreeMap<String, u64>,
+    /// Chunks of large messages whose answer says that the message is kept.
+    large: BTreeMap<String, u32>,
     /// Users' deletions that are not over, by their number.
     erasing: BTreeMap<u32, erasing::Erasing>,
     erasings: u32,
@@ -176,6 +181,11 @@ impl Oracle {
         message.sent = self.count;
         message.erased = self.is_erasing(message.user);
         self.messages.insert(message.number, message);
+    }
+
+    /// A large message is about to be sent; the 200 to this chunk is what a 202 is to others.
+    pub(crate) fn large(&mut self, tid: String, number: u32) {
+        self.large.insert(tid, number);
     }
 
     /// It leaves once more, in a transaction of its own.

@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) bin_us: u64,
     /// Messages whose senders want to hear what became of them.
     pub(crate) asking: u64,
+    /// Messages that come over sessions of their own.
+    pub(crate) large: u64,
 }
 
 impl Plan {
@@ -123,6 +125,8 @@ impl Plan {
             erases: [0, 50, 200][between(0, 2) as usize],
             bin_us: [0, 2, 40][between(0, 2) as usize] * 1_000_000,
             asking: [0, 300, 900][between(0, 2) as usize],
+            // Where a rotten sector lay in a part, nothing outside says whose it was.
+            large: if disk == 2 { 0 } else { [0, 100, 400][between(0, 2) as usize] },
         }
     }
 
@@ -163,6 +167,7 @@ impl Plan {
             erases: 0,
             bin_us: 0,
             asking: 0,
+            large: 0,
         }
     }
 }

@@ -144,8 +144,12 @@ impl Incoming {
             return Err(Unfit::Senseless);
         }
         self.hyphens.see(at, octets);
-        if at == self.first.len() as u64 && self.first.len() < FIRST_OCTETS {
-            self.first.extend_from_slice(octets.get(..FIRST_OCTETS - self.first.len()).unwrap_or(octets));
+        // Whatever order they come in: when all have come, these have.
+        if let Some(room) = usize::try_from(at).ok().and_then(|at| FIRST_OCTETS.checked_sub(at)) {
+            let (from, len) = (FIRST_OCTETS - room, octets.len().min(room));
+            self.first.resize(self.first.len().max(from + len), 0);
+            let place = self.first.iter_mut().skip(from);
+            place.zip(octets).for_each(|(place, octet)| *place = *octet);
         }
         match self.runs.back_mut().filter(|run| run.at + run.octets.len() as u64 == at) {
             Some(run) => run.octets.extend_from_slice(octets),

@@ -15,6 +15,7 @@ use crate::wire::sip::names::Name;
 use crate::wire::{date, msrp};
 
 /// The headers that are delivered, in this order.
+//= 12.2.2.5: shall encapsulate the relevant headers: To, From, Date, Subject, Priority, Call-ID, P-Asserted-Identity
 const DELIVERED: &[Name] =
     &[Name::To, Name::From, Name::CallId, Name::Date, Name::PAssertedIdentity, Name::Subject, Name::Priority];
 

@@ -27,6 +27,8 @@ const ANONYMOUS: &[u8] = b"sip:anonymous@anonymous.invalid";
 
 /// Appends the `<history>` of a stored message; false when the record holds no request.
 ///
+//= 12.2.2.3-6: shall store metadata as described in 12.2.2.8
+//= 12.2.2.7-4: shall update metadata as described in 12.2.2.8 (what is deleted is in no queue, and no document is made of it)
 //= 12.2.2.8: shall update the metadata XML document with a new <history> element (made from the record when it is asked for)
 pub fn write(out: &mut Vec<u8>, record: &Record, locator: &Locator, hostname: &str) -> bool {
     let body = record.body.of(&record.page);

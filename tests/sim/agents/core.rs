@@ -33,6 +33,7 @@ pub(crate) enum Road {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Who {
     Sender { message: u32 },
+    Large { message: u32 },
     User { user: usize, event: u8 },
     Eraser { request: u32 },
     Nobody,

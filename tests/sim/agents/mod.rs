@@ -1,6 +1,7 @@
 //! The people outside: the SIP core that carries everybody's requests, senders, and users with their clients.
 
 pub(crate) mod core;
+pub(crate) mod large;
 pub(crate) mod media;
 pub(crate) mod sender;
 pub(crate) mod user;
@@ -68,6 +69,7 @@ impl People {
                 let heard = self.sip.news(g, stream, news);
                 self.heard(g, heard);
             }
+            Owner::Large => self.senders.news(g, &mut self.sip, stream, news),
             Owner::Media(user) => {
                 if let Some(user) = self.users.get_mut(user) {
                     user.news(g, &mut self.sip, stream, news);
@@ -109,6 +111,9 @@ impl People {
     ) {
         match who {
             Who::Sender { message: number, .. } => self.senders.answered(g, &mut self.sip, number, status),
+            Who::Large { message: number } => {
+                self.senders.large_answered(g, &mut self.sip, number, status, message);
+            }
             Who::Eraser { request } => g.oracle.erased(request, status),
             Who::User { user, event } => self.users[user].published(g, event, status, message),
             Who::Nobody => {}

@@ -1,8 +1,10 @@
 //! Senders: every message is unlike every other, some come twice, some are in a hurry to die.
 
 use super::core::{SipCore, Who};
+use super::large::{self, Ended, Larges};
 use super::user;
 use crate::ground::{Ground, Person};
+use crate::net::News;
 use crate::oracle::Message;
 use deferd::wire::sip::names::{Method, Name};
 
@@ -11,6 +13,7 @@ use deferd::wire::sip::names::{Method, Name};
 pub(crate) struct Senders {
     sent: u32,
     texts: Vec<Text>,
+    larges: Larges,
 }
 
 #[derive(Debug)]
@@ -19,6 +22,8 @@ struct Text {
     sender: usize,
     body: Vec<u8>,
     expires: Option<u32>,
+    /// Over a session of its own.
+    large: bool,
     /// As `message/cpim`, with a wish to hear of a failure.
     asking: bool,
     tries: u32,
@@ -46,7 +51,7 @@ impl Senders {
             let delay = g.between(0, 1_000_000);
             g.person(delay, Person::Send(sender));
         }
-        Senders { sent: 0, texts: Vec::new() }
+        Senders { sent: 0, texts: Vec::new(), larges: Larges::default() }
     }
 
     /// True once every message of the plan has been sent and has an answer.
@@ -77,12 +82,14 @@ impl Senders {
             }
         }
         body.truncate(size);
-        let mortal = g.chance(g.plan.mortal);
+        let large = g.plan.large > 0 && !body.is_empty() && g.chance(g.plan.large);
+        let mortal = g.chance(g.plan.mortal) && !large;
         let expires = mortal.then(|| g.between(1, 40) as u32);
         let mut message = Message::new(number, user, body.clone());
+        message.large = large;
         message.expires_us = expires.map(|seconds| g.true_wall() + u64::from(seconds) * 1_000_000);
         g.oracle.sent(g.now, message);
-        self.texts.push(Text { user, sender, body, expires, asking, tries: 0, settled: false });
+        self.texts.push(Text { user, sender, body, expires, large, asking, tries: 0, settled: false });
         self.transmit(g, sip, number);
         if g.chance(g.plan.twins) {
             let delay = g.between(0, 3_000_000);
@@ -106,6 +113,9 @@ impl Senders {
     fn transmit(&mut self, g: &mut Ground, sip: &mut SipCore, number: u32) {
         let Some(text) = self.texts.get_mut(number as usize) else { return };
         text.tries += 1;
+        if text.large {
+            return Larges::invite(g, sip, number, text.sender, text.user, text.tries);
+        }
         let (sender, user) = (text.sender, user::address(text.user));
         let from = format!("<sip:s{sender}@example.com>;tag=s{sender}");
         let asserted = format!("<sip:s{sender}@example.com>");
@@ -125,6 +135,39 @@ impl Senders {
             }
             request.body(media, body)
         });
+    }
+
+    /// The answer to the INVITE of a large message.
+    pub(crate) fn large_answered(
+        &mut self,
+        g: &mut Ground,
+        sip: &mut SipCore,
+        number: u32,
+        status: u16,
+        answer: Option<&deferd::wire::sip::message::Message>,
+    ) {
+        let Some(text) = self.texts.get(number as usize) else { return };
+        match answer.filter(|_| status == 200) {
+            Some(ok) => {
+                let media = if text.asking { "message/cpim" } else { "text/plain" };
+                self.larges.accepted(g, sip, number, ok, media, &text.body);
+            }
+            None => self.answered(g, sip, number, status),
+        }
+    }
+
+    /// News of a connection over which a large message goes.
+    pub(crate) fn news(&mut self, g: &mut Ground, sip: &mut SipCore, stream: usize, news: News) {
+        let Some(ended) = self.larges.news(g, sip, stream, news) else { return };
+        let (Ended::Kept(number) | Ended::Refused(number) | Ended::Lost(number)) = ended;
+        let Some(text) = self.texts.get_mut(number as usize) else { return };
+        if !matches!(ended, Ended::Lost(_)) {
+            text.settled = true;
+        } else if !text.settled && (g.calm || text.tries < 4) {
+            large::again(g, number);
+        } else {
+            text.settled = true;
+        }
     }
 
     /// The answer to a message: whoever was refused tries again after a while, as people do.

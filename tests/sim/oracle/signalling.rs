@@ -59,7 +59,7 @@ impl Oracle {
         }
     }
 
-    fn accept(&mut self, number: u32) {
+    pub(super) fn accept(&mut self, number: u32) {
         let count = self.count;
         let Some(message) = self.messages.get_mut(&number) else {
             return self.violation(format!("202 for message {number}, which nobody sent"));

@@ -89,7 +89,7 @@ fn a_refused_message_does_not_stop_the_others() {
 
 #[test]
 fn answers_that_end_the_session_say_so_once() {
-    for status in [403, 408, 415, 481, 501, 506, 599] {
+    for status in [403, 408, 481, 501, 506, 599] {
         let mut session = bound(setup());
         session.offer(message(1, b"a"));
         session.offer(message(2, b"b"));
@@ -100,6 +100,18 @@ fn answers_that_end_the_session_say_so_once() {
         assert!(drain(&mut session, Tick(1)).is_empty());
         assert!(session.is_idle() && session.wants() == 0 && session.deadline().is_none());
     }
+}
+
+#[test]
+fn a_type_that_is_not_taken_refuses_its_message_and_the_session_goes_on() {
+    let mut session = bound(setup());
+    session.offer(message(1, b"a"));
+    session.offer(message(2, b"b"));
+    let frames = drain(&mut session, Tick(0));
+    let refused = SessionEvent::Refused { token: 1, status: 415 };
+    assert_eq!(answer(&mut session, Tick(1), &frames[0].tid, 415), [refused]);
+    assert_eq!(answer(&mut session, Tick(1), &frames[1].tid, 200), [SessionEvent::Delivered { token: 2 }]);
+    assert!(session.is_idle());
 }
 
 #[test]
