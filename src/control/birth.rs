@@ -117,6 +117,10 @@ impl Files for DataDir {
     fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault> {
         DataDir::read_hint(self, log, segment).map_err(|error| disk::fault(&error))
     }
+
+    fn gone(&self) -> Vec<(CoreId, SegmentNo, Vec<u8>)> {
+        DataDir::gone(self)
+    }
 }
 
 /// Reads what is stored; gives, per core, what builds its mind on its own thread, and the users of all.

@@ -3,6 +3,7 @@
 mod image;
 mod lent;
 mod lives;
+mod repeated;
 mod rot;
 
 use super::directory::Directory;
@@ -40,6 +41,8 @@ impl Luck {
 struct Disk {
     files: BTreeMap<(CoreId, SegmentNo), (Vec<u8>, Vec<u8>)>,
     hints: BTreeMap<(CoreId, SegmentNo), Bytes>,
+    /// Hints of segments that were removed or recycled.
+    gone: BTreeMap<(CoreId, SegmentNo), Bytes>,
     manifest: Manifest,
     full: bool,
 }
@@ -96,7 +99,7 @@ impl Disk {
             }
             DiskOp::Remove { ticket, log, segment } => {
                 self.files.remove(&(log, segment));
-                self.hints.remove(&(log, segment));
+                self.gone.extend(self.hints.remove_entry(&(log, segment)));
                 self.manifest.forget(segment);
                 DiskDone::Removed { ticket, outcome: Ok(()) }
             }
@@ -107,7 +110,7 @@ impl Disk {
                     self.files.insert((log, new), (image.clone(), image)).is_none(),
                     "a number is never used twice"
                 );
-                self.hints.remove(&(log, old));
+                self.gone.extend(self.hints.remove_entry(&(log, old)));
                 self.manifest.forget(old);
                 self.manifest.list(log, new);
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
@@ -160,6 +163,9 @@ impl Files for Disk {
     }
     fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault> {
         self.hints.get(&(log, segment)).map(|hint| hint.to_vec()).ok_or(DiskFault::Missing)
+    }
+    fn gone(&self) -> Vec<(CoreId, SegmentNo, Vec<u8>)> {
+        self.gone.iter().map(|(&(log, segment), hint)| (log, segment, hint.to_vec())).collect()
     }
 }
 

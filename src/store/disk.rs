@@ -101,7 +101,8 @@ pub enum DiskOp {
         /// Which segment.
         segment: SegmentNo,
     },
-    /// Delete the segment's file, and its hint. Nothing points into it any more.
+    /// Delete the segment's file. Nothing points into it any more. Its hint is kept for a while, durably before the file goes:
+    /// [`Files::gone`](super::recovery::Files::gone).
     Remove {
         /// Comes back in the answer.
         ticket: u64,
@@ -112,7 +113,7 @@ pub enum DiskOp {
     },
     /// Make the file of segment `old` the one of segment `new`, without writing it anew: rename it, make the name durable, write
     /// `header` over its first octets, make that durable. What it held stays behind the header; no checksum of it passes under
-    /// the new number. Nothing points into `old` any more. After a failure `old` is gone or there as before.
+    /// the new number. Nothing points into `old` any more; its hint is kept as for `Remove`. After a failure `old` is gone or there as before.
     Recycle {
         /// Comes back in the answer.
         ticket: u64,

@@ -64,6 +64,21 @@ impl Reason {
         }
     }
 
+    /// True where nothing is owed to the message's user any more, under whatever place it may lie elsewhere: not for a record that another
+    /// stands for, nor where nobody wrote it down.
+    pub fn ends_message(self) -> bool {
+        match self {
+            Reason::Delivered
+            | Reason::Retrieved
+            | Reason::DeletedByUser
+            | Reason::DeletedByOperator
+            | Reason::Expired
+            | Reason::Dropped
+            | Reason::Purged => true,
+            Reason::Unknown | Reason::Superseded | Reason::Twin | Reason::Over | Reason::Late => false,
+        }
+    }
+
     /// One word of it, for scripts: a promise.
     pub fn word(self) -> &'static str {
         match self {

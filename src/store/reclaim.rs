@@ -6,7 +6,8 @@
 //!     └─one is spent─▶ reading ──▶ carrying ──durable──▶ going ──▶ idle
 //!                         what it says of others          removed or recycled
 //! ```
-//! What it says of others stands in its hint, which is a fiftieth of it; one without a hint is read whole.
+//! What it says of others stands in its hint, which is a fiftieth of it; one without a hint is read whole. The hint outlives the
+//! segment for as long as what lay in it may be repeated by its sender (`uring::gone`).
 //!
 //! A segment is *spent* when it is sealed and nothing in it is alive. What it says of records in other segments (tombstones and marks)
 //! must outlive it as long as those segments are there: it is appended once more before the file goes. A segment is forgotten
@@ -51,6 +52,10 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// What could not be read, written or removed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// A hint that is not there may be in the making: a start writes those that are missing while the cores run already. So long they
+/// have, once in a life: what goes without a hint leaves nothing by which a repetition is known after the next crash.
+const HINTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Places in one record: 8 KiB, and 5 KiB of why and when.
 const PLACES_A_RECORD: usize = 1_024;
@@ -114,6 +119,8 @@ pub struct Reclaim {
     look_at: Tick,
     /// What could not be had back now.
     not_before: Tick,
+    /// When hints that are not there will not come any more; set when one is first missed.
+    hints_by: Option<Tick>,
     reclaimed: u64,
     usage: Usage,
 }
@@ -129,6 +136,7 @@ impl Reclaim {
             ticket: 0,
             look_at: Tick(0),
             not_before: Tick(0),
+            hints_by: None,
             reclaimed: 0,
             usage: Usage::default(),
         }
@@ -197,7 +205,15 @@ impl Reclaim {
                         let said = Said { dead: hint.endings().collect(), retained: hint.marks().collect() };
                         return self.carry(now, number, said, log, out);
                     }
-                    None => self.read_whole(number, out),
+                    None => {
+                        let by = *self.hints_by.get_or_insert(now + HINTS_WITHIN);
+                        if now >= by || log.is_disk_full() {
+                            self.read_whole(number, out);
+                        } else {
+                            self.step = Step::Idle;
+                            self.not_before = by;
+                        }
+                    }
                 }
             }
             (DiskDone::Read { buffer, outcome, .. }, Step::Reading(number)) => match outcome {

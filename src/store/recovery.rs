@@ -22,7 +22,7 @@ use super::log::LogResume;
 use super::manifest::{self, Manifest};
 use super::queue::Queue;
 use super::record::{Extent, Locator, Place, Stamp, StateKind, extents_of};
-use super::segments::{Segment, SegmentState, Segments};
+use super::segments::{self, Segment, SegmentState, Segments};
 use crate::base::net::CoreId;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -40,6 +40,11 @@ pub trait Files: Sync {
 
     /// The octets of a segment's hint; [`DiskFault::Missing`] where there is none.
     fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault>;
+
+    /// The hints of segments that were had back lately: what lay in them may still be repeated by who sent it.
+    fn gone(&self) -> Vec<(CoreId, SegmentNo, Vec<u8>)> {
+        Vec::new()
+    }
 }
 
 /// Why the daemon cannot start from this data directory.
@@ -121,8 +126,8 @@ pub struct HomeRecovered {
     pub users: Vec<(UserId, Queue)>,
     /// Their states.
     pub states: Vec<StateRecovered>,
-    /// Fingerprints of the messages still in the logs, delivered ones included, oldest first: as many of the youngest as were
-    /// asked for.
+    /// Fingerprints of the messages still in the logs, delivered ones included, and of those in segments that were had back lately,
+    /// oldest first: as many of the youngest as were asked for.
     pub fingerprints: Vec<(u64, Stamp)>,
     /// Messages deposited twice: not in the queues; tombstones for them are still owed.
     pub twins: Vec<Locator>,
@@ -291,6 +296,11 @@ pub fn recover(
     drop(read);
     found.highest_stamp = hints.iter().map(Hint::highest).max().unwrap_or_default();
     found.logs.iter_mut().for_each(|resume| resume.highest = found.highest_stamp);
-    settle::settle(directory, &hints, threads > 1, remember, &mut found)?;
+    let key = directory.key();
+    let read_gone = |(log, segment, octets): (CoreId, SegmentNo, Vec<u8>)| {
+        Hint::read(octets.into(), log, segment, segments::salt_of(&key, segment)).ok()
+    };
+    let gone: Vec<Hint> = files.gone().into_iter().filter_map(read_gone).collect();
+    settle::settle(directory, (&hints, &gone), threads > 1, remember, &mut found)?;
     Ok(found)
 }

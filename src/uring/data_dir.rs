@@ -5,12 +5,14 @@
 //!   data_dir/manifest                 one small file, replaced as a whole
 //!   data_dir/log-<core>/<segment>.log the logs; core decimal, segment ten digits
 //!   data_dir/log-<core>/<segment>.hint an index of a segment that is not written any more
+//!   data_dir/log-<core>/<segment>.gone the same of one that was had back lately (`gone`)
 //! ```
 //! All calls here block. The daemon makes them before its cores run, or on the cores' blocking threads.
 
 #![allow(unsafe_code)]
 
 use super::fill::{allocate, fill};
+use super::gone::GoneHints;
 use super::mapping::{Mappings, SharedMapping};
 use crate::base::net::CoreId;
 use crate::store::disk::SegmentNo;
@@ -76,6 +78,7 @@ pub struct DataDir {
     /// What the manifest says, once it has been written in this life.
     manifest: Mutex<Option<Manifest>>,
     mappings: Mappings,
+    pub(super) gone: Mutex<GoneHints>,
 }
 
 impl DataDir {
@@ -114,6 +117,7 @@ impl DataDir {
             lock_file: Some(lock),
             manifest: Mutex::default(),
             mappings: Mappings::default(),
+            gone: Mutex::default(),
         })
     }
 
@@ -135,6 +139,7 @@ impl DataDir {
             lock_file: None,
             manifest: Mutex::default(),
             mappings: Mappings::default(),
+            gone: Mutex::default(),
         })
     }
 
@@ -235,7 +240,8 @@ impl DataDir {
         Ok(octets)
     }
 
-    /// Removes hints whose segments are not there, and files that a crash left half written. Best effort.
+    /// Removes hints whose segments are not there, files that a crash left half written, and what was kept of segments that are
+    /// long gone. Best effort.
     pub fn clear_hints(&self) {
         let Ok(segments) = self.segments() else { return };
         let mut logs: Vec<CoreId> = segments.iter().map(|(log, ..)| *log).collect();
@@ -253,6 +259,7 @@ impl DataDir {
                 }
             }
         }
+        self.adopt_gone();
     }
 
     /// All segments, by log and number, with their lengths. Files that are not segments are passed over.
@@ -395,8 +402,8 @@ impl DataDir {
         if path.exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        self.keep_hint(log, old);
         self.amend_manifest(|manifest| manifest.leave(old))?;
-        let _ = fs::remove_file(self.log_path(log).join(Self::hint_name(old)));
         let before = self.segment_path(log, old);
         // A message on its way to somebody may lie in a segment that is mapped: such a file is not written anew, it goes, and another
         // is made. Under the old name nobody maps it any more, the new one nobody knows yet.
@@ -418,15 +425,15 @@ impl DataDir {
         Ok(file)
     }
 
-    /// Deletes a segment and its hint; durable afterwards. Its octets are given back at once, although cores may have it open still.
+    /// Deletes a segment, and keeps its hint for a while; durable afterwards. Its octets are given back at once, although cores may have it open still.
     /// The manifest says first that it is to go: a crash in between leaves a file that nobody reads, not a list that names a file which
     /// is lost.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn remove_segment(&self, log: CoreId, segment: SegmentNo) -> io::Result<()> {
+        self.keep_hint(log, segment);
         self.amend_manifest(|manifest| manifest.leave(segment))?;
-        let _ = fs::remove_file(self.log_path(log).join(Self::hint_name(segment)));
         let path = self.segment_path(log, segment);
         // Cut, where nobody has it mapped: cores may have it open still, and its octets are wanted back now. Behind the end of a
         // file that was cut a mapping has no pages.

@@ -17,6 +17,7 @@ pub mod data_dir;
 pub mod datagram;
 pub mod disk;
 mod fill;
+mod gone;
 pub mod host;
 pub mod listen;
 pub mod mail;

@@ -22,8 +22,14 @@ use crate::{
     volume::Volume,
 };
 
-/// Power cuts in one run; more with `DEFERD_CUTS`. Open: `DEFERD_SEED=0x7a2da0f2 DEFERD_CUTS=25` loses nothing, but messages repeated
-/// over UDP across a cut come once more later, under the id of a copy that the starts in between did not find.
+/// Power cuts in one run; more with `DEFERD_CUTS`.
+///
+/// 0x7a2da0f2, 25 cuts, "stored twice": what a life on two cores had stored was delivered by one on a single core, which had the
+/// segment back at once; with it went the fingerprints, and a later life took the sender's repetition for a new message. Mended by
+/// keeping the hint of what was had back (`uring::gone`, D66).
+///
+/// 0x2, 25 cuts, "stored twice": a core that was not home had stored a repetition of what was being delivered, and the power failed before
+/// home could write that off. Mended by what tombstones say (D101).
 const CUTS: usize = 3;
 
 /// Deposits and deletions that are looked at one by one.

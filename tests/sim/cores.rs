@@ -76,6 +76,10 @@ impl Files for Durable<'_> {
     fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault> {
         self.0.hint((log, segment)).map(|hint| hint.to_vec()).ok_or(DiskFault::Missing)
     }
+
+    fn gone(&self) -> Vec<(CoreId, SegmentNo, Vec<u8>)> {
+        self.0.gone().map(|((log, segment), hint)| (log, segment, hint.to_vec())).collect()
+    }
 }
 
 impl Cores {

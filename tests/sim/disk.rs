@@ -53,6 +53,8 @@ pub(crate) struct Ended {
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     files: BTreeMap<Name, File>,
+    /// Hints of segments that were had back.
+    gone: BTreeMap<Name, Bytes>,
     under_way: BTreeMap<u64, UnderWay>,
     next: u64,
     /// The manifest as a start finds it.
@@ -199,18 +201,21 @@ impl Disk {
             }
             DiskOp::Remove { ticket, log, segment } => {
                 if outcome.is_ok() {
+                    self.keep_hint((log, segment));
                     self.files.remove(&(log, segment));
                     self.manifest.forget(segment);
                 }
                 DiskDone::Removed { ticket, outcome }
             }
             DiskOp::Recycle { ticket, log, old, new, header } => {
+                if outcome.is_ok() {
+                    self.keep_hint((log, old));
+                }
                 if outcome.is_ok()
                     && let Some(mut file) = self.files.remove(&(log, old))
                 {
                     file.live[..header.len()].copy_from_slice(&header);
                     file.durable = Some(file.live.clone());
-                    file.hint = None;
                     file.groups.clear();
                     self.manifest.forget(old);
                     self.manifest.list(log, new);
@@ -264,6 +269,7 @@ impl Disk {
                     // Not begun; said to be leaving; and the file gone, of which the manifest does not know yet.
                     let how_far = dice.between(0, 2);
                     if how_far > 0 {
+                        self.keep_hint((log, segment));
                         self.manifest.leave(segment);
                     }
                     if how_far > 1 {
@@ -274,12 +280,12 @@ impl Disk {
                     // Not begun; said to be leaving; renamed with the old header, or with some of the new one; and listed.
                     let how_far = dice.between(0, 4);
                     if how_far > 0 {
+                        self.keep_hint((log, old));
                         self.manifest.leave(old);
                     }
                     if how_far > 1
                         && let Some(mut file) = self.files.remove(&(log, old))
                     {
-                        file.hint = None;
                         match (&mut file.durable, how_far) {
                             (Some(durable), 3) => tear(durable, 0, &header, dice),
                             (Some(durable), 4) => {
@@ -305,6 +311,17 @@ impl Disk {
         });
         self.sealed.clear();
         self.hurt = false;
+    }
+
+    /// A segment is about to go: its hint stays, under another name.
+    fn keep_hint(&mut self, name: Name) {
+        let hint = self.files.get_mut(&name).and_then(|file| file.hint.take());
+        self.gone.extend(hint.map(|hint| (name, hint)));
+    }
+
+    /// The hints of segments that were had back.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = (Name, &Bytes)> {
+        self.gone.iter().map(|(&name, hint)| (name, hint))
     }
 
     /// A segment's hint.

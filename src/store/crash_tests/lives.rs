@@ -72,6 +72,26 @@ fn hints_say_what_segments_say(disk: &Disk, found: &Recovered, directory: &Direc
     }
 }
 
+/// Whoever starts from one disk finds the same in it, with as many cores as may be; a second time, too.
+fn starts_agree(disk: &Disk, found: &Recovered, directory: &Directory) {
+    let said = |found: &Recovered, directory: &Directory| {
+        let homes = || found.homes.iter();
+        let mut fingerprints: Vec<_> = homes().flat_map(|home| home.fingerprints.clone()).collect();
+        fingerprints.sort_unstable();
+        let mut states: Vec<_> = homes().flat_map(|home| home.states.clone()).collect();
+        states.sort_by_key(|state| state.extent.place);
+        let mut twins: Vec<_> = homes().flat_map(|home| home.twins.clone()).collect();
+        twins.sort_by_key(Locator::place);
+        let queues: Vec<Vec<Locator>> = (0..4u8).map(|owner| queued(found, directory, &[owner])).collect();
+        (queues, states, fingerprints, twins, found.highest_stamp, found.report.dead, found.report.torn.clone())
+    };
+    let first = said(found, directory);
+    for cores in 1..=3 {
+        let (other, directory) = recovered(disk, cores);
+        assert_eq!(said(&other, &directory), first, "with {cores} cores");
+    }
+}
+
 fn crash_loop(seed: u64) {
     let mut luck = Luck(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let (mut disk, mut model, mut reserved, mut clock) = (Disk::default(), Model::default(), 0u32, 0u64);
@@ -84,6 +104,7 @@ fn crash_loop(seed: u64) {
             found.report.damage
         );
         hints_say_what_segments_say(&disk, &found, &directory, cores);
+        starts_agree(&disk, &found, &directory);
         let segments = found.segments(reserved, reserved + 200, KEY);
         reserved += 200;
         let mut present: BTreeMap<u64, Locator> = BTreeMap::new();

@@ -9,6 +9,7 @@ use crate::store::queue::Queue;
 use crate::store::record::{Extent, Flags, Locator, Place, Stamp, StateKind, extents_of};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::OnceLock;
 
 /// Set in the flags of a message that a tombstone names, here only.
 const DEAD: Flags = Flags(128);
@@ -26,6 +27,23 @@ struct Marks {
     retained: Vec<Place>,
     /// Where whole copies were copied from: what lies there is nobody's any more.
     superseded: Vec<Place>,
+    /// Of the dead, those whose message somebody has had or done away with. Seldom asked for.
+    over: OnceLock<Vec<Place>>,
+    /// Fingerprints of such messages in segments that are gone, sorted.
+    over_and_gone: Vec<u64>,
+}
+
+impl Marks {
+    fn is_over(&self, (hints, gone): (&[Hint], &[Hint]), place: Place) -> bool {
+        let over = self.over.get_or_init(|| {
+            let endings =
+                hints.iter().chain(gone).flat_map(Hint::endings).filter(|ending| ending.reason.ends_message());
+            let mut over: Vec<Place> = endings.map(|ending| ending.place).collect();
+            over.sort_unstable();
+            over
+        });
+        has(over, place)
+    }
 }
 
 /// Asked for rising places, it looks at each mark once.
@@ -88,10 +106,11 @@ impl Hasher for Itself {
 /// Nobody of this home.
 const STRANGER: u32 = u32::MAX;
 
-/// Applies tombstones, drops twins, fills the directory and the homes.
+/// Applies tombstones, drops twins, fills the directory and the homes. `gone`: of segments that are not there any more; only their
+/// fingerprints count.
 pub(super) fn settle(
     directory: &Directory,
-    hints: &[Hint],
+    (hints, gone): (&[Hint], &[Hint]),
     parallel: bool,
     remember: usize,
     found: &mut Recovered,
@@ -102,13 +121,21 @@ pub(super) fn settle(
         places.dedup();
         places
     };
-    let marks = Marks {
+    let mut marks = Marks {
         dead: sorted(&|hint| hint.dead().collect()),
         retained: sorted(&|hint| hint.retained().collect()),
         superseded: sorted(&|hint| hint.copies().map(|(_, origin)| origin).collect()),
+        over: OnceLock::new(),
+        over_and_gone: Vec::new(),
     };
+    // Not many: a hint outlives its segment for a minute.
+    let left = gone.iter().flat_map(Hint::messages).filter(|message| message.fingerprint != 0);
+    let left = left.filter(|message| marks.is_over((hints, gone), message.locator.place()));
+    let mut over_and_gone: Vec<u64> = left.map(|message| message.fingerprint).collect();
+    over_and_gone.sort_unstable();
+    marks.over_and_gone = over_and_gone;
     let cores = found.homes.len() as u16;
-    let home = |core: u16| Home { directory, hints, marks: &marks, core: CoreId(core), remember }.settle();
+    let home = |core: u16| Home { directory, hints, gone, marks: &marks, core: CoreId(core), remember }.settle();
     let homes: Vec<_> = match parallel && cores > 1 {
         false => (0..cores).map(home).collect(),
         true => std::thread::scope(|scope| {
@@ -134,6 +161,7 @@ pub(super) fn settle(
 struct Home<'a> {
     directory: &'a Directory,
     hints: &'a [Hint],
+    gone: &'a [Hint],
     marks: &'a Marks,
     core: CoreId,
     remember: usize,
@@ -174,6 +202,7 @@ impl Home<'_> {
             home.users.push((user, queue));
         }
         self.states(&mut home);
+        self.repeatable(&mut home);
         keep_youngest(&mut home.fingerprints, self.remember);
         // Repeatable: the simulator's runs must be.
         home.users.sort_by_key(|(_, queue)| queue.first().map(Locator::stamp));
@@ -269,9 +298,10 @@ impl Home<'_> {
         (messages, ends, parts)
     }
 
-    /// Of two of one owner with one fingerprint that are alive the later is a twin. One that is alive alone is not, whatever became of
-    /// the others: home may have kept this one and written an earlier one off, which another core had stamped and which came later.
-    /// They are sorted by their stamps.
+    /// Of two of one owner with one fingerprint that are alive the later is a twin. One that is alive alone is one where another was
+    /// delivered, deleted or the like: a core that is not home had stored the repetition, and the crash came before home wrote it off. Where
+    /// the others were written off as twins themselves it is not: home may have kept this one, and an earlier one, which another core
+    /// had stamped, came later. They are sorted by their stamps.
     fn drop_twins(&self, theirs: &mut [FoundMessage], scratch: &mut Vec<(u64, u32)>, home: &mut HomeRecovered) {
         scratch.clear();
         let named = theirs.iter().enumerate().filter(|(_, message)| message.fingerprint != 0);
@@ -279,25 +309,47 @@ impl Home<'_> {
         if scratch.len() > 1 {
             scratch.sort_unstable();
         }
-        let (mut before, mut kept) = (0, false);
-        for &(fingerprint, at) in scratch.iter() {
-            let message = &mut theirs[at as usize];
-            if fingerprint != before {
-                (before, kept) = (fingerprint, false);
-                home.fingerprints.push((fingerprint, message.locator.stamp()));
-            }
-            if message.locator.flags().has(DEAD) {
+        for same in scratch.chunk_by(|a, b| a.0 == b.0) {
+            let Some(&(fingerprint, first)) = same.first() else { continue };
+            home.fingerprints.push((fingerprint, theirs[first as usize].locator.stamp()));
+            let is_dead = |at: u32| theirs[at as usize].locator.flags().has(DEAD);
+            if same.iter().all(|(_, at)| is_dead(*at)) {
                 continue;
             }
-            if std::mem::replace(&mut kept, true) {
-                home.twins.push(message.locator);
-                // Not counted as dead by a tombstone: it has none yet.
-                message.locator = message.locator.with_flags(message.locator.flags().with(DEAD));
+            let all = (self.hints, self.gone);
+            let is_over = |at: u32| self.marks.is_over(all, theirs[at as usize].locator.place());
+            let mut kept = self.marks.over_and_gone.binary_search(&fingerprint).is_ok()
+                || same.iter().any(|(_, at)| is_dead(*at) && is_over(*at));
+            for &(_, at) in same {
+                let message = &mut theirs[at as usize];
+                if message.locator.flags().has(DEAD) {
+                    continue;
+                }
+                if std::mem::replace(&mut kept, true) {
+                    home.twins.push(message.locator);
+                    // Not counted as dead by a tombstone: it has none yet.
+                    message.locator = message.locator.with_flags(message.locator.flags().with(DEAD));
+                }
             }
         }
         if home.fingerprints.len() > self.remember.saturating_mul(2).max(1 << 16) {
             keep_youngest(&mut home.fingerprints, self.remember);
         }
+    }
+
+    /// What lay in segments that are gone is not here any more, and may still be repeated by whoever sent it.
+    fn repeatable(&self, home: &mut HomeRecovered) {
+        if self.gone.is_empty() {
+            return;
+        }
+        for hint in self.gone {
+            let ours: Vec<bool> = hint.owners().map(|owner| self.directory.home(owner) == self.core).collect();
+            let theirs = hint.messages().filter(|message| message.fingerprint != 0 && ours[message.owner as usize]);
+            home.fingerprints.extend(theirs.map(|message| (message.fingerprint, message.locator.stamp())));
+        }
+        // Copied forward it is here, too: twice it would take the room of another.
+        home.fingerprints.sort_unstable();
+        home.fingerprints.dedup_by_key(|(fingerprint, _)| *fingerprint);
     }
 
     /// The latest of each state holds; all other records of it that no tombstone names lose.

@@ -359,7 +359,7 @@ impl Book {
                         heard.key, push.user, heard.message_id, before.invited, push.invited
                     );
                     if copy.message_id != heard.message_id {
-                        faults.push(format!("stored twice: {what}, then as {}", copy.message_id));
+                        faults.push(format!("stored twice: {what}, the first time as {}", copy.message_id));
                     } else if copy.octets != heard.octets {
                         faults.push(format!("other octets: {what}"));
                     }
