@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 /// 400 MB/s.
 const PREFILL: usize = 1 << 20;
 
-/// A segment is filled for no longer than this; what is left then stays allocated. 64 MiB take 25 ms of an idle processor, and 150 where
-/// memory comes slowly. It is done in idle time: a core that is busy all the time leaves none, its commits then bring their pages
-/// themselves, which costs a processor less than bringing them twice. Longer than this nobody can wait: at 150,000 deposits a second of
-/// 1 KiB a segment lasts a quarter of a second, and deposits that wait for the next are refused once 32 MiB of them wait.
-const FILL_MAX: Duration = Duration::from_millis(250);
+/// A segment is filled for no longer than this for each MiB of it, a quarter of a second for 64 MiB; what is left then stays allocated. 64 MiB
+/// take 25 ms of an idle processor, and 150 where memory comes slowly. It is done in idle time: a core that is busy all the time leaves
+/// none, its commits then bring their pages themselves, which costs a processor less than bringing them twice. Longer than this nobody
+/// can wait: at 150,000 deposits a second of 1 KiB a segment lasts a quarter of a second, deposits that wait for the next are refused once
+/// 32 MiB of them wait, and what is to be removed waits behind.
+const FILL_A_MIB: Duration = Duration::from_millis(4);
 
 /// Gives the file its length and its place on the disk, in one piece if there is one; false when the file system cannot do that.
 pub(super) fn allocate(file: &File, octets: u64) -> io::Result<bool> {
@@ -33,7 +34,7 @@ pub(super) fn allocate(file: &File, octets: u64) -> io::Result<bool> {
     }
 }
 
-/// Written zeros for [`FILL_MAX`], not a hole and not `fallocate` alone: a commit into either also has to sync the file system's own records,
+/// Written zeros for 4 ms a MiB, not a hole and not `fallocate` alone: a commit into either also has to sync the file system's own records,
 /// which costs a third of the rate. Allocating first keeps the file in one piece and says at once when the disk is full.
 ///
 /// Not durable yet, and the header's place is the caller's.
@@ -41,13 +42,14 @@ pub(super) fn fill(file: &File, octets: u64, header: &[u8]) -> io::Result<()> {
     const BEGIN: libc::c_uint = libc::SYNC_FILE_RANGE_WRITE;
     const END: libc::c_uint = BEGIN | libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     let begun = Instant::now();
+    let limit = FILL_A_MIB * u32::try_from(octets >> 20).unwrap_or(u32::MAX).clamp(1, 1 << 12);
     // Not every file system can; there only writing makes room.
     let is_allocated = allocate(file, octets)?;
     let zeros = vec![0; PREFILL];
     let mut before = None;
     let mut at = header.len() as u64;
     let mut write = || {
-        while at < octets && !(is_allocated && begun.elapsed() >= FILL_MAX) {
+        while at < octets && !(is_allocated && begun.elapsed() >= limit) {
             let len = usize::try_from(octets - at).unwrap_or(PREFILL).min(PREFILL);
             file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
             write_back(file, at, len, BEGIN)?;
