@@ -13,16 +13,14 @@ use std::time::{Duration, Instant};
 /// 400 MB/s.
 const PREFILL: u64 = 1 << 20;
 
-/// Octets of one write. In idle time on a busy processor a thread gets three thousandths of it: 64 KiB, 30 to 150 us, are there within 50 ms
-/// even so, and then it is looked whether there is still time.
+/// Octets of one write: so that it is looked often enough whether there is still time.
 const PIECE: usize = 64 << 10;
 
-/// A segment is filled for no longer than this for each MiB of it, a quarter of a second for 64 MiB; what is left then stays allocated. 64 MiB
-/// take 25 ms of an idle processor, and 150 where memory comes slowly. It is done in idle time: a core that is busy all the time leaves
-/// none, its commits then bring their pages themselves, which costs a processor less than bringing them twice. Longer than this nobody
-/// can wait: at 150,000 deposits a second of 1 KiB a segment lasts a quarter of a second, deposits that wait for the next are refused once
-/// 32 MiB of them wait, and what is to be removed waits behind.
-const FILL_A_MIB: Duration = Duration::from_millis(4);
+/// A segment is filled for no longer than this for each MiB of it, 160 ms for 64 MiB; what is left then stays allocated. 64 MiB take 25 ms of an
+/// idle processor, and 150 where memory comes slowly. Who needs longer shares the processor with a core that is busy and will soon need the
+/// segment: deposits that wait for one are refused once 32 MiB of them wait, a quarter of a second at 80,000 a second of 1 KiB. Not in
+/// idle time (SCHED_IDLE) either: at half of the peak there was too little of it, a segment came a second late, and deposits were refused.
+const FILL_A_MIB: Duration = Duration::from_micros(2_500);
 
 /// Gives the file its length and its place on the disk, in one piece if there is one; false when the file system cannot do that.
 pub(super) fn allocate(file: &File, octets: u64) -> io::Result<bool> {
@@ -38,7 +36,7 @@ pub(super) fn allocate(file: &File, octets: u64) -> io::Result<bool> {
     }
 }
 
-/// Written zeros for 4 ms a MiB, not a hole and not `fallocate` alone: a commit into either also has to sync the file system's own records,
+/// Written zeros for a bounded time, not a hole and not `fallocate` alone: a commit into either also has to sync the file system's own records,
 /// which costs a third of the rate. Allocating first keeps the file in one piece and says at once when the disk is full.
 ///
 /// Not durable yet, and the header's place is the caller's.
@@ -53,24 +51,20 @@ pub(super) fn fill(file: &File, octets: u64, header: &[u8]) -> io::Result<()> {
     let mut before = None;
     let mut at = header.len() as u64;
     let is_late = || is_allocated && begun.elapsed() >= limit;
-    let mut write = || {
-        while at < octets && !is_late() {
-            let (from, end) = (at, octets.min(at + PREFILL));
-            while at < end && !is_late() {
-                let len = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-                file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
-                at += len as u64;
-            }
-            let len = at - from;
-            write_back(file, from, len, BEGIN)?;
-            if let Some((from, len)) = before.replace((from, len)) {
-                write_back(file, from, len, END)?;
-            }
+    while at < octets && !is_late() {
+        let (from, end) = (at, octets.min(at + PREFILL));
+        while at < end && !is_late() {
+            let len = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+            file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
+            at += len as u64;
         }
-        Ok(())
-    };
-    // Where nothing could be allocated only writing makes room, and somebody may be waiting for it.
-    if is_allocated { super::host::in_idle_time(write) } else { write() }
+        let len = at - from;
+        write_back(file, from, len, BEGIN)?;
+        if let Some((from, len)) = before.replace((from, len)) {
+            write_back(file, from, len, END)?;
+        }
+    }
+    Ok(())
 }
 
 /// Moves octets of a file towards the disk, for the pace only: what is durable is the sync's to say. An error counts all the same:

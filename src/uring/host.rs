@@ -47,22 +47,6 @@ pub fn give_way() -> io::Result<()> {
     }
 }
 
-/// Does work that nobody waits for just now: the calling thread runs only while its processor has nothing else to do. Where the
-/// kernel does not let it, the work is done all the same.
-pub fn in_idle_time<T>(work: impl FnOnce() -> T) -> T {
-    let schedule = |policy| {
-        let priority = libc::sched_param { sched_priority: 0 };
-        // SAFETY: the parameters are whole and ours; 0 is the calling thread.
-        unsafe { libc::sched_setscheduler(0, policy, &raw const priority) == 0 }
-    };
-    let gave_way = schedule(libc::SCHED_IDLE);
-    let done = work();
-    if gave_way {
-        schedule(libc::SCHED_OTHER);
-    }
-    done
-}
-
 /// How many core threads run where the operator leaves the choice to us: what affinity and the control group's quota allow.
 pub fn default_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
