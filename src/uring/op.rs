@@ -118,8 +118,8 @@ impl Outgoing {
         self.gather.len()
     }
 
-    /// Lists the pieces behind the first `done` octets, as many as one operation takes; gives their octets.
-    fn list_from(&mut self, done: usize) -> usize {
+    /// Lists the pieces behind the first `done` octets, `most` of them; gives their octets.
+    fn list_from(&mut self, done: usize, most: usize) -> usize {
         self.pieces.clear();
         let mut skip = done;
         let mut octets = 0;
@@ -132,7 +132,7 @@ impl Outgoing {
             if rest.is_empty() {
                 continue;
             }
-            if self.pieces.len() == PIECES_MAX {
+            if self.pieces.len() == most {
                 break;
             }
             self.pieces.push(libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() });
@@ -142,7 +142,19 @@ impl Outgoing {
         self.head.msg_iovlen = self.pieces.len() as _;
         octets
     }
+
+    /// Lists zeros behind everything else.
+    fn list_zeros(&mut self, octets: usize) {
+        if octets > 0 {
+            self.pieces.push(libc::iovec { iov_base: ZEROS.as_ptr().cast_mut().cast(), iov_len: octets });
+        }
+    }
 }
+
+/// Octets of a file's block: what the page cache has to read before a part of it can be changed, and need not if all of it is.
+const BLOCK: u64 = 4096;
+
+static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
 
 /// Sends all of `outgoing`: one SENDMSG with MSG_WAITALL as a rule, more when the kernel took less or there are more than 1,024
 /// pieces.
@@ -153,7 +165,7 @@ pub async fn send(fd: &SharedFd, mut outgoing: Box<Outgoing>) -> (io::Result<()>
     const FLAGS: u32 = (libc::MSG_WAITALL | libc::MSG_NOSIGNAL) as u32;
     let mut sent = 0;
     while sent < outgoing.octets() {
-        outgoing.list_from(sent);
+        outgoing.list_from(sent, PIECES_MAX);
         let entry = opcode::SendMsg::new(Fd(fd.as_raw_fd()), &raw const outgoing.head).flags(FLAGS).build();
         // SAFETY: the msghdr lies in the box, its list in a Vec of the box, and the pieces in the heap blocks of the gather in the
         // box: the arena's Vec and the held `Bytes`; none is touched before the box comes back. SENDMSG completes once; the
@@ -177,6 +189,9 @@ pub async fn send(fd: &SharedFd, mut outgoing: Box<Outgoing>) -> (io::Result<()>
 /// 5.8 k / 5.9 k: one hop through the ring's worker instead of two. A bigger commit is written in parts with one FSYNC(DATASYNC)
 /// behind them, for RWF_DSYNC covers its own range only.
 ///
+/// The block in which it ends is written to its end, with zeros: it need not be read then, and the next commit finds it in the page
+/// cache. Nothing lies behind a commit: `at` only rises, and segments end with a block.
+///
 /// # Errors
 /// What the kernel says. How much was written is then unknown.
 pub async fn commit(fd: &SharedFd, at: u64, mut outgoing: Box<Outgoing>) -> (io::Result<()>, Box<Outgoing>) {
@@ -184,13 +199,22 @@ pub async fn commit(fd: &SharedFd, at: u64, mut outgoing: Box<Outgoing>) -> (io:
     let mut written = 0;
     let mut synced = false;
     while written < total {
-        let listed = outgoing.list_from(written);
-        synced = written == 0 && listed == total;
+        // One place is left for the zeros.
+        let mut listed = outgoing.list_from(written, PIECES_MAX - 1);
+        let is_all = written == 0 && listed == total;
+        if written + listed == total {
+            let end = at + total as u64;
+            let zeros = (end.next_multiple_of(BLOCK) - end) as usize;
+            outgoing.list_zeros(zeros);
+            listed += zeros;
+        }
+        synced = is_all;
         let entry = opcode::Writev::new(Fd(fd.as_raw_fd()), outgoing.pieces.as_ptr(), outgoing.pieces.len() as u32)
             .offset(at + written as u64)
             .rw_flags(if synced { libc::RWF_DSYNC } else { 0 })
             .build();
-        // SAFETY: list and pieces lie in the box, as in `send`; WRITEV completes once; the descriptor is in the data.
+        // SAFETY: list and pieces lie in the box, as in `send`, the zeros in the program; WRITEV completes once; the descriptor is in
+        // the data.
         let (result, (back, _)) = unsafe { submit((outgoing, fd.clone()), entry) }.await;
         outgoing = back;
         match result {
