@@ -9,7 +9,7 @@ use super::dismiss::{Because, Dismissals, Leaving};
 use super::find::{self, Search, Sought};
 use super::identity::{self, Address, Resource};
 use super::invite;
-use super::push::{Pushes, Stage};
+use super::push::Pushes;
 use super::report::Reports;
 use super::respond::{self, Refusal};
 use super::users::Users;
@@ -363,7 +363,7 @@ impl Pushes {
         let push = self.live.get_mut(key).ok_or_else(|| Refusal::of(481))?;
         let dialog = push.dialog.as_mut().filter(|dialog| dialog.matches(message)).ok_or_else(|| Refusal::of(481))?;
         dialog.in_order(message).map_err(|status| Refusal::of(status.0))?;
-        if push.stage == Stage::Ending { Err(Refusal::of(481)) } else { Ok(push.call.owner.clone()) }
+        if push.stage.is_over() { Err(Refusal::of(481)) } else { Ok(push.call.owner.clone()) }
     }
 
     fn inside(&mut self, key: Key, message: &Message, subscribes: bool) -> Option<Inside> {

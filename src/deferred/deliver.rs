@@ -420,7 +420,7 @@ impl Pushes {
         for step in 0..count {
             let key = link.sessions[(link.turn + step) % count];
             let Some(push) = self.live.get_mut(key) else { continue };
-            if !matches!(push.stage, Stage::Sending | Stage::Ending) {
+            if push.stage != Stage::Sending && !push.stage.is_over() {
                 continue;
             }
             if let Some(session) = &mut push.session {

@@ -1,13 +1,16 @@
 //! How a push ends: when all is done, when something failed, when the daemon stops. Its messages are safe in any case.
 
-use super::cx::{Ask, Cx};
+use super::cx::{Ask, Cx, Reply};
 use super::invite;
-use super::push::{End, Ended, GOODBYE, HELD_MAX, Idle, LAST_ANSWERS, Late, Left, Push, Pushes, Role, Stage, Way};
+use super::push::{
+    End, Ended, GOODBYE, HELD_MAX, Idle, LAST_ANSWERS, LAST_WORD, Late, Left, Push, Pushes, Role, Stage, Way,
+};
 use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::clock::Tick;
 use crate::proto::msrp::session::Session;
 use crate::wire::sip::names::Method;
+use bytes::Bytes;
 
 impl Pushes {
     /// Everything sent was answered, its tombstones are durable and nothing new has come: BYE.
@@ -36,8 +39,7 @@ impl Pushes {
         }
         let quiet = !push.loading
             && push.in_flight.is_empty()
-            && push.delivered.is_empty()
-            && push.retiring.is_empty()
+            && push.is_written()
             && push.session.as_ref().is_none_or(Session::is_idle);
         if !quiet || push.next(users).is_some() {
             return;
@@ -58,7 +60,7 @@ impl Pushes {
         let Some(push) = self.live.get_mut(key) else { return };
         push.end = push.end.or(Some(end));
         match push.stage {
-            Stage::Ending | Stage::Cancelling => return,
+            Stage::Parting | Stage::Ending | Stage::Cancelling => return,
             Stage::Inviting => {
                 push.stage = Stage::Cancelling;
                 push.until = cx.now.tick + GOODBYE;
@@ -71,13 +73,54 @@ impl Pushes {
             Stage::Paging => return self.finish(cx, key, end),
             Stage::Waiting | Stage::Connecting | Stage::Sending => {}
         }
+        self.part(cx, key);
+    }
+
+    /// The client's BYE. What was not confirmed waits on; the user is still there, so it is tried again by backoff.
+    pub(super) fn farewell(&mut self, cx: &mut Cx, key: Key, reply: Reply, answer: Bytes) {
+        let Some(push) = self.live.get_mut(key) else { return };
+        push.end = push.end.or(Some(End::Transient(None)));
+        push.farewell = Some((reply, answer));
+        match push.stage {
+            Stage::Parting => {}
+            // The two crossed: ours has waited already.
+            Stage::Ending => self.finish(cx, key, End::Transient(None)),
+            _ if push.is_written() => self.finish(cx, key, End::Transient(None)),
+            _ => self.part(cx, key),
+        }
+    }
+
+    /// Nothing more is sent. Who hears that a session is over may rely on it: nothing they acknowledged in it comes again. So the last
+    /// word waits until that is durable.
+    fn part(&mut self, cx: &mut Cx, key: Key) {
+        let Some(push) = self.live.get_mut(key) else { return };
         if let Some(session) = &mut push.session {
             session.abort();
         }
         if let Some(conn) = push.conn {
             cx.asks.push_back(Ask::Pump(conn));
         }
-        self.bye(cx, key);
+        if push.is_written() {
+            return self.last_word(cx, key);
+        }
+        push.stage = Stage::Parting;
+        push.until = cx.now.tick + LAST_WORD;
+        self.touch(key);
+    }
+
+    /// The tombstones may have become durable, or be known never to.
+    pub(super) fn part_if_written(&mut self, cx: &mut Cx, key: Key) {
+        if self.live.get(key).is_some_and(|push| push.stage == Stage::Parting && push.is_written()) {
+            self.last_word(cx, key);
+        }
+    }
+
+    /// Our BYE, or the answer to theirs.
+    pub(super) fn last_word(&mut self, cx: &mut Cx, key: Key) {
+        match self.live.get(key) {
+            Some(Push { farewell: Some(_), .. }) => self.finish(cx, key, End::Transient(None)),
+            _ => self.bye(cx, key),
+        }
     }
 
     /// Sends the BYE of an established dialog.
@@ -117,6 +160,9 @@ impl Pushes {
         }
         if let Some((timer, _)) = push.armed.take() {
             cx.timers.cancel(timer);
+        }
+        if let Some((reply, answer)) = push.farewell.take() {
+            cx.respond(reply, 200, answer);
         }
         match push.way {
             Way::Push | Way::Pager => {

@@ -8,7 +8,7 @@ mod words;
 pub use words::{End, Ended};
 pub(super) use words::{Idle, Left, Role, Stage, Way};
 
-use super::cx::{Cx, Timer};
+use super::cx::{Cx, Reply, Timer};
 use super::feed::Feeds;
 use super::flight::Flight;
 use super::identity::Address;
@@ -44,6 +44,10 @@ pub(super) const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// After a CANCEL the INVITE must have ended by then (64*T1, RFC 3261 9.1), and a BYE likewise.
 pub(super) const GOODBYE: Duration = Duration::from_secs(32);
+
+/// The last word of a session waits this long at most for a log that does not take its tombstones: half of what the client waits for
+/// the answer to its BYE (RFC 3261 17.1.2.2, Timer F).
+pub(super) const LAST_WORD: Duration = Duration::from_secs(16);
 
 /// A client that holds its session has this long to resume it before the session is ended.
 pub(super) const HELD_MAX: Duration = Duration::from_secs(120);
@@ -117,6 +121,8 @@ pub(super) struct Push {
     /// Tombstones that are not durable yet.
     pub(super) retiring: SpreadSet<Place>,
     pub(super) end: Option<End>,
+    /// The client's BYE, and what it will be answered.
+    pub(super) farewell: Option<(Reply, Bytes)>,
     pub(super) cautious: bool,
     pub(super) armed: Option<(TimerKey, Tick)>,
     /// SIGTERM: nothing more is begun, answers under way are waited for.
@@ -229,6 +235,7 @@ impl Pushes {
             Stage::Waiting => "answered, waiting for the client's connection",
             Stage::Connecting => "answered, connecting to the client",
             Stage::Sending => "sending",
+            Stage::Parting => "over, what was acknowledged is being written off",
             Stage::Ending => "BYE sent",
             Stage::Paging => "sending SIP MESSAGEs, the client takes no session",
         })
@@ -336,6 +343,7 @@ impl Pushes {
             self.feed(cx, key);
             self.page_on(cx, users, key);
             self.end_if_done(cx, users, key);
+            self.part_if_written(cx, key);
             self.arm(cx, key);
         }
         for Left { user, delivered, afterwards, reason, refused } in std::mem::take(&mut self.left) {
@@ -393,7 +401,11 @@ impl Pushes {
                 Stage::Waiting | Stage::Connecting => self.hang_up(cx, key, End::Transient(None)),
                 Stage::Cancelling | Stage::Ending | Stage::Paging => self.finish(cx, key, End::Transient(None)),
                 // What the log does not take now, it is offered until it does; nobody is sent it again meanwhile.
-                Stage::Sending if push.idle == Idle::Unwritten => self.hang_up(cx, key, End::Completed),
+                Stage::Sending if push.idle == Idle::Unwritten => {
+                    push.end = push.end.or(Some(End::Completed));
+                    self.bye(cx, key);
+                }
+                Stage::Parting => self.last_word(cx, key),
                 // Behind a relay, without the REPORT 000 200, delivery is not confirmed: the message waits on.
                 Stage::Sending => self.hang_up(cx, key, End::Transient(None)),
             }
@@ -448,6 +460,7 @@ impl Push {
             afterwards,
             retiring: SpreadSet::default(),
             end: None,
+            farewell: None,
             cautious: false,
             armed: None,
             leaving: false,
@@ -469,6 +482,11 @@ impl Push {
     /// True when a message is on its way through this session.
     pub(super) fn has_in_hand(&self, place: Place) -> bool {
         self.in_flight.contains(place) || self.delivered.iter().any(|had| had.place() == place)
+    }
+
+    /// True when the log has heard of everything that its client acknowledged.
+    pub(super) fn is_written(&self) -> bool {
+        self.delivered.is_empty() && self.retiring.is_empty()
     }
 
     /// What it waits for now.

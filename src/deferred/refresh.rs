@@ -85,6 +85,10 @@ impl Pushes {
                 self.late_order.push_back((cx.now.tick + GOODBYE, txn));
             }
         }
+        // The session is over: nothing is to be agreed on any more.
+        if push.stage.is_over() {
+            return;
+        }
         //= RFC 4028 7.4: 422: the refresh is sent again with at least the Min-SE of the response
         if let Some(wish) = larger {
             return self.refresh(cx, key, wish);

@@ -44,6 +44,7 @@ impl Pushes {
     //= RFC 3261 12.2.2: a request within a dialog is matched by its dialog; who may speak in it was settled when it began
     pub fn within(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
         let (status, octets) = match self.heard(cx, message, flow, key) {
+            Ok(octets) if message.method() == Method::Bye => return self.farewell(cx, key, reply, octets),
             Ok(octets) => (200, octets),
             Err(refusal) => {
                 cx.counts.refused += 1;
@@ -67,15 +68,12 @@ impl Pushes {
             return Err(Refusal::of(420).with(Name::Unsupported, unknown));
         }
         //= RFC 3261 15.1.1: after its BYE the UAC considers the session terminated: only the other's BYE may cross it
-        if push.stage == Stage::Ending && message.method() != Method::Bye {
+        let is_said = push.farewell.is_some() || message.method() != Method::Bye;
+        if push.stage.is_over() && is_said {
             return Err(Refusal::of(481));
         }
         match message.method() {
-            Method::Bye => {
-                // What was not confirmed waits on; the user is still there, so it is tried again by backoff.
-                self.finish(cx, key, End::Transient(None));
-                Ok(respond::plain(cx, message, 200, peer))
-            }
+            Method::Bye => Ok(respond::plain(cx, message, 200, peer)),
             Method::Update | Method::Invite => self.offered_again(cx, message, flow, key),
             Method::Options => Ok(respond::capabilities(cx, message, peer).finish()),
             //= RFC 3262 3: a PRACK that matches no unacknowledged reliable provisional response: 481
@@ -193,6 +191,9 @@ impl Pushes {
 
     /// The answer to an offer of ours within the session. One that cannot be used ends it: what we have said stands.
     pub(super) fn agreed(&mut self, cx: &mut Cx, key: Key, sdp: &[u8]) {
+        if self.live.get(key).is_none_or(|push| push.stage.is_over()) {
+            return;
+        }
         let Ok(answer) = offer::judge_next_answer(sdp) else {
             tracing::info!("a later answer of the client's cannot be used");
             return self.hang_up(cx, key, End::Transient(None));

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use deferd_kit::sdp::{Answer, Sdp, Setup};
+use deferd_kit::{
+    msrp::{Kind, read_all},
+    sdp::{Answer, Sdp, Setup},
+    sip::SipMessage,
+};
 
-use crate::people::{BOB, answer, deposit, exchange, push, request};
+use crate::people::{BOB, HOME, MEDIA, answer, deposit, exchange, push, request};
 use crate::rig::Rig;
 
 const SHORT: [(&str, &str); 3] =
@@ -164,4 +168,87 @@ fn a_session_that_stays_held_is_ended_and_its_messages_wait_on() {
     assert_eq!(rig.pushes(), 0);
     rig.pass(seconds(31));
     rig.expect_request("INVITE");
+}
+
+/// The 200 of bob's client to every SEND so far.
+fn take(rig: &mut Rig, octets: &str) {
+    let frames = read_all(octets.as_bytes()).unwrap();
+    let sends = frames.iter().filter(|frame| frame.kind == Kind::Request("SEND".into()));
+    let answers: String = sends
+        .map(|send| {
+            let (to, from) = (send.header("From-Path").unwrap(), send.header("To-Path").unwrap());
+            format!("MSRP {tid} 200 OK\r\nTo-Path: {to}\r\nFrom-Path: {from}\r\n-------{tid}$\r\n", tid = send.tid)
+        })
+        .collect();
+    assert!(!answers.is_empty());
+    rig.receive(0, MEDIA, answers.as_bytes());
+}
+
+/// A power cut after the BYE of a session whose connection had broken: four messages that its client had acknowledged came again,
+/// because their tombstones were not on the disk yet.
+#[test]
+fn our_bye_waits_until_what_was_acknowledged_is_written_off() {
+    let mut rig = Rig::new(1);
+    for text in ["one", "two", "three"] {
+        deposit(&mut rig, &[], "text/plain", text);
+    }
+    push(&mut rig, &[]);
+    let octets = rig.media(0, MEDIA);
+    rig.disk_waits = true;
+    take(&mut rig, &octets);
+    rig.reset(0, MEDIA);
+    rig.pass(seconds(5));
+    rig.expect_no("BYE");
+    assert_eq!(rig.pushes(), 1);
+    rig.disk_goes_on();
+    let bye = rig.expect_request("BYE");
+    answer(&mut rig, &bye, 200, &[], None);
+    assert_eq!(rig.pushes(), 0);
+}
+
+//= RFC 3261 15.1.2: a BYE is answered 200 when it has been processed: here, when nothing acknowledged before it comes again
+#[test]
+fn the_clients_bye_is_answered_when_what_was_acknowledged_is_written_off() {
+    let mut rig = Rig::new(1);
+    deposit(&mut rig, &[], "text/plain", "hello");
+    let mut session = push(&mut rig, &[]);
+    let octets = rig.media(0, MEDIA);
+    rig.disk_waits = true;
+    take(&mut rig, &octets);
+    let bye = session.request(&mut rig, "BYE");
+    rig.datagram(0, HOME, &bye);
+    let is_answer = |message: &SipMessage| message.branch() == bye.branch() && message.code() >= 200;
+    rig.pass(seconds(1));
+    assert!(rig.find(is_answer).is_none(), "what was acknowledged is not durable yet");
+    // Only one good-bye is said.
+    let second = session.request(&mut rig, "BYE");
+    assert_eq!(exchange(&mut rig, &second).code(), 481);
+    let update = session.request(&mut rig, "UPDATE");
+    assert_eq!(exchange(&mut rig, &update).code(), 481);
+    rig.disk_goes_on();
+    assert_eq!(rig.expect_answer(&bye).code(), 200);
+    rig.expect_no("BYE");
+    assert_eq!(rig.pushes(), 0);
+}
+
+/// A disk that does not answer keeps nobody for ever, nor does one that is broken.
+#[test]
+fn the_last_word_waits_for_the_log_for_sixteen_seconds_at_most() {
+    for broken in [false, true] {
+        let mut rig = Rig::new(1);
+        deposit(&mut rig, &[], "text/plain", "hello");
+        push(&mut rig, &[]);
+        let octets = rig.media(0, MEDIA);
+        (rig.disk_waits, rig.disk_is_broken) = (!broken, broken);
+        take(&mut rig, &octets);
+        rig.reset(0, MEDIA);
+        if !broken {
+            rig.pass(ms(15_900));
+            rig.expect_no("BYE");
+            rig.pass(ms(200));
+        }
+        let bye = rig.expect_request("BYE");
+        answer(&mut rig, &bye, 200, &[], None);
+        assert_eq!(rig.pushes(), 0, "broken: {broken}");
+    }
 }

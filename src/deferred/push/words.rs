@@ -14,9 +14,10 @@ use std::time::Duration;
 ///
 /// ```text
 ///  inviting ──2xx──▶ waiting ──first SEND──▶ sending ──all done──▶ ending ──▶ (gone)
-///     │  │              │                       ▲  │                  ▲
-///     │  └──2xx, they are passive──▶ connecting ┘  └──── failure ─────┤
-///     ├──── 60 s ──▶ cancelling ───────── 2xx: ACK, BYE ──────────────┘
+///     │  │              │                       ▲  │                  ▲  ▲
+///     │  └──2xx, they are passive──▶ connecting ┘  └─ failure, or ──▶ parting
+///     │                                               their BYE          │
+///     ├──── 60 s ──▶ cancelling ───────── 2xx: ACK, BYE ─────────────────┘
 ///     └──── 300-699 ──▶ (gone)
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +32,9 @@ pub(in crate::deferred) enum Stage {
     Connecting,
     /// Messages flow.
     Sending,
+    /// Nothing more is sent, and what the client acknowledged is being written off: the last word, our BYE or the answer to
+    /// theirs, waits for that.
+    Parting,
     /// BYE was sent.
     Ending,
     /// No session: messages go as SIP MESSAGEs.
@@ -41,6 +45,11 @@ impl Stage {
     /// True while the session is established and not being ended.
     pub(in crate::deferred) fn is_up(self) -> bool {
         matches!(self, Stage::Waiting | Stage::Connecting | Stage::Sending)
+    }
+
+    /// True when the session was established and is being ended.
+    pub(in crate::deferred) fn is_over(self) -> bool {
+        matches!(self, Stage::Parting | Stage::Ending)
     }
 }
 
