@@ -10,7 +10,7 @@ use super::invite::Call;
 use super::offered::{self, Side, Terms};
 use super::payload;
 use super::policy::Policy;
-use super::push::{Push, Pushes, Stage, Way};
+use super::push::{End, Push, Pushes, Stage, Way};
 use super::respond::{self, Refusal};
 use super::users::Users;
 use super::within::Unacked;
@@ -126,7 +126,7 @@ impl Retrievals {
         }
     }
 
-    /// The client takes its INVITE back. What has its answer already is not found: the 200 has crossed the CANCEL.
+    /// The client takes its INVITE back. What has its answer already is not found. The client of another core has been answered there.
     ///
     //= RFC 3261 9.2: the UAS SHOULD immediately respond to the original request with a 487 (Request Terminated)
     pub fn cancel(&mut self, cx: &mut Cx, users: &mut Users, reply: Reply) {
@@ -134,7 +134,9 @@ impl Retrievals {
         let Some(Retrieval { asked, user, .. }) = found.and_then(|key| self.live.remove(key)) else { return };
         cx.directory.leave(user);
         users.close_if_empty(cx, user);
-        refuse(cx, &asked, &Refusal::of(487));
+        if reply.core == cx.core {
+            refuse(cx, &asked, &Refusal::of(487));
+        }
     }
 
     /// The disk gave a batch of those that may be meant.
@@ -184,13 +186,7 @@ fn listed(cx: &Cx, bodies: &[Body<'_>]) -> Result<Option<Sought>, Refusal> {
 
 /// The client's offer, when we can send by it, and in which form.
 //= 12.2.1-2: without 'recvonly' for the session or the "m=message" media: 488 "Not Acceptable Here" with the correct SDP parameters
-fn judge_sdp(
-    cx: &mut Cx,
-    pushes: &Pushes,
-    flow: &Flow,
-    sdp: Option<&[u8]>,
-    is_rcs: bool,
-) -> Result<Answer, Refusal> {
+fn judge_sdp(cx: &mut Cx, pushes: &Pushes, flow: &Flow, sdp: Option<&[u8]>, is_rcs: bool) -> Result<Answer, Refusal> {
     let answer = offered::stream(cx, flow, Side::Sends, sdp)?;
     if answer.direction != Direction::RecvOnly {
         let text = "messages are retrieved with recvonly";
@@ -243,6 +239,7 @@ impl Pushes {
         let offered = offered::description(&bodies).unwrap_or_default();
         let sdp = offer.write_answer(offered, ours).unwrap_or_default();
         let afterwards = cx.policy.retrieved;
+        let revocable = Some(reply).filter(|reply| reply.core != cx.core);
         let key = self.live.insert_with(|key| {
             let mut call = Call::new(cx, key, &owner, flow);
             call.timer = None;
@@ -253,11 +250,13 @@ impl Pushes {
             push.dialog = Some(dialog);
             push.unacked = Some(Unacked::new(cx.now.tick, message.cseq().0, false));
             push.refresh = timer.map(|(timer, _)| timer);
+            push.revocable = revocable;
             push
         });
         let Some(push) = self.live.get(key) else { return };
         self.by_session.insert(push.session_id.clone(), key);
         self.retrievals.entry(user).or_default().push(key);
+        self.by_reply.extend(revocable.map(|reply| (reply, key)));
         cx.counts.retrievals += 1;
         //= 12.2.1 (200-1): a 200 "OK" response according to RFC 3261
         //= 12.2.1 (200-2): a Server header to indicate the IM release version
@@ -277,6 +276,15 @@ impl Pushes {
         cx.respond(reply, 200, octets);
         //= 12.2.1.1.2-5: from here on the messages are sent as any push sends them (12.2.2.5)
         self.begin_session(cx, key, answer, is_rcs);
+    }
+}
+
+impl Pushes {
+    /// The client of another core has taken its INVITE back before it heard our 200: it knows of no session that could be ended.
+    pub fn cancel(&mut self, cx: &mut Cx, reply: Reply) {
+        if let Some(key) = self.by_reply.remove(&reply) {
+            self.finish(cx, key, End::GiveUp);
+        }
     }
 }
 

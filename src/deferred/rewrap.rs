@@ -123,16 +123,9 @@ fn look_inside(choice: &Choice, record: Record, flags: Flags, over: bool) -> Res
     let (has_dash7, more, tail) = (flags.has(Flags::DASH7), 0, Bytes::new());
     Ok(match form {
         Form::Wrapped => wrapped(record, flags, over),
-        Form::Bare => Dressed {
-            page: record.page,
-            content_type: part,
-            body: request,
-            more,
-            tail,
-            has_dash7,
-            form,
-            copied: 0,
-        },
+        Form::Bare => {
+            Dressed { page: record.page, content_type: part, body: request, more, tail, has_dash7, form, copied: 0 }
+        }
         Form::Cpim => match own_cpim(&message) {
             Some((media, body)) => Dressed {
                 content_type: scan::span_in(&record.page, media),

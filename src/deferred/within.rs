@@ -215,6 +215,9 @@ impl Pushes {
         }
         let Some(unacked) = push.unacked.filter(|unacked| unacked.cseq == message.cseq().0) else { return };
         push.unacked = None;
+        if let Some(reply) = push.revocable.take() {
+            self.by_reply.remove(&reply);
+        }
         if push.stage == Stage::Ending {
             return self.bye(cx, key);
         }

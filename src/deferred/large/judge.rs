@@ -114,6 +114,7 @@ impl Larges {
         let Agreed { terms: Terms { dialog, tag, timer }, answer, sdp, offer } = agreed;
         let mut head = Head::of(&message, cx.now.wall.seconds(), fields::privacy_has_id(&message));
         let session_id = Bytes::copy_from_slice(deliver::session_id(&offer.path));
+        let revocable = Some(reply).filter(|reply| reply.core != cx.core);
         let (now, until) = (cx.now.tick, cx.now.tick + self.bind_timeout);
         let mut octets = Bytes::new();
         let key = self.live.insert_with(|key| {
@@ -150,6 +151,7 @@ impl Larges {
                 stage: Stage::Waiting,
                 until,
                 acked: false,
+                revocable,
                 ack_by: now + GOODBYE,
                 conn: None,
                 chunk: None,
@@ -160,6 +162,7 @@ impl Larges {
             }
         });
         self.by_session.insert(session_id, key);
+        self.by_reply.extend(revocable.map(|reply| (reply, key)));
         cx.respond(reply, 200, octets);
         self.arm(cx, key);
     }

@@ -67,6 +67,9 @@ impl Larges {
     /// An ACK that names this session.
     pub fn ack_came(&mut self, cx: &mut Cx, message: &Message, key: Key) {
         let Some(session) = self.live.get_mut(key).filter(|session| session.dialog.matches(message)) else { return };
+        if let Some(reply) = session.revocable.take() {
+            self.by_reply.remove(&reply);
+        }
         if !std::mem::replace(&mut session.acked, true) && session.stage == Stage::Ending {
             self.bye(cx, key);
             self.arm(cx, key);
