@@ -173,6 +173,11 @@ impl Larges {
         self.live.is_empty() && self.messages.is_empty()
     }
 
+    /// How many sessions there are for a user.
+    pub fn of(&self, user: UserId) -> u32 {
+        self.live.iter().filter(|(_, session)| session.user == user).count() as u32
+    }
+
     /// True when a session uses this connection.
     pub fn uses(&self, conn: ConnId) -> bool {
         self.links.contains_key(&conn)
