@@ -442,6 +442,11 @@ fn reasons_into(about: &mut Map<String, Value>, reasons: &Reasons) {
     about.insert("to_be_pushed".into(), reasons.has_new.into());
     about.insert("too_large".into(), reasons.too_large.into());
     about.insert("unaccepted".into(), reasons.unaccepted.into());
+    about.insert("large".into(), reasons.large.into());
+    about.insert("receiving_large".into(), reasons.receiving.into());
+    let summaries = reasons.summaries.iter();
+    let summaries = summaries.map(|one| json!({ "until": time(one.until.seconds()), "failures": one.failures }));
+    about.insert("summaries".into(), Value::Array(summaries.collect()));
     about.insert("first_expires".into(), reasons.expires_s.map(|at| time(u64::from(at))).into());
     about.insert("pushing".into(), reasons.pushing.into());
     about.insert("presence".into(), reasons.presence.as_ref().map_or(Value::Null, seen));

@@ -1,7 +1,8 @@
 //! The MSRP side of a push: one SEND per deferred message, answered, written off (12.2.2.5).
 
 use super::cx::{Ask, Cx};
-use super::payload::{self, Choice, Unfit};
+use super::offered::{self, Useless};
+use super::payload::{self, Unfit};
 use super::policy::Afterwards;
 use super::push::{End, Link, Pushes, Stage};
 use super::refusals::Refusal;
@@ -17,7 +18,7 @@ use crate::store::record::{Flags, Locator, Place};
 use crate::wire::msrp::head::{Method, RequestHead};
 use crate::wire::msrp::uri::MsrpUri;
 use bytes::Bytes;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// From 1900, where NTP counts from, to 1970 (RFC 8866 5.2 suggests NTP time for the o-line).
 const NTP_OFFSET_S: u64 = 2_208_988_800;
@@ -49,16 +50,26 @@ pub(super) fn session_id(path: &[u8]) -> &[u8] {
 
 impl Pushes {
     /// The client answered: set the session up, and connect if that is ours to do (RFC 6135).
-    pub(super) fn begin_session(&mut self, cx: &mut Cx, key: Key, answer: Answer, choice: Choice) {
+    pub(super) fn begin_session(&mut self, cx: &mut Cx, key: Key, answer: Answer, is_rcs: bool) {
+        let way = self.way(&answer);
         let Some(push) = self.live.get_mut(key) else { return };
         push.stage = Stage::Waiting;
-        if choice.is_hopeless() {
-            tracing::info!(owner = ?push.call.owner, "the client accepts no type that messages can have");
-            self.hang_up(cx, key, End::Unfit);
-            return;
-        }
+        let usable = offered::forms(cx, push.offer.profile, &answer, is_rcs).and_then(|choice| Ok((choice, way?)));
+        let (choice, connect_to) = match usable {
+            Ok(usable) => usable,
+            Err(Useless::NoForm) => {
+                tracing::info!(owner = ?push.call.owner, "the client accepts no type that messages can have");
+                return self.hang_up(cx, key, End::Unfit);
+            }
+            Err(Useless::Elsewhere) => {
+                cx.counts.connects_forbidden += 1;
+                tracing::warn!(owner = ?push.call.owner, path = %String::from_utf8_lossy(&answer.peer_path),
+                    "the client's MSRP path is outside msrp.connect_allow");
+                return self.hang_up(cx, key, End::GiveUp);
+            }
+        };
         push.choice = choice;
-        let active = answer.connect_to.is_some();
+        let active = connect_to.is_some();
         push.passive = !active;
         push.peer_path = Bytes::from(answer.peer_path);
         let session = Session::new(
@@ -78,7 +89,7 @@ impl Pushes {
         self.by_tid.insert(session.tid_prefix(), key);
         push.session = Some(session);
         push.until = cx.now.tick + self.media.bind_timeout;
-        match answer.connect_to {
+        match connect_to {
             None => {
                 // A client may connect and bind before its 200 has come to us by another way.
                 if push.conn.is_some() && push.bound_early {
@@ -88,32 +99,17 @@ impl Pushes {
                     self.bound(key);
                 }
             }
-            Some((host, port)) => {
+            Some(to) => {
                 push.stage = Stage::Connecting;
-                self.connect(cx, key, &host, port);
+                self.connect(cx, key, to);
             }
         }
         self.touch(key);
     }
 
-    /// True when a session may connect to this host: an address inside the allowed networks.
-    pub(super) fn may_connect(&self, host: &[u8]) -> bool {
-        ip(host).is_some_and(|ip| self.media.connect_allow.iter().any(|net| net.contains(&ip)))
-    }
-
-    /// We are the active side: connect to the client, within the allowed networks, or share a connection that exists.
-    fn connect(&mut self, cx: &mut Cx, key: Key, host: &[u8], port: u16) {
+    /// We are the active side: connect to the client, or share a connection that exists.
+    fn connect(&mut self, cx: &mut Cx, key: Key, to: SocketAddr) {
         let Some(push) = self.live.get_mut(key) else { return };
-        let to = ip(host).map(|ip| SocketAddr::new(ip, port));
-        //= RFC 4975 14.5: a path may point anywhere; we connect only to networks the operator allows
-        let allowed = to.filter(|to| self.media.connect_allow.iter().any(|net| net.contains(&to.ip())));
-        let Some(to) = allowed else {
-            cx.counts.connects_forbidden += 1;
-            tracing::warn!(owner = ?push.call.owner, host = %String::from_utf8_lossy(host), port,
-                "the client's MSRP path is outside msrp.connect_allow");
-            self.hang_up(cx, key, End::GiveUp);
-            return;
-        };
         // It said that we connect, and has connected itself: its answer counts.
         if let Some(early) = push.conn.take() {
             self.unlink(cx, key, early);
@@ -444,11 +440,4 @@ impl Pushes {
     pub fn uses(&self, conn: ConnId) -> bool {
         self.links.get(&conn).is_some_and(|link: &Link| !link.sessions.is_empty())
     }
-}
-
-/// A host that is an address. Names are not looked up: a push does not wait for a name server, and a path whose host is a
-/// name cannot be held to `connect_allow` twice.
-fn ip(host: &[u8]) -> Option<IpAddr> {
-    let text = std::str::from_utf8(host).ok()?;
-    text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }

@@ -182,6 +182,12 @@ pub(super) fn body_type(boundary: &[u8; BOUNDARY_OCTETS]) -> [u8; BODY_TYPE_OCTE
     body_type
 }
 
+/// The boundary in the Content-Type of a stored body.
+pub(super) fn boundary_of(body_type: &[u8]) -> Option<&[u8]> {
+    let at = memmem::find(body_type, b"boundary=\"")? + 10;
+    body_type.get(at..)?.split(|&octet| octet == b'"').next()
+}
+
 /// Appends `n` in decimal digits.
 pub(crate) fn decimal(out: &mut Vec<u8>, n: u64) {
     let mut digits = [0u8; 20];
@@ -291,8 +297,7 @@ pub(super) fn has_dash7(octets: &[u8]) -> bool {
 /// The embedded request inside a stored body: from its start line up to the closing boundary.
 pub fn embedded(body: &[u8], body_type: &[u8]) -> Option<Span> {
     let head = memmem::find(body, b"\r\n\r\n")? + 4;
-    let at = memmem::find(body_type, b"boundary=\"")? + 10;
-    let boundary = body_type.get(at..)?.split(|&octet| octet == b'"').next()?;
+    let boundary = boundary_of(body_type)?;
     let end = body.len().checked_sub(boundary.len() + 6)?;
     Some(Span::between(head, end))
 }

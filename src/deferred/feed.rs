@@ -6,7 +6,6 @@ use super::large::wrap;
 use super::push::{Push, Pushes, Stage};
 use super::refusals::Refusal;
 use crate::base::arena::Key;
-use crate::base::span::Span;
 use crate::store::loader::{Damage, Loaded, Record};
 use crate::store::record::{Flags, Locator};
 use bytes::Bytes;
@@ -22,7 +21,8 @@ struct Feed {
     parts: VecDeque<Locator>,
     /// Being read.
     asked: Vec<Locator>,
-    suffix: Bytes,
+    /// What stands behind them.
+    tail: Bytes,
 }
 
 /// The large messages that a session has taken and not sent whole.
@@ -37,15 +37,9 @@ pub(super) fn is_sound(record: &Record, locator: &Locator) -> bool {
 }
 
 impl Feeds {
-    /// A message that was loaded: where its first octets lie in the record's page, and how many follow.
-    pub(super) fn begin(&mut self, token: u64, record: &Record, locator: &Locator) -> (Span, usize) {
-        let prefix = wrap::prefix_of(record).filter(|_| locator.flags().has(Flags::LARGE));
-        let Some(prefix) = prefix else { return (record.body, 0) };
-        let suffix = record.page.slice(prefix.end()..record.body.end());
-        let parts: VecDeque<Locator> = record.parts().collect();
-        let more = suffix.len() + parts.iter().map(len_of).sum::<usize>();
-        self.list.push(Feed { token, parts, asked: Vec::new(), suffix });
-        (prefix, more)
+    /// A message whose first octets are at hand: these parts follow, and then `tail`.
+    pub(super) fn begin(&mut self, token: u64, parts: VecDeque<Locator>, tail: Bytes) {
+        self.list.push(Feed { token, parts, asked: Vec::new(), tail });
     }
 }
 
@@ -73,7 +67,7 @@ impl Pushes {
                 feed.asked.extend(feed.parts.pop_front());
             }
             if feed.asked.is_empty() {
-                session.supply(token, std::mem::take(&mut feed.suffix));
+                session.supply(token, std::mem::take(&mut feed.tail));
                 feeds.list.retain(|feed| feed.token != token);
                 continue;
             }

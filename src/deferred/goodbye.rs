@@ -181,6 +181,9 @@ impl Pushes {
             self.by_txn.remove(&txn);
         }
         self.by_session.remove(&push.session_id);
+        if let Some(reply) = push.revocable {
+            self.by_reply.remove(&reply);
+        }
         if let Some(session) = &push.session {
             push.cautious |= session.was_cautious();
             self.by_tid.remove(&session.tid_prefix());

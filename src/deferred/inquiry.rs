@@ -16,16 +16,18 @@ use super::bin::Bin;
 use super::cx::{Cx, Timer};
 use super::dismiss::{Because, Dismissals, Leaving};
 use super::identity::{self, Address};
+use super::large::Larges;
 use super::metadata::{Documents, changes};
 use super::presence::Presences;
 use super::push::Pushes;
 use super::report::Reports;
+use super::summary::Summaries;
 use super::users::Users;
 use crate::base::spread::SpreadMap;
 use crate::store::directory::UserId;
 use crate::store::loader::{Damage, Loaded, Record};
 use crate::store::reason::Reason;
-use crate::store::record::{Locator, MessageId, Stamp};
+use crate::store::record::{Flags, Locator, MessageId, Stamp};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -52,6 +54,10 @@ pub struct Known<'a> {
     pub reports: &'a Reports,
     /// Where what is deleted goes.
     pub bin: &'a Bin,
+    /// Who is told of what waits.
+    pub summaries: &'a Summaries,
+    /// Large messages that are coming.
+    pub larges: &'a Larges,
 }
 
 #[derive(Debug)]
@@ -405,10 +411,13 @@ fn why(cx: &mut Cx, known: &mut Known<'_>, owner: &Address) -> Reasons {
     let mut reasons = Reasons { presence: known.presences.seen(cx, owner), ..Reasons::default() };
     let Some(user) = cx.directory.find(owner) else { return reasons };
     reasons.pushing = known.pushes.stage_of(user);
+    reasons.summaries = known.summaries.of(user).collect();
+    reasons.receiving = known.larges.of(user);
     if let Some(queue) = known.users.queue(user) {
         reasons.messages = queue.len() as u32;
         reasons.octets = queue.octets();
         reasons.expires_s = queue.iter().map(Locator::expiry_s).min();
+        reasons.large = queue.iter().filter(|locator| locator.flags().has(Flags::LARGE)).count() as u32;
         reasons.has_new = known.users.has_new(user);
         for new in known.users.new_messages(user) {
             match known.users.standing(user, &new) {

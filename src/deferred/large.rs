@@ -21,7 +21,7 @@ pub(super) mod wrap;
 
 pub use judge::{Asked, is_large};
 
-use super::cx::{Ask, Cx, Timer};
+use super::cx::{Ask, Cx, Reply, Timer};
 use super::identity::{Address, LARGE_PREFIX};
 use super::invite;
 use crate::base::arena::{Arena, Key};
@@ -106,6 +106,8 @@ struct Session {
     stage: Stage,
     until: Tick,
     acked: bool,
+    /// It was asked for by way of another core, and may yet be taken back there.
+    revocable: Option<Reply>,
     /// Without an ACK the session is over by then.
     ack_by: Tick,
     conn: Option<ConnId>,
@@ -122,6 +124,8 @@ struct Session {
 pub struct Larges {
     live: Arena<Session>,
     by_session: SpreadMap<Bytes, Key>,
+    /// Those that may yet be taken back: from their 200 to its ACK.
+    by_reply: SpreadMap<Reply, Key>,
     by_txn: SpreadMap<ClientKey, (Key, Role)>,
     links: SpreadMap<ConnId, Vec<Key>>,
     /// Messages that are coming or being written, by serial number.
@@ -145,6 +149,7 @@ impl Larges {
         Larges {
             live: Arena::new(),
             by_session: SpreadMap::default(),
+            by_reply: SpreadMap::default(),
             by_txn: SpreadMap::default(),
             links: SpreadMap::default(),
             messages: SpreadMap::default(),
@@ -166,6 +171,11 @@ impl Larges {
     /// True when there is none, and nothing is being written.
     pub fn is_empty(&self) -> bool {
         self.live.is_empty() && self.messages.is_empty()
+    }
+
+    /// How many sessions there are for a user.
+    pub fn of(&self, user: UserId) -> u32 {
+        self.live.iter().filter(|(_, session)| session.user == user).count() as u32
     }
 
     /// True when a session uses this connection.
@@ -225,9 +235,19 @@ impl Larges {
             cx.timers.cancel(timer);
         }
         self.by_session.remove(&session.session_id);
+        if let Some(reply) = session.revocable {
+            self.by_reply.remove(&reply);
+        }
         tracing::debug!(owner = ?session.owner, stored = session.stored.len(), "a session for large messages ended");
         cx.directory.leave(session.user);
         cx.directory.close(session.user);
+    }
+
+    /// Its sender has taken the INVITE back at another core, before it heard our 200: it knows of no session that could be ended.
+    pub fn cancel(&mut self, cx: &mut Cx, reply: Reply) {
+        if let Some(key) = self.by_reply.remove(&reply) {
+            self.finish(cx, key);
+        }
     }
 
     /// It does not use its connection any more.

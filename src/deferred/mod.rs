@@ -10,6 +10,7 @@
 //! | [`payload`], [`rewrap`], `pager` | 12.2.2.5 for every client: multipart, `message/sip`, CPIM, or SIP MESSAGEs |
 //! | [`delete`], [`dismiss`], [`bin`] | 12.1.3.1, 12.2.2.7 IM Server deleting Deferred Messages |
 //! | [`retrieve`] | 12.2.1 Stored Messaging Function receiving requests from IM user |
+//! | `offered` | what all INVITEs for a session have in common, those of [`large`] and [`retrieve`], and what a client's answer is good for |
 //! | [`report`], [`owed`] | 12.2.2.6 Delivery Report for deleted Messages |
 //! | [`metadata`] | 12.2.2.8 Updating Metadata in IM XDMS |
 //! | [`summary`] | 7.3 of mission document 0: the summary of what waits, to those who subscribe (RFC 3842) |
@@ -39,6 +40,7 @@ pub mod large;
 pub mod loop_guard;
 pub mod metadata;
 mod moved;
+mod offered;
 pub mod outcome;
 pub mod owed;
 mod pager;

@@ -32,7 +32,7 @@ impl Pushes {
     /// Leaves the connection as it is and begins anew with what the client said last.
     pub(super) fn move_to(&mut self, cx: &mut Cx, key: Key, to: Answer) {
         let Some(push) = self.live.get_mut(key) else { return };
-        let choice = push.choice.anew(&cx.policy, push.offer.profile, &to);
+        let is_rcs = push.choice.is_rcs();
         if let Some(session) = push.session.take() {
             push.cautious |= session.was_cautious();
             self.by_tid.remove(&session.tid_prefix());
@@ -50,7 +50,7 @@ impl Pushes {
             self.unlink(cx, key, conn);
         }
         let direction = to.direction;
-        self.begin_session(cx, key, to, choice);
+        self.begin_session(cx, key, to, is_rcs);
         self.direct(key, direction);
     }
 }

@@ -62,20 +62,10 @@ pub struct Choice {
 const PARTS: [&[u8]; 2] = [b"message/sip", b"message/sipfrag"];
 
 impl Choice {
-    /// What a client that answered like this is sent. `profile`: what we offered; `contact`: its Contact.
+    /// What a client that said this is sent. `profile`: what we offered; `is_rcs`: what its Contact says ([`is_rcs`]).
     ///
     //= RFC 4975 8.6: MUST NOT send a type that the peer has not signalled in accept-types or accept-wrapped-types
-    pub fn new(policy: &Policy, profile: Profile, answer: &Answer, contact: &[u8]) -> Choice {
-        Choice::of(policy, profile, answer, is_rcs(contact))
-    }
-
-    /// The same client has said something else since.
-    #[must_use]
-    pub fn anew(&self, policy: &Policy, profile: Profile, answer: &Answer) -> Choice {
-        Choice::of(policy, profile, answer, self.is_rcs)
-    }
-
-    fn of(policy: &Policy, profile: Profile, answer: &Answer, is_rcs: bool) -> Choice {
+    pub fn new(policy: &Policy, profile: Profile, answer: &Answer, is_rcs: bool) -> Choice {
         let oma = if policy.pager_bare { [Form::Bare, Form::Wrapped] } else { [Form::Wrapped, Form::Bare] };
         let mut forms = match (policy.payload, profile) {
             (Payload::Cpim, _) | (_, Profile::Cpim) => vec![Form::Cpim],
@@ -98,6 +88,11 @@ impl Choice {
     fn settle(&mut self) {
         let wraps_all = self.accepts.takes(b"multipart/mixed", &PARTS);
         self.usual = self.forms.first().copied().filter(|&form| form == Form::Wrapped && wraps_all);
+    }
+
+    /// True for a client of CPM or RCS.
+    pub fn is_rcs(&self) -> bool {
+        self.is_rcs
     }
 
     /// True when the client takes no form at all.
@@ -151,7 +146,7 @@ pub fn profile(policy: &Policy) -> Profile {
 }
 
 /// True when a Contact's feature tags are those of a CPM or RCS client. `+g.oma.sip-im` alone says nothing: both have it.
-fn is_rcs(contact: &[u8]) -> bool {
+pub fn is_rcs(contact: &[u8]) -> bool {
     let mut found = false;
     let Ok(address) = NameAddr::parse(contact) else { return false };
     let says = |param: &Param<'_>, word: &[u8]| {
@@ -191,7 +186,7 @@ mod tests {
     fn choose(payload: Payload, bare: bool, types: &str, wrapped: &str, contact: &[u8]) -> Choice {
         let mut policy = Policy::new("h", &["d"]);
         (policy.payload, policy.pager_bare) = (payload, bare);
-        Choice::new(&policy, profile(&policy), &answer(types, wrapped), contact)
+        Choice::new(&policy, profile(&policy), &answer(types, wrapped), is_rcs(contact))
     }
 
     const PAGER: Stored<'_> = Stored { part: b"message/sip", large: false, content: b"text/plain" };

@@ -73,6 +73,8 @@ pub(super) struct Push {
     pub(super) ack: Option<Bytes>,
     /// A 200 of ours to an INVITE of the user's has no ACK yet.
     pub(super) unacked: Option<Unacked>,
+    /// It was asked for by way of another core, and may yet be taken back there.
+    pub(super) revocable: Option<Reply>,
     pub(super) refresh: Option<SessionTimer>,
     /// What the refresh under way or refused with 422 asks for.
     pub(super) refresh_wish: Option<Wish>,
@@ -164,6 +166,8 @@ pub struct Pushes {
     pub(super) retrievals: SpreadMap<UserId, Vec<Key>>,
     pub(super) by_txn: SpreadMap<ClientKey, (Key, Role)>,
     pub(super) by_session: SpreadMap<Bytes, Key>,
+    /// Those that may yet be taken back: from their 200 to its ACK.
+    pub(super) by_reply: SpreadMap<Reply, Key>,
     pub(super) by_tid: SpreadMap<[u8; 16], Key>,
     pub(super) links: SpreadMap<ConnId, Link>,
     /// Connections that we opened, by where they lead.
@@ -188,6 +192,7 @@ impl Pushes {
             retrievals: SpreadMap::default(),
             by_txn: SpreadMap::default(),
             by_session: SpreadMap::default(),
+            by_reply: SpreadMap::default(),
             by_tid: SpreadMap::default(),
             links: SpreadMap::default(),
             dialled: SpreadMap::default(),
@@ -433,6 +438,7 @@ impl Push {
             early: Early::default(),
             ack: None,
             unacked: None,
+            revocable: None,
             refresh: None,
             refresh_wish: None,
             offering: false,

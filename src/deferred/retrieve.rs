@@ -7,17 +7,16 @@ use super::cx::{Cx, Reader, Reply};
 use super::find::{self, Search, Sought};
 use super::identity::Address;
 use super::invite::Call;
-use super::payload::{self, Choice};
+use super::offered::{self, Side, Terms};
+use super::payload;
 use super::policy::Policy;
-use super::push::{Push, Pushes, Stage, Way};
+use super::push::{End, Push, Pushes, Stage, Way};
 use super::respond::{self, Refusal};
 use super::users::Users;
 use super::within::Unacked;
 use crate::base::arena::{Arena, Key};
 use crate::base::net::Flow;
-use crate::proto::sip::dialog::Dialog;
-use crate::proto::sip::offer::{self, Answer, AnswerFault, Direction, Setup};
-use crate::proto::sip::session_timer::{Agreed, SessionTimer};
+use crate::proto::sip::offer::{Answer, Direction, Setup};
 use crate::store::directory::UserId;
 use crate::store::loader::Loaded;
 use crate::store::record::Locator;
@@ -31,9 +30,6 @@ use crate::wire::uri::{Scheme, Uri};
 
 /// Option tags of Require that a retrieval understands.
 const OPTIONS: &[&[u8]] = &[b"timer", b"recipient-list-invite"];
-
-/// What an INVITE may carry.
-const ACCEPT: &[u8] = b"application/sdp, multipart/mixed, application/resource-lists+xml";
 
 /// Retrievals of one core that look for what they name. Each is a read long.
 const SEARCHES_MAX: usize = 1_024;
@@ -69,18 +65,16 @@ pub enum Legacy {
 
 /// What was agreed on before it is known whether there is anything to send.
 #[derive(Debug)]
-struct Terms {
-    dialog: Dialog,
-    tag: [u8; 20],
+struct Agreed {
+    terms: Terms,
     answer: Answer,
-    choice: Choice,
-    timer: Option<(SessionTimer, Agreed)>,
+    is_rcs: bool,
 }
 
 #[derive(Debug)]
 struct Retrieval {
     asked: Asked,
-    terms: Terms,
+    agreed: Agreed,
     /// Held until there is a session, which then holds it, or none.
     user: UserId,
     search: Search,
@@ -95,16 +89,16 @@ pub struct Retrievals {
 impl Retrievals {
     /// Takes an INVITE in, or answers why not.
     pub fn invite(&mut self, cx: &mut Cx, users: &mut Users, pushes: &mut Pushes, asked: Asked) {
-        let judged = judge(cx, pushes, &asked).and_then(|(terms, sought)| {
+        let judged = judge(cx, pushes, &asked).and_then(|(agreed, sought)| {
             if pushes.is_full() || self.live.len() >= SEARCHES_MAX {
                 cx.counts.overloads += 1;
                 return Err(Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S));
             }
             let entered = cx.directory.enter(&asked.owner);
             let user = entered.map_err(|_| Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S))?;
-            Ok((terms, sought, user))
+            Ok((agreed, sought, user))
         });
-        let (terms, sought, user) = match judged {
+        let (agreed, sought, user) = match judged {
             Ok(judged) => judged,
             Err(refusal) => return refuse(cx, &asked, &refusal),
         };
@@ -113,11 +107,11 @@ impl Retrievals {
         //= 12.2.1.1: extracts all deferred messages, if the received request does not contain Uri-list body
         let Some(sought) = sought else {
             let all = queue.map(|queue| queue.iter().copied().collect()).unwrap_or_default();
-            return begin(cx, users, pushes, asked, terms, user, all);
+            return begin(cx, users, pushes, asked, agreed, user, all);
         };
         //= 12.2.1.1: extracts the deferred message(s) representing the Message-ID(s) in the Uri-list
         let search = Search::new(&asked.owner, sought, queue);
-        let key = self.live.insert(Retrieval { asked, terms, user, search });
+        let key = self.live.insert(Retrieval { asked, agreed, user, search });
         self.search(cx, users, pushes, key);
     }
 
@@ -126,13 +120,13 @@ impl Retrievals {
         if !retrieval.search.step(cx, Reader::Retrieval(key), users.queue(retrieval.user)) {
             return;
         }
-        if let Some(Retrieval { asked, terms, user, search }) = self.live.remove(key) {
+        if let Some(Retrieval { asked, agreed, user, search }) = self.live.remove(key) {
             let (found, _) = search.finish();
-            begin(cx, users, pushes, asked, terms, user, found);
+            begin(cx, users, pushes, asked, agreed, user, found);
         }
     }
 
-    /// The client takes its INVITE back. What has its answer already is not found: the 200 has crossed the CANCEL.
+    /// The client takes its INVITE back. What has its answer already is not found. The client of another core has been answered there.
     ///
     //= RFC 3261 9.2: the UAS SHOULD immediately respond to the original request with a 487 (Request Terminated)
     pub fn cancel(&mut self, cx: &mut Cx, users: &mut Users, reply: Reply) {
@@ -140,7 +134,9 @@ impl Retrievals {
         let Some(Retrieval { asked, user, .. }) = found.and_then(|key| self.live.remove(key)) else { return };
         cx.directory.leave(user);
         users.close_if_empty(cx, user);
-        refuse(cx, &asked, &Refusal::of(487));
+        if reply.core == cx.core {
+            refuse(cx, &asked, &Refusal::of(487));
+        }
     }
 
     /// The disk gave a batch of those that may be meant.
@@ -158,31 +154,19 @@ fn refuse(cx: &mut Cx, asked: &Asked, refusal: &Refusal) {
 }
 
 /// What the INVITE says: the terms of the session, and what is looked for; `None`: everything.
-fn judge(cx: &mut Cx, pushes: &Pushes, asked: &Asked) -> Result<(Terms, Option<Sought>), Refusal> {
+fn judge(cx: &mut Cx, pushes: &Pushes, asked: &Asked) -> Result<(Agreed, Option<Sought>), Refusal> {
     let message = &asked.message;
-    let unknown = respond::unsupported(message, OPTIONS);
-    if !unknown.is_empty() {
-        return Err(Refusal::of(420).with(Name::Unsupported, unknown));
-    }
-    let bodies = bodies::bodies(message).map_err(|_| Refusal::of(400))?;
-    let known = |body: &Body<'_>| body.is(b"application/sdp") || body.is(resource_lists::MEDIA_TYPE);
-    if bodies.iter().any(|body| !known(body)) {
-        return Err(Refusal::of(415).with(Name::Accept, ACCEPT));
-    }
-    let sdp = bodies.iter().find(|body| body.is(b"application/sdp"));
-    let contact = message.values(Name::Contact).next().unwrap_or_default();
-    let (answer, choice) = judge_sdp(cx, pushes, &asked.flow, sdp, contact)?;
-    let min_se = u32::try_from(cx.policy.min_se.as_secs()).unwrap_or(u32::MAX);
-    let timer = SessionTimer::uas(cx.now.tick, message, min_se, None)
-        .map_err(|too_small| Refusal::of(422).with(Name::MinSE, too_small.min_se_s.to_string()))?;
-    let tag = cx.tag();
-    let dialog = Dialog::uas(message, &tag).map_err(|unusable| Refusal::of(unusable.status().0))?;
+    let bodies = offered::bodies(message, OPTIONS)?;
+    let sdp = offered::description(&bodies);
+    let is_rcs = payload::is_rcs(message.values(Name::Contact).next().unwrap_or_default());
+    let answer = judge_sdp(cx, pushes, &asked.flow, sdp, is_rcs)?;
+    let terms = offered::terms(cx, message)?;
     let sought = match &asked.legacy {
         Some(Legacy::Id(id)) => Some(Sought::Ids(vec![Some(*id)])),
         Some(Legacy::Original(name)) => Some(Sought::Original(name.clone())),
         Some(Legacy::Own) | None => listed(cx, &bodies)?,
     };
-    Ok((Terms { dialog, tag, answer, choice, timer }, sought))
+    Ok((Agreed { terms, answer, is_rcs }, sought))
 }
 
 /// The ids in all lists of the request; `None` without a list.
@@ -202,43 +186,15 @@ fn listed(cx: &Cx, bodies: &[Body<'_>]) -> Result<Option<Sought>, Refusal> {
 
 /// The client's offer, when we can send by it, and in which form.
 //= 12.2.1-2: without 'recvonly' for the session or the "m=message" media: 488 "Not Acceptable Here" with the correct SDP parameters
-fn judge_sdp(
-    cx: &mut Cx,
-    pushes: &Pushes,
-    flow: &Flow,
-    body: Option<&Body<'_>>,
-    contact: &[u8],
-) -> Result<(Answer, Choice), Refusal> {
-    let Some(body) = body else { return Err(not_acceptable(cx, flow, 304, "an offer of a message stream is missing")) };
-    let answer = match offer::judge_offer(body.octets) {
-        Ok(answer) => answer,
-        Err(AnswerFault::Sdp(_)) => return Err(Refusal::of(400)),
-        Err(AnswerFault::Refused) => {
-            return Err(not_acceptable(cx, flow, 304, "an offer of a message stream is missing"));
-        }
-        Err(AnswerFault::Protocol | AnswerFault::Transport) => {
-            return Err(not_acceptable(cx, flow, 302, "TCP/MSRP is the only transport"));
-        }
-        Err(_) => return Err(not_acceptable(cx, flow, 399, "a path with explicit ports is missing")),
-    };
+fn judge_sdp(cx: &mut Cx, pushes: &Pushes, flow: &Flow, sdp: Option<&[u8]>, is_rcs: bool) -> Result<Answer, Refusal> {
+    let answer = offered::stream(cx, flow, Side::Sends, sdp)?;
     if answer.direction != Direction::RecvOnly {
-        return Err(not_acceptable(cx, flow, 399, "messages are retrieved with recvonly"));
+        let text = "messages are retrieved with recvonly";
+        return Err(offered::not_acceptable(cx, flow, Side::Sends, 399, text));
     }
-    let choice = Choice::new(&cx.policy, payload::profile(&cx.policy), &answer, contact);
-    if choice.is_hopeless() {
-        return Err(not_acceptable(cx, flow, 305, "no type is accepted that stored messages can have"));
-    }
-    if answer.connect_to.as_ref().is_some_and(|(host, _)| !pushes.may_connect(host)) {
-        return Err(not_acceptable(cx, flow, 399, "the path is outside the networks we connect to"));
-    }
-    Ok((answer, choice))
-}
-
-/// 488, and what would have been accepted.
-pub(super) fn not_acceptable(cx: &mut Cx, flow: &Flow, code: u16, text: &str) -> Refusal {
-    let capable = super::deliver::offer(cx, flow).write_capabilities();
-    let warning = respond::coded_warning(cx, code, text);
-    Refusal::of(488).with(Name::Warning, warning).with_body(b"application/sdp", capable)
+    let usable = offered::forms(cx, payload::profile(&cx.policy), &answer, is_rcs);
+    usable.and_then(|_| pushes.way(&answer)).map_err(|useless| useless.refusal(cx, flow))?;
+    Ok(answer)
 }
 
 /// There is something to send, or not: the session, or the last refusal.
@@ -247,7 +203,7 @@ fn begin(
     users: &mut Users,
     pushes: &mut Pushes,
     asked: Asked,
-    terms: Terms,
+    agreed: Agreed,
     user: UserId,
     found: Vec<Locator>,
 ) {
@@ -268,21 +224,22 @@ fn begin(
         users.close_if_empty(cx, user);
         return refuse(cx, &asked, &refusal);
     }
-    pushes.retrieve(cx, asked, terms, user, found);
+    pushes.retrieve(cx, asked, agreed, user, found);
 }
 
 impl Pushes {
     /// Sets up the session that a user asked for, and answers 200. `user` is held, and is let go when the session ends.
-    fn retrieve(&mut self, cx: &mut Cx, asked: Asked, terms: Terms, user: UserId, found: Vec<Locator>) {
+    fn retrieve(&mut self, cx: &mut Cx, asked: Asked, agreed: Agreed, user: UserId, found: Vec<Locator>) {
         let Asked { reply, message, flow, owner, .. } = asked;
-        let Terms { dialog, tag, answer, choice, timer } = terms;
+        let Agreed { terms: Terms { dialog, tag, timer }, answer, is_rcs } = agreed;
         let offer = super::deliver::offer(cx, &flow);
         let ours = if answer.connect_to.is_some() { Setup::Active } else { Setup::Passive };
         //= 12.2.1 (200-5): a SDP body as a SDP answer according to RFC 3264 and MSRP
         let bodies = bodies::bodies(&message).unwrap_or_default();
-        let offered = bodies.iter().find(|body| body.is(b"application/sdp")).map_or(b"".as_slice(), |body| body.octets);
+        let offered = offered::description(&bodies).unwrap_or_default();
         let sdp = offer.write_answer(offered, ours).unwrap_or_default();
         let afterwards = cx.policy.retrieved;
+        let revocable = Some(reply).filter(|reply| reply.core != cx.core);
         let key = self.live.insert_with(|key| {
             let mut call = Call::new(cx, key, &owner, flow);
             call.timer = None;
@@ -293,11 +250,13 @@ impl Pushes {
             push.dialog = Some(dialog);
             push.unacked = Some(Unacked::new(cx.now.tick, message.cseq().0, false));
             push.refresh = timer.map(|(timer, _)| timer);
+            push.revocable = revocable;
             push
         });
         let Some(push) = self.live.get(key) else { return };
         self.by_session.insert(push.session_id.clone(), key);
         self.retrievals.entry(user).or_default().push(key);
+        self.by_reply.extend(revocable.map(|reply| (reply, key)));
         cx.counts.retrievals += 1;
         //= 12.2.1 (200-1): a 200 "OK" response according to RFC 3261
         //= 12.2.1 (200-2): a Server header to indicate the IM release version
@@ -316,7 +275,16 @@ impl Pushes {
         let octets = response.body(b"application/sdp", &sdp).finish();
         cx.respond(reply, 200, octets);
         //= 12.2.1.1.2-5: from here on the messages are sent as any push sends them (12.2.2.5)
-        self.begin_session(cx, key, answer, choice);
+        self.begin_session(cx, key, answer, is_rcs);
+    }
+}
+
+impl Pushes {
+    /// The client of another core has taken its INVITE back before it heard our 200: it knows of no session that could be ended.
+    pub fn cancel(&mut self, cx: &mut Cx, reply: Reply) {
+        if let Some(key) = self.by_reply.remove(&reply) {
+            self.finish(cx, key, End::GiveUp);
+        }
     }
 }
 

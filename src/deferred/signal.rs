@@ -4,7 +4,7 @@
 use super::cx::Cx;
 use super::invite;
 use super::outcome::{self, Outcome};
-use super::payload::Choice;
+use super::payload;
 use super::push::{End, Pushes, Role, Stage};
 use crate::base::arena::Key;
 use crate::base::limits::Limits;
@@ -193,8 +193,7 @@ impl Pushes {
         match offer::judge_answer(answer.as_deref().unwrap_or(message.body())) {
             Ok(answer) => {
                 let contact = message.values(Name::Contact).next().unwrap_or_default();
-                let choice = Choice::new(&cx.policy, push.offer.profile, &answer, contact);
-                self.begin_session(cx, key, answer, choice);
+                self.begin_session(cx, key, answer, payload::is_rcs(contact));
             }
             Err(fault) => {
                 tracing::info!(owner = ?push.call.owner, ?fault, "the client's answer cannot be used");

@@ -18,6 +18,7 @@ pub use kept::contact_of;
 
 use super::cx::{Commit, Cx, Reply};
 use super::identity::Address;
+use super::inquiry::Listening;
 use super::respond::{self, Refusal};
 use super::states::StateWritten;
 use super::users::{self, Users};
@@ -173,6 +174,13 @@ impl Summaries {
     /// True when there is none.
     pub fn is_empty(&self) -> bool {
         self.live.is_empty()
+    }
+
+    /// Those that go on of a user, the oldest first.
+    pub fn of(&self, user: UserId) -> impl Iterator<Item = Listening> {
+        let keys = self.by_user.get(&user).into_iter().flatten();
+        let lasting = keys.filter_map(|key| self.live.get(*key)).filter(|live| live.over.is_none());
+        lasting.map(|live| Listening { until: live.until, failures: live.failures as u32 })
     }
 
     /// A SUBSCRIBE for `owner`: decided here, answered when it is durable.

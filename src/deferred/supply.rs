@@ -14,6 +14,7 @@ use crate::base::net::ConnId;
 use crate::proto::msrp::session::Outgoing;
 use crate::store::loader::{Damage, Loaded, Record};
 use crate::store::record::Locator;
+use std::collections::VecDeque;
 
 /// Octets asked of the disk at one time for one push. Two of these keep a socket of 256 KiB busy while the next is read.
 const LOAD_OCTETS: u64 = 256 * 1024;
@@ -141,14 +142,13 @@ impl Pushes {
             return self.page_loaded(cx, key, records);
         }
         for (token, loaded) in (push.loading_from..).zip(records) {
-            let (locator, Some(mut record)) = (loaded.locator, push.sound(cx, token, loaded)) else { continue };
-            // Of a large message only what stands before its parts is here; they follow while it is sent.
-            let (here, more) = push.feeds.begin(token, &record, &locator);
-            record.body = here;
+            let (locator, Some(record)) = (loaded.locator, push.sound(cx, token, loaded)) else { continue };
             let over = u64::from(locator.expiry_s()) <= cx.now.wall.seconds();
             let marks = over && cx.policy.expired == Expired::DeliverMarked;
             let message_id = *record.id.as_bytes();
-            let dressed = match rewrap::dress(&push.choice, record, more, locator.flags(), marks) {
+            // Of a large message only what stands before its parts is here; they follow while it is sent.
+            let parts: VecDeque<Locator> = record.parts().collect();
+            let dressed = match rewrap::dress(&push.choice, record, locator.flags(), marks) {
                 Ok(dressed) => dressed,
                 Err(unfit) => {
                     cx.counts.unfit += 1;
@@ -158,7 +158,10 @@ impl Pushes {
                     continue;
                 }
             };
-            let Dressed { page, content_type, body, has_dash7, form, copied } = dressed;
+            let Dressed { page, content_type, body, more, tail, has_dash7, form, copied } = dressed;
+            if more > 0 {
+                push.feeds.begin(token, parts, tail);
+            }
             if copied > 0 {
                 cx.counts.push_octets_copied += copied as u64;
             }

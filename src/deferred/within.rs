@@ -5,14 +5,13 @@
 //! [`super::moved`].
 
 use super::cx::{Cx, Reply};
+use super::offered::{self, Side};
 use super::push::{End, GOODBYE, Pushes, Stage};
 use super::respond::{self, Refusal};
-use super::retrieve::not_acceptable;
 use crate::base::arena::Key;
 use crate::base::clock::Tick;
 use crate::base::net::Flow;
-use crate::proto::sip::offer::{self, AnswerFault, Direction, Setup};
-use crate::proto::sip::session_timer::SessionTimer;
+use crate::proto::sip::offer::{self, Direction, Setup};
 use crate::wire::resource_lists;
 use crate::wire::sip::bodies;
 use crate::wire::sip::message::Message;
@@ -121,10 +120,7 @@ impl Pushes {
         if ours_is_open && (sdp.is_some() || is_invite) {
             return Err(Refusal::of(491));
         }
-        let min_se = u32::try_from(cx.policy.min_se.as_secs()).unwrap_or(u32::MAX);
-        //= RFC 4028 9: an interval below our minimum is refused with 422 and Min-SE
-        let refresh = SessionTimer::uas(cx.now.tick, message, min_se, push.refresh.as_ref())
-            .map_err(|too_small| Refusal::of(422).with(Name::MinSE, too_small.min_se_s.to_string()))?;
+        let refresh = offered::timer(cx, message, push.refresh.as_ref())?;
         if let Some(sdp) = sdp {
             self.agree(cx, flow, key, sdp)?;
         }
@@ -160,26 +156,16 @@ impl Pushes {
     ///
     //= RFC 4975 8.4: the answerer MUST respond with a path that is valid at the time
     fn agree(&mut self, cx: &mut Cx, flow: &Flow, key: Key, sdp: &[u8]) -> Result<(), Refusal> {
-        let offered = match offer::judge_offer(sdp) {
-            Ok(offered) => offered,
-            Err(AnswerFault::Sdp(_)) => return Err(Refusal::of(400)),
-            Err(AnswerFault::Protocol | AnswerFault::Transport) => {
-                return Err(not_acceptable(cx, flow, 302, "TCP/MSRP is the only transport"));
-            }
-            Err(_) => return Err(not_acceptable(cx, flow, 304, "the message stream of the session is missing")),
-        };
+        let offered = offered::stream(cx, flow, Side::Sends, Some(sdp))?;
+        let way = self.way(&offered);
         let Some(push) = self.live.get_mut(key).filter(|push| push.session.is_some()) else {
             return Err(Refusal::of(481));
         };
         // What it says it accepts counts from now on.
-        let choice = push.choice.anew(&cx.policy, push.offer.profile, &offered);
-        if choice.is_hopeless() {
-            return Err(not_acceptable(cx, flow, 305, "no type is accepted that stored messages can have"));
-        }
+        let choice = offered::forms(cx, push.offer.profile, &offered, push.choice.is_rcs())
+            .map_err(|useless| useless.refusal(cx, flow))?;
         if push.peer_path != offered.peer_path {
-            if offered.connect_to.as_ref().is_some_and(|(host, _)| !self.may_connect(host)) {
-                return Err(not_acceptable(cx, flow, 399, "the path is outside the networks we connect to"));
-            }
+            way.map_err(|useless| useless.refusal(cx, flow))?;
             return self.accept_path(cx, key, offered, sdp);
         }
         let ours = if push.passive { Setup::Passive } else { Setup::Active };
@@ -200,9 +186,8 @@ impl Pushes {
         };
         let Some(push) = self.live.get_mut(key) else { return };
         if push.peer_path == answer.peer_path {
-            let choice = push.choice.anew(&cx.policy, push.offer.profile, &answer);
             // One that takes nothing any more is sent what it took before: its SENDs will be answered.
-            if !choice.is_hopeless() {
+            if let Ok(choice) = offered::forms(cx, push.offer.profile, &answer, push.choice.is_rcs()) {
                 push.choice = choice;
             }
             self.direct(key, answer.direction);
@@ -231,6 +216,9 @@ impl Pushes {
         }
         let Some(unacked) = push.unacked.filter(|unacked| unacked.cseq == message.cseq().0) else { return };
         push.unacked = None;
+        if let Some(reply) = push.revocable.take() {
+            self.by_reply.remove(&reply);
+        }
         if push.stage == Stage::Ending {
             return self.bye(cx, key);
         }

@@ -63,7 +63,8 @@ pub enum Letter {
         /// Which.
         conn: ConnId,
     },
-    /// The client takes an INVITE back that was handed over as a [`Letter::Request`] and may not be answered yet.
+    /// The client takes an INVITE back that was handed over as a [`Letter::Request`]. It has been answered 487: whatever was or will be
+    /// answered to the letter, it does not hear.
     Cancel(Reply),
 }
 

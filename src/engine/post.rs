@@ -14,7 +14,7 @@ impl Core {
         match letter {
             Letter::Owed(owed) => self.reports.owe(&mut self.cx, *owed),
             Letter::Gone { core, conn } => self.cx.sip.flow_failed(self.cx.now.tick, core, conn),
-            Letter::Cancel(reply) => self.retrievals.cancel(&mut self.cx, &mut self.users, reply),
+            Letter::Cancel(reply) => self.taken_back(reply),
             Letter::Request { reply, message, flow } => self.serve(reply, message, flow),
             Letter::Stray { message, flow } => self.cx.sip.receive(self.cx.now.tick, message, flow),
             Letter::Respond { txn, status, octets } => {
@@ -60,12 +60,26 @@ impl Core {
         self.effects.push_back(Effect::Letter { to, letter: Letter::Gone { core: self.cx.core, conn } });
     }
 
-    /// The client takes an INVITE back, and nobody has answered it yet.
+    /// The client takes an INVITE back, and nothing final has been said to it yet. Where another core decides, or has decided and its
+    /// answer is under way, the client is answered here and now: so it is the order on this core that counts, and the other undoes
+    /// what it has done.
     pub(super) fn cancelled(&mut self, txn: ServerKey) {
         let reply = Reply { core: self.cx.core, txn };
         match self.elsewhere.get(&txn) {
-            Some(&to) => self.effects.push_back(Effect::Letter { to, letter: Letter::Cancel(reply) }),
+            Some(&to) => {
+                self.cx.counts.refused += 1;
+                self.cx.sip.terminate(self.cx.now.tick, txn);
+                self.effects.push_back(Effect::Letter { to, letter: Letter::Cancel(reply) });
+            }
+            // What is decided here is decided at once, but for the retrievals that read first.
             None => self.retrievals.cancel(&mut self.cx, &mut self.users, reply),
         }
+    }
+
+    /// A client of another core has taken its INVITE back, and has never heard of a session.
+    fn taken_back(&mut self, reply: Reply) {
+        self.retrievals.cancel(&mut self.cx, &mut self.users, reply);
+        self.pushes.cancel(&mut self.cx, reply);
+        self.larges.cancel(&mut self.cx, reply);
     }
 }

@@ -16,6 +16,8 @@ macro_rules! known {
             dismissals: &mut $core.dismissals,
             reports: &$core.reports,
             bin: &$core.bin,
+            summaries: &$core.summaries,
+            larges: &$core.larges,
         }
     };
 }

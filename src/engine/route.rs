@@ -240,7 +240,8 @@ impl Core {
     }
 
     pub(super) fn letter_request(&mut self, to: CoreId, reply: Reply, message: Message, flow: Flow) {
-        if message.method() == Method::Invite {
+        // A later INVITE of a session is decided as soon as it is there: what it has changed is not changed back.
+        if message.method() == Method::Invite && message.to_tag().is_none() {
             self.elsewhere.insert(reply.txn, to);
         }
         self.effects.push_back(Effect::Letter { to, letter: Letter::Request { reply, message, flow } });

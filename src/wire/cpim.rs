@@ -328,15 +328,21 @@ impl Writer {
     }
 
     /// The content with its headers: Content-Type and what `more` says, each line with its CRLF; then Content-Length.
-    pub fn content(mut self, content_type: &[u8], more: &[u8], content: &[u8]) -> Vec<u8> {
+    pub fn content(self, content_type: &[u8], more: &[u8], content: &[u8]) -> Vec<u8> {
+        let mut out = self.before(content_type, more, content.len() as u64);
+        out.extend_from_slice(content);
+        out
+    }
+
+    /// The same without the content: of that, so many octets follow.
+    pub fn before(mut self, content_type: &[u8], more: &[u8], octets: u64) -> Vec<u8> {
         self.out.extend_from_slice(b"\r\nContent-Type: ");
         self.out.extend_from_slice(content_type);
         self.out.extend_from_slice(b"\r\n");
         self.out.extend_from_slice(more);
         self.out.extend_from_slice(b"Content-Length: ");
-        scan::put_decimal(&mut self.out, content.len() as u64);
+        scan::put_decimal(&mut self.out, octets);
         self.out.extend_from_slice(b"\r\n\r\n");
-        self.out.extend_from_slice(content);
         self.out
     }
 }

@@ -31,20 +31,19 @@ pub fn enclosed(message: &Message) -> Result<Option<bool>, BodiesFault> {
             enclosed.cseq().1 == Method::Register
         };
         if is_register {
-            said = Some(said == Some(true) || takes_im(&enclosed));
+            let mut contacts = enclosed.values(Name::Contact).filter_map(|contact| NameAddr::parse(contact).ok());
+            said = Some(said == Some(true) || contacts.any(|contact| takes_im(&contact)));
         }
     }
     Ok(said)
 }
 
-/// True when a Contact of this message takes instant messages.
-pub fn takes_im(message: &Message) -> bool {
-    message.values(Name::Contact).filter_map(|contact| NameAddr::parse(contact).ok()).any(|contact| {
-        let cpm = contact.params.get(ICSI).is_some_and(|services| {
-            memmem::find(&services.to_ascii_lowercase(), b"3gpp-service.ims.icsi.oma.cpm").is_some()
-        });
-        cpm || contact.params.has(IM)
-    })
+/// True for a Contact that takes instant messages.
+pub fn takes_im(contact: &NameAddr<'_>) -> bool {
+    let cpm = contact.params.get(ICSI).is_some_and(|services| {
+        memmem::find(&services.to_ascii_lowercase(), b"3gpp-service.ims.icsi.oma.cpm").is_some()
+    });
+    cpm || contact.params.has(IM)
 }
 
 /// An enclosed message; the empty line at its end may have been taken for the multipart's.

@@ -1,4 +1,5 @@
-//! Fragments of SIP messages (`message/sipfrag`, RFC 3420): the status line that a NOTIFY about a REFER carries.
+//! Fragments of SIP messages (`message/sipfrag`, RFC 3420): the status line that a NOTIFY about a REFER carries, the header lines of a
+//! request of which the rest is left out.
 //!
 //! Knows whole lines. What a fragment without a status line means is for whoever sent it.
 
@@ -33,6 +34,29 @@ pub fn status(fragment: &[u8]) -> Option<u16> {
     let (digits, rest) = rest.split_at_checked(3)?;
     let status = scan::decimal_u32(digits).filter(|status| (100..700).contains(status))?;
     (rest.is_empty() || rest.starts_with(b" ")).then_some(status as u16)
+}
+
+/// The header lines of a request or a fragment, folds included; a start line is none.
+pub fn headers(mut head: &[u8]) -> impl Iterator<Item = (Name, &[u8])> {
+    std::iter::from_fn(move || {
+        while !head.is_empty() {
+            let mut end = 0;
+            loop {
+                end += memchr::memchr(b'\n', head.get(end..)?).map_or(head.len() - end, |at| at + 1);
+                if !matches!(head.get(end), Some(b' ' | b'\t')) {
+                    break;
+                }
+            }
+            let (line, rest) = head.split_at_checked(end)?;
+            head = rest;
+            if let Some((name, value)) = scan::split_once(line, b':')
+                && scan::is_token(scan::trim_end(name))
+            {
+                return Some((Name::parse(scan::trim_end(name)), scan::trim(value)));
+            }
+        }
+        None
+    })
 }
 
 #[cfg(test)]
@@ -76,6 +100,24 @@ mod tests {
         for (fragment, found) in table {
             assert_eq!(status(fragment), *found, "{}", String::from_utf8_lossy(fragment));
         }
+    }
+
+    #[test]
+    fn headers_are_read_with_their_folds_and_in_any_form() {
+        let head =
+            b"MESSAGE sip:bob@example.org SIP/2.0\r\nf: <sip:alice@example.org>;tag=1\r\nSUBJECT : one\r\n  two\r\n\
+                     no header\r\nDate: Sat, 31 Jan 2026 09:15:02 GMT\r\n";
+        let found: Vec<_> = headers(head).collect();
+        assert_eq!(
+            found,
+            [
+                (Name::From, &b"<sip:alice@example.org>;tag=1"[..]),
+                (Name::Subject, b"one\r\n  two"),
+                (Name::Date, b"Sat, 31 Jan 2026 09:15:02 GMT"),
+            ]
+        );
+        assert_eq!(headers(b"").count(), 0);
+        assert_eq!(headers(b"a\r\n b").count(), 0);
     }
 
     proptest! {

@@ -138,6 +138,12 @@ fn why(answer: &Value) {
     }
     println!("user            {}", word(answer, "user"));
     println!("waiting         {} messages, {}", number(answer, "messages"), size(number(answer, "octets")));
+    if number(answer, "large") > 0 {
+        println!("of these large  {} messages", number(answer, "large"));
+    }
+    if number(answer, "receiving_large") > 0 {
+        println!("coming          large messages, in {} sessions", number(answer, "receiving_large"));
+    }
     for (key, what) in [("too_large", "larger than the last client wants"), ("unaccepted", "of no type it takes")] {
         if number(answer, key) > 0 {
             println!("passed over     {} messages {what}", number(answer, key));
@@ -163,6 +169,13 @@ fn why(answer: &Value) {
                 println!("next attempt    {at}");
             }
         }
+    }
+    for one in list(answer, "summaries") {
+        let failing = match number(one, "failures") {
+            0 => String::new(),
+            failures => format!(", {failures} NOTIFYs in a row were not taken"),
+        };
+        println!("told of them    a subscriber, until {}{failing}", word(one, "until"));
     }
     println!("because         {}", word(answer, "because"));
 }

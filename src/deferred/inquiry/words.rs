@@ -281,12 +281,27 @@ pub struct Reasons {
     pub too_large: u32,
     /// Those that the last client takes in no form they can have.
     pub unaccepted: u32,
+    /// Large messages among them.
+    pub large: u32,
+    /// Sessions in which more of these are coming.
+    pub receiving: u32,
+    /// Who is told how many messages wait.
+    pub summaries: Vec<Listening>,
     /// When the first of them expires, in seconds since 1970.
     pub expires_s: Option<u32>,
     /// What is known of the user's client; `None`: nothing was published.
     pub presence: Option<Seen>,
     /// The stage of the push under way.
     pub pushing: Option<&'static str>,
+}
+
+/// A subscription to a user's message summary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listening {
+    /// When it ends.
+    pub until: Wall,
+    /// NOTIFYs in a row that nobody took.
+    pub failures: u32,
 }
 
 /// What is known of a user who published.

@@ -7,16 +7,14 @@ use crate::deferred::admit;
 use crate::deferred::cx::{Cx, Reply};
 use crate::deferred::deliver;
 use crate::deferred::identity::Address;
+use crate::deferred::offered::{self, Side, Terms};
 use crate::deferred::policy::OverQuota;
 use crate::deferred::respond::{self, Refusal};
-use crate::proto::sip::dialog::Dialog;
-use crate::proto::sip::offer::{self, Answer, AnswerFault, Setup};
-use crate::proto::sip::session_timer::{Agreed, SessionTimer};
+use crate::proto::sip::offer::{self, Answer, Setup};
+use crate::store::directory::UserId;
 use crate::wire::params::Params;
-use crate::wire::resource_lists;
 use crate::wire::scan;
 use crate::wire::sdp::Description;
-use crate::wire::sip::bodies::{self, Body};
 use crate::wire::sip::fields;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
@@ -24,9 +22,6 @@ use crate::wire::sip::write::Response;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// What an INVITE may carry: its history of recipients, where it was exploded before it came here, is of no interest.
-const ACCEPT: &[u8] = b"application/sdp, multipart/mixed, application/resource-lists+xml";
 
 /// Asked of a sender whose addressee's store is full.
 const QUOTA_RETRY_AFTER_S: u32 = 600;
@@ -47,13 +42,11 @@ pub struct Asked {
 }
 
 /// What was agreed on.
-struct Terms {
-    dialog: Dialog,
-    tag: [u8; 20],
+struct Agreed {
+    terms: Terms,
     answer: Answer,
     sdp: Vec<u8>,
     offer: offer::Offer,
-    timer: Option<(SessionTimer, Agreed)>,
 }
 
 /// True for an INVITE that wants a session for large messages: by the feature tag of OMA IM, or by the service of CPM.
@@ -72,13 +65,13 @@ pub fn is_large(message: &Message) -> bool {
 impl Larges {
     /// Takes an INVITE in, or answers why not.
     pub fn invite(&mut self, cx: &mut Cx, asked: Asked) {
-        let judged = self.judge(cx, &asked).and_then(|terms| {
+        let judged = self.judge(cx, &asked).and_then(|agreed| {
             // Held while the session lasts: nobody else gets the place of a user who has nothing yet.
             let entered = cx.directory.enter(&asked.owner);
-            entered.map(|user| (terms, user)).map_err(|_| overload(cx))
+            entered.map(|user| (agreed, user)).map_err(|_| overload(cx))
         });
         match judged {
-            Ok((terms, user)) => self.accept(cx, asked, terms, user),
+            Ok((agreed, user)) => self.accept(cx, asked, agreed, user),
             Err(refusal) => {
                 cx.counts.refused += 1;
                 let octets = refusal.response(cx, &asked.message, asked.flow.peer());
@@ -87,29 +80,17 @@ impl Larges {
         }
     }
 
-    fn judge(&mut self, cx: &mut Cx, asked: &Asked) -> Result<Terms, Refusal> {
+    fn judge(&mut self, cx: &mut Cx, asked: &Asked) -> Result<Agreed, Refusal> {
         admit::sender(cx, &asked.sender)?;
         let message = &asked.message;
-        let unknown = respond::unsupported(message, respond::SESSION_OPTIONS);
-        if !unknown.is_empty() {
-            return Err(Refusal::of(420).with(Name::Unsupported, unknown));
-        }
-        let bodies = bodies::bodies(message).map_err(|_| Refusal::of(400))?;
-        let known = |body: &Body<'_>| body.is(b"application/sdp") || body.is(resource_lists::MEDIA_TYPE);
-        if bodies.iter().any(|body| !known(body)) {
-            return Err(Refusal::of(415).with(Name::Accept, ACCEPT));
-        }
-        let sdp = bodies.iter().find(|body| body.is(b"application/sdp"));
+        let bodies = offered::bodies(message, respond::SESSION_OPTIONS)?;
+        let sdp = offered::description(&bodies);
         let answer = judge_sdp(cx, &asked.flow, sdp)?;
-        let offered = sdp.map_or(b"".as_slice(), |body| body.octets);
+        let offered = sdp.unwrap_or_default();
         if announced(offered).is_some_and(|octets| octets > cx.policy.max_message_size) {
             return Err(Refusal::of(413));
         }
-        let min_se = u32::try_from(cx.policy.min_se.as_secs()).unwrap_or(u32::MAX);
-        let timer = SessionTimer::uas(cx.now.tick, message, min_se, None)
-            .map_err(|too_small| Refusal::of(422).with(Name::MinSE, too_small.min_se_s.to_string()))?;
-        let tag = cx.tag();
-        let dialog = Dialog::uas(message, &tag).map_err(|unusable| Refusal::of(unusable.status().0))?;
+        let terms = offered::terms(cx, message)?;
         if cx.log.is_poisoned() || cx.log.is_disk_full() {
             return Err(Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S));
         }
@@ -124,15 +105,16 @@ impl Larges {
         }
         let offer = deliver::offer(cx, &asked.flow);
         let sdp = offer.write_receiver(offered, cx.policy.max_message_size).unwrap_or_default();
-        Ok(Terms { dialog, tag, answer, sdp, offer, timer })
+        Ok(Agreed { terms, answer, sdp, offer })
     }
 
     /// Sets the session up, and answers 200.
-    fn accept(&mut self, cx: &mut Cx, asked: Asked, terms: Terms, user: crate::store::directory::UserId) {
+    fn accept(&mut self, cx: &mut Cx, asked: Asked, agreed: Agreed, user: UserId) {
         let Asked { reply, message, flow, owner, sender } = asked;
-        let Terms { dialog, tag, answer, sdp, offer, timer } = terms;
+        let Agreed { terms: Terms { dialog, tag, timer }, answer, sdp, offer } = agreed;
         let mut head = Head::of(&message, cx.now.wall.seconds(), fields::privacy_has_id(&message));
         let session_id = Bytes::copy_from_slice(deliver::session_id(&offer.path));
+        let revocable = Some(reply).filter(|reply| reply.core != cx.core);
         let (now, until) = (cx.now.tick, cx.now.tick + self.bind_timeout);
         let mut octets = Bytes::new();
         let key = self.live.insert_with(|key| {
@@ -169,6 +151,7 @@ impl Larges {
                 stage: Stage::Waiting,
                 until,
                 acked: false,
+                revocable,
                 ack_by: now + GOODBYE,
                 conn: None,
                 chunk: None,
@@ -179,6 +162,7 @@ impl Larges {
             }
         });
         self.by_session.insert(session_id, key);
+        self.by_reply.extend(revocable.map(|reply| (reply, key)));
         cx.respond(reply, 200, octets);
         self.arm(cx, key);
     }
@@ -190,34 +174,15 @@ fn overload(cx: &mut Cx) -> Refusal {
 }
 
 /// The sender's offer, when we can receive by it.
-fn judge_sdp(cx: &mut Cx, flow: &Flow, body: Option<&Body<'_>>) -> Result<Answer, Refusal> {
-    let Some(body) = body else { return Err(not_acceptable(cx, flow, 304, "an offer of a message stream is missing")) };
-    let answer = match offer::judge_offer(body.octets) {
-        Ok(answer) => answer,
-        Err(AnswerFault::Sdp(_)) => return Err(Refusal::of(400)),
-        Err(AnswerFault::Refused) => {
-            return Err(not_acceptable(cx, flow, 304, "an offer of a message stream is missing"));
-        }
-        Err(AnswerFault::Protocol | AnswerFault::Transport) => {
-            return Err(not_acceptable(cx, flow, 302, "TCP/MSRP is the only transport"));
-        }
-        Err(_) => return Err(not_acceptable(cx, flow, 399, "a path with explicit ports is missing")),
+fn judge_sdp(cx: &mut Cx, flow: &Flow, sdp: Option<&[u8]>) -> Result<Answer, Refusal> {
+    let answer = offered::stream(cx, flow, Side::Receives, sdp)?;
+    let text = match answer.setup {
+        _ if !answer.direction.sends() => "large messages are sent with sendonly",
+        //= RFC 6135 4.2.1: an offer is active or actpass; who offers and does not connect could only be connected to
+        Some(Setup::Passive) => "whoever offers has to connect",
+        _ => return Ok(answer),
     };
-    if !answer.direction.sends() {
-        return Err(not_acceptable(cx, flow, 399, "large messages are sent with sendonly"));
-    }
-    //= RFC 6135 4.2.1: an offer is active or actpass; who offers and does not connect could only be connected to
-    if answer.setup == Some(Setup::Passive) {
-        return Err(not_acceptable(cx, flow, 399, "whoever offers has to connect"));
-    }
-    Ok(answer)
-}
-
-/// 488, and what would have been accepted.
-fn not_acceptable(cx: &mut Cx, flow: &Flow, code: u16, text: &str) -> Refusal {
-    let capable = deliver::offer(cx, flow).write_receiver_capabilities(cx.policy.max_message_size);
-    let warning = respond::coded_warning(cx, code, text);
-    Refusal::of(488).with(Name::Warning, warning).with_body(b"application/sdp", capable)
+    Err(offered::not_acceptable(cx, flow, Side::Receives, 399, text))
 }
 
 /// How many octets the offer says will come (RFC 5547 6).

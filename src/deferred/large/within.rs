@@ -5,12 +5,13 @@ use crate::base::arena::Key;
 use crate::base::net::Flow;
 use crate::deferred::cx::{Cx, Reply};
 use crate::deferred::invite;
+use crate::deferred::offered::{self, Side};
 use crate::deferred::respond::{self, Refusal};
 use crate::proto::sip::endpoint::ClientKey;
-use crate::proto::sip::offer;
 use crate::proto::sip::session_timer::{Due, SessionTimer, Wish};
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::{Method, Name};
+use bytes::Bytes;
 use std::time::Duration;
 
 /// A refresh that was refused is tried again after this.
@@ -66,37 +67,43 @@ impl Larges {
     /// An ACK that names this session.
     pub fn ack_came(&mut self, cx: &mut Cx, message: &Message, key: Key) {
         let Some(session) = self.live.get_mut(key).filter(|session| session.dialog.matches(message)) else { return };
+        if let Some(reply) = session.revocable.take() {
+            self.by_reply.remove(&reply);
+        }
         if !std::mem::replace(&mut session.acked, true) && session.stage == Stage::Ending {
             self.bye(cx, key);
             self.arm(cx, key);
         }
     }
 
-    /// Re-INVITE and UPDATE: a refresh, or a hold. Chunks come over the connection that there is: a new path would be a new session.
     fn offered_again(&mut self, cx: &mut Cx, reply: Reply, message: &Message, flow: &Flow, key: Key) {
-        let Some(session) = self.live.get_mut(key) else { return };
-        let peer = flow.peer();
-        let min_se = u32::try_from(cx.policy.min_se.as_secs()).unwrap_or(u32::MAX);
-        let refresh = match SessionTimer::uas(cx.now.tick, message, min_se, session.refresh.as_ref()) {
-            Ok(refresh) => refresh,
-            Err(too_small) => {
-                let refusal = Refusal::of(422).with(Name::MinSE, too_small.min_se_s.to_string());
-                let octets = refusal.response(cx, message, peer);
-                return cx.respond(reply, 422, octets);
+        let (status, octets) = match self.agree(cx, message, flow, key) {
+            Ok(octets) => (200, octets),
+            Err(refusal) => {
+                cx.counts.refused += 1;
+                (refusal.status, refusal.response(cx, message, flow.peer()))
             }
         };
+        cx.respond(reply, status, octets);
+        self.arm(cx, key);
+    }
+
+    /// Re-INVITE and UPDATE: a refresh, or a hold. Chunks come over the connection that there is: a new path would be a new session.
+    fn agree(&mut self, cx: &mut Cx, message: &Message, flow: &Flow, key: Key) -> Result<Bytes, Refusal> {
+        let session = self.live.get_mut(key).ok_or_else(|| Refusal::of(481))?;
+        let refresh = offered::timer(cx, message, session.refresh.as_ref())?;
         let has_offer = !message.body().is_empty();
         if has_offer {
-            let same = offer::judge_offer(message.body()).is_ok_and(|offered| offered.peer_path == session.peer_path);
-            let answer = session.offer.write_receiver(message.body(), cx.policy.max_message_size).ok().filter(|_| same);
-            let Some(answer) = answer else {
-                let octets = respond::plain(cx, message, 488, peer);
-                return cx.respond(reply, 488, octets);
-            };
-            session.sdp = answer;
+            let offered = offered::stream(cx, flow, Side::Receives, Some(message.body()))?;
+            if offered.peer_path != session.peer_path {
+                let text = "another path is another session";
+                return Err(offered::not_acceptable(cx, flow, Side::Receives, 399, text));
+            }
+            let answer = session.offer.write_receiver(message.body(), cx.policy.max_message_size);
+            session.sdp = answer.map_err(|_| Refusal::of(400))?;
         }
         session.dialog.refresh_target(message);
-        let mut response = respond::begin(cx, message, 200, peer).record_route();
+        let mut response = respond::begin(cx, message, 200, flow.peer()).record_route();
         response = response.line(Name::Contact, &contact_value(&session.contact)).line(Name::Allow, respond::ALLOW);
         if let Some((timer, agreed)) = refresh {
             response = agreed.lines(response);
@@ -105,9 +112,7 @@ impl Larges {
         if has_offer || message.method() == Method::Invite {
             response = response.body(b"application/sdp", &session.sdp);
         }
-        let octets = response.finish();
-        cx.respond(reply, 200, octets);
-        self.arm(cx, key);
+        Ok(response.finish())
     }
 
     /// The session timer: refresh when that is ours to do, end when nobody did (RFC 4028 10).

@@ -12,7 +12,8 @@ use crate::deferred::encapsulate::{self, BODY_TYPE_OCTETS};
 use crate::store::loader::Record;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
-use crate::wire::{date, msrp};
+use crate::wire::{date, msrp, scan};
+use memchr::memmem;
 
 /// The headers that are delivered, in this order.
 //= 12.2.2.5: shall encapsulate the relevant headers: To, From, Date, Subject, Priority, Call-ID, P-Asserted-Identity
@@ -183,6 +184,32 @@ pub(in crate::deferred) fn prefix_of(record: &Record) -> Option<Span> {
     (len <= record.body.len()).then(|| Span::new(record.body.at(), len))
 }
 
+/// What the prefix of a large message says of it: [`wrap`] read back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::deferred) struct Said<'a> {
+    /// The INVITE's headers that are delivered, behind its start line.
+    pub(in crate::deferred) fragment: &'a [u8],
+    /// Content-* headers but Content-Type, each with its CRLF.
+    pub(in crate::deferred) mime: &'a [u8],
+    /// Content-Type.
+    pub(in crate::deferred) content_type: &'a [u8],
+}
+
+/// Reads a prefix; `None` for one that [`wrap`] did not write.
+pub(in crate::deferred) fn said<'a>(prefix: &'a [u8], body_type: &[u8]) -> Option<Said<'a>> {
+    let boundary = encapsulate::boundary_of(body_type)?;
+    let between = [b"\r\n--", boundary, b"\r\nContent-Type: message/msrp\r\n\r\n"].concat();
+    let rest = prefix.get(memmem::find(prefix, b"\r\n\r\n")? + 4..)?;
+    let (fragment, rest) = rest.split_at_checked(memmem::find(rest, &between)?)?;
+    let send = rest.get(between.len()..)?.strip_suffix(b"\r\n\r\n")?;
+    // Byte-Range is the last line that is ours, Content-Type the last of all.
+    let range = memmem::find(send, b"\r\nByte-Range: 1-")? + 2;
+    let (_, lines) = scan::split_once(send.get(range..)?, b'\n')?;
+    let at = memmem::rfind(lines, b"\nContent-Type: ").map_or(0, |at| at + 1);
+    let (mime, line) = lines.split_at_checked(at)?;
+    Some(Said { fragment, mime, content_type: line.strip_prefix(b"Content-Type: ")? })
+}
+
 /// Content-* lines of a SEND's head but Content-Type, each with its CRLF.
 pub(super) fn mime_lines(head: &[u8]) -> Vec<u8> {
     let lines = head.split_inclusive(|&octet| octet == b'\n');
@@ -192,6 +219,7 @@ pub(super) fn mime_lines(head: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::base::limits::Limits;
@@ -227,8 +255,32 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&body), expected);
         // The example's boundary has six octets less, three times.
         assert_eq!(body.len(), 552 + 3 * 6);
+        let said = said(&wrapped.prefix, &wrapped.body_type).unwrap();
+        assert!(said.fragment.starts_with(b"INVITE sip:user2@imserver.com SIP/2.0\r\nTo: "), "{said:?}");
+        assert!(said.fragment.ends_with(b"\r\nSubject: this is a subject\r\n"), "{said:?}");
+        assert_eq!((said.mime, said.content_type), (&b""[..], &b"text/plain"[..]));
         let kept: Vec<_> = encapsulate::left_out(&wrapped.envelope).map(|(_, line)| line.to_vec()).collect();
         assert_eq!(kept, [b"Contact: <sip:user1@c>\r\n".to_vec(), b"Contribution-ID: x\r\n".to_vec()]);
+    }
+
+    #[test]
+    fn a_prefix_is_read_back_whatever_its_sender_wrote() {
+        let head = Head {
+            fragment: b"INVITE x SIP/2.0\r\nSubject: a\r\n --dmf-\r\n\tContent-Type: message/msrp\r\n".to_vec(),
+            kept: Vec::new(),
+            name: Vec::new(),
+            urgent: false,
+            private: false,
+        };
+        let mime: &[u8] = b"Content-ID: <Byte-Range: 1-@b>\r\nContent-Description: Content-Type: x\r\n";
+        let (tid, message_id) = (b"abcd".as_slice(), b"Content-Type".as_slice());
+        let content = Content { tid, message_id, mime, content_type: b"a/b;c=d", octets: 7, received_s: 0 };
+        let wrapped = wrap(&head, &content, b"01jq8z4m9a7qx2mv9br4000000");
+        let said = said(&wrapped.prefix, &wrapped.body_type).unwrap();
+        assert_eq!(said, Said { fragment: &head.fragment, mime, content_type: b"a/b;c=d" });
+        for end in 0..wrapped.prefix.len() {
+            assert!(super::said(&wrapped.prefix[..end], &wrapped.body_type).is_none(), "{end}");
+        }
     }
 
     #[test]

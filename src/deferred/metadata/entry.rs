@@ -3,11 +3,13 @@
 //! Reads the first part of the stored body, which is the request or the fragment that will be pushed; so what the payload does not
 //! show, such as an identity that was to be kept private, cannot be shown here either.
 
+use crate::deferred::encapsulate;
 use crate::store::loader::Record;
 use crate::store::record::{Flags, Locator};
 use crate::wire::history::{self, History};
 use crate::wire::sip::address::NameAddr;
 use crate::wire::sip::names::Name;
+use crate::wire::sipfrag::headers;
 use crate::wire::uri::Scheme;
 use crate::wire::{date, scan};
 use memchr::memmem;
@@ -78,8 +80,7 @@ pub fn write(out: &mut Vec<u8>, record: &Record, locator: &Locator, hostname: &s
 /// The header lines of a body's first part, and the octets of what it is about: of a request its body; of a fragment that stands before a
 /// `message/msrp` part what the SEND in there says it carries, for those octets lie in records of their own.
 fn head_and_content<'a>(body: &'a [u8], body_type: &[u8]) -> Option<(&'a [u8], u64)> {
-    let at = memmem::find(body_type, b"boundary=\"")? + 10;
-    let boundary = body_type.get(at..)?.split(|&octet| octet == b'"').next()?;
+    let boundary = encapsulate::boundary_of(body_type)?;
     let rest = body.get(memmem::find(body, b"\r\n\r\n")? + 4..)?;
     let end = memmem::find(rest, b"\r\n\r\n").map_or(rest.len(), |at| at + 2);
     let (head, content) = rest.split_at_checked(end)?;
@@ -91,29 +92,6 @@ fn head_and_content<'a>(body: &'a [u8], body_type: &[u8]) -> Option<(&'a [u8], u
     }
     let after = b"\r\n".len() + b"\r\n--".len() + boundary.len() + b"--".len();
     Some((head, content.len().saturating_sub(after) as u64))
-}
-
-/// The header lines of a request or a fragment, folds included; a start line is none.
-fn headers(mut head: &[u8]) -> impl Iterator<Item = (Name, &[u8])> {
-    std::iter::from_fn(move || {
-        while !head.is_empty() {
-            let mut end = 0;
-            loop {
-                end += memchr::memchr(b'\n', head.get(end..)?).map_or(head.len() - end, |at| at + 1);
-                if !matches!(head.get(end), Some(b' ' | b'\t')) {
-                    break;
-                }
-            }
-            let (line, rest) = head.split_at_checked(end)?;
-            head = rest;
-            if let Some((name, value)) = scan::split_once(line, b':')
-                && scan::is_token(scan::trim_end(name))
-            {
-                return Some((Name::parse(scan::trim_end(name)), scan::trim(value)));
-            }
-        }
-        None
-    })
 }
 
 /// The URI of an address, as it was written; empty when there is none that could be told.
@@ -141,25 +119,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_read_with_their_folds_and_in_any_form() {
-        let head =
-            b"MESSAGE sip:bob@example.org SIP/2.0\r\nf: <sip:alice@example.org>;tag=1\r\nSUBJECT : one\r\n  two\r\n\
-                     no header\r\nDate: Sat, 31 Jan 2026 09:15:02 GMT\r\n";
-        let found: Vec<_> = headers(head).collect();
-        assert_eq!(
-            found,
-            [
-                (Name::From, &b"<sip:alice@example.org>;tag=1"[..]),
-                (Name::Subject, b"one\r\n  two"),
-                (Name::Date, b"Sat, 31 Jan 2026 09:15:02 GMT"),
-            ]
-        );
-        assert_eq!(one_line(found[1].1), &b"one two"[..]);
-        assert_eq!(uri(found[0].1), b"sip:alice@example.org");
+    fn what_is_told_is_one_line_and_an_address() {
+        assert_eq!(one_line(b"one\r\n  two"), &b"one two"[..]);
+        assert_eq!(uri(b"<sip:alice@example.org>;tag=1"), b"sip:alice@example.org");
         assert_eq!(uri(b"\"x"), b"");
         assert_eq!(uri(&[b"sip:", &[b'x'; 2_000][..], b"@example.org"].concat()), b"");
-        assert_eq!(headers(b"").count(), 0);
-        assert_eq!(headers(b"a\r\n b").count(), 0);
     }
 
     #[test]

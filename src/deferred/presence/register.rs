@@ -67,9 +67,9 @@ pub fn is_here(cx: &Cx, message: &Message) -> Result<bool, Refusal> {
     Ok(cx.addresses.is_own_host(uri.host) || named(&cx.policy.hostname) || cx.policy.domains.iter().any(named))
 }
 
-/// What a REGISTER asks for.
+/// What a REGISTER asks for one Contact.
 struct Asked {
-    /// The Contact's URI, or that of From where a core gives none; `None`: all of the user's own.
+    /// Its URI, or that of From where a core gives none; `None`: all of the user's own.
     contact: Option<Box<[u8]>>,
     expires_s: u32,
     capable: Option<bool>,
@@ -102,29 +102,37 @@ impl Presences {
         let now = cx.now.wall;
         let known = self.users.get(&owner);
         let mut bindings = known.map(|user| user.bindings.clone()).unwrap_or_default();
-        let Some(asked) = asked else {
+        if asked.is_empty() {
             //= RFC 3261 10.3: a REGISTER without a Contact leaves the bindings as they are, and is answered with them
             let octets = answered(cx, message, &flow, bindings.own(now), None);
             cx.respond(reply, 200, octets);
             return Ok(());
-        };
+        }
         bindings.expire(now);
+        let same = asked.first().map(|asked| asked.expires_s).filter(|_| third_party);
+        let is_there = asked.iter().any(|asked| asked.expires_s > 0);
         let mut cause = None;
-        match (&asked.contact, asked.expires_s) {
-            //= TS 24.229 5.4.1.7: an Expires of 0: the user is not registered any more
-            (_, 0) if third_party => bindings.core_says_gone(),
-            (contact, 0) => bindings.remove(contact.as_deref()),
-            (contact, expires_s) => {
-                let until = now + Duration::from_secs(expires_s.into());
-                let contact = contact.clone().unwrap_or_default();
-                // Where nobody says what the client takes, it is tried.
-                let capable = asked.capable.unwrap_or(true);
-                let new = bindings.set(now, Binding { contact, until, capable, third_party });
-                cause = capable.then_some(if new { Cause::Fresh } else { Cause::Refresh });
+        //= RFC 3261 10.3: the registrar now processes each contact address in the Contact header field in turn
+        for Asked { contact, expires_s, capable } in asked {
+            if expires_s == 0 {
+                match third_party {
+                    //= TS 24.229 5.4.1.7: an Expires of 0: the user is not registered any more
+                    true => bindings.core_says_gone(),
+                    false => bindings.remove(contact.as_deref()),
+                }
+                continue;
+            }
+            let until = now + Duration::from_secs(expires_s.into());
+            let contact = contact.unwrap_or_default();
+            // Where nobody says what the client takes, it is tried.
+            let capable = capable.unwrap_or(true);
+            let new = bindings.set(now, Binding { contact, until, capable, third_party });
+            if capable && cause != Some(Cause::Fresh) {
+                cause = Some(if new { Cause::Fresh } else { Cause::Refresh });
             }
         }
         if known.is_none() && bindings.is_empty() {
-            let octets = answered(cx, message, &flow, bindings.own(now), third_party.then_some(0));
+            let octets = answered(cx, message, &flow, bindings.own(now), same);
             cx.respond(reply, 200, octets);
             return Ok(());
         }
@@ -133,7 +141,7 @@ impl Presences {
             return Err(Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S));
         }
         let (before, wish) = known.map_or((None, None), |user| (user.flow, user.wish));
-        let way = if asked.expires_s > 0 { Some(flow) } else { before };
+        let way = if is_there { Some(flow) } else { before };
         let publications = known.map(|user| user.publications.clone()).unwrap_or_default();
         let mut value = Vec::new();
         encode(&mut value, way, wish, &bindings, &publications);
@@ -141,7 +149,6 @@ impl Presences {
             cx.counts.overloads += 1;
             return Err(Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S));
         };
-        let same = third_party.then_some(asked.expires_s);
         let accepted = answered(cx, message, &flow, bindings.own(now), same);
         let refused = respond::storage_failed(cx, message, flow.peer());
         let user = self.users.entry(owner.clone()).or_insert_with(Presence::unknown);
@@ -156,40 +163,40 @@ impl Presences {
     }
 }
 
-/// What a REGISTER asks for; `None` for a user who asks what there is.
-fn asked(cx: &Cx, message: &Message, third_party: bool) -> Result<Option<Asked>, Refusal> {
-    let mut contacts = message.values(Name::Contact);
-    let first = contacts.next();
-    let contact = first.map(|contact| NameAddr::parse(contact).map_err(|_| Refusal::of(400))).transpose()?;
+/// What a REGISTER asks for; nothing for a user who asks what there is.
+fn asked(cx: &Cx, message: &Message, third_party: bool) -> Result<Vec<Asked>, Refusal> {
+    let contacts = message.values(Name::Contact).map(|contact| NameAddr::parse(contact).map_err(|_| Refusal::of(400)));
+    let contacts = contacts.collect::<Result<Vec<_>, _>>()?;
     let (least, usual, most) = cx.policy.publish_expires;
-    let own = contact.as_ref().and_then(|contact| contact.params.get(b"expires")).and_then(scan::decimal_u32);
+    let own = |contact: &NameAddr<'_>| contact.params.get(b"expires").and_then(scan::decimal_u32);
     if third_party {
         // TS 24.229 has the core name itself in Contact; one that does not is named by From.
-        let uri = contact.filter(|contact| !contact.is_star()).map(|contact| contact.uri);
+        let first = contacts.first();
+        let uri = first.filter(|contact| !contact.is_star()).map(|contact| contact.uri);
         let uri = uri.or_else(|| NameAddr::parse(message.from()).ok().map(|from| from.uri)).unwrap_or_default();
         //= TS 24.229 5.4.1.7: the Expires is that of the user's registration
-        let expires_s = message.expires().or(own).unwrap_or(usual);
+        let expires_s = message.expires().or(first.and_then(own)).unwrap_or(usual);
         // What cannot be read of the client's own REGISTER says nothing of the client; the core is not at fault for it.
         let capable = registration::enclosed(message).unwrap_or(None);
-        return Ok(Some(Asked { contact: Some(held(uri)?), expires_s, capable }));
+        return Ok(vec![Asked { contact: Some(held(uri)?), expires_s, capable }]);
     }
-    let Some(contact) = contact else { return Ok(None) };
-    let expires_s = own.or(message.expires()).unwrap_or(usual);
     //= RFC 3261 10.3: "*" with other Contacts, or with an expiration other than zero: 400
-    if contact.is_star() {
-        let alone = contacts.next().is_none() && message.expires() == Some(0);
-        return if alone {
-            Ok(Some(Asked { contact: None, expires_s: 0, capable: None }))
-        } else {
-            Err(Refusal::of(400))
-        };
+    if contacts.iter().any(NameAddr::is_star) {
+        let alone = contacts.len() == 1 && message.expires() == Some(0);
+        let all = Asked { contact: None, expires_s: 0, capable: None };
+        return if alone { Ok(vec![all]) } else { Err(Refusal::of(400)) };
     }
-    //= RFC 3261 10.3: an interval that is too brief: 423, with Min-Expires
-    if expires_s > 0 && expires_s < least {
-        return Err(Refusal::of(423).with(Name::MinExpires, least.to_string()));
-    }
-    let capable = Some(registration::takes_im(message));
-    Ok(Some(Asked { contact: Some(held(contact.uri)?), expires_s: expires_s.min(most), capable }))
+    let each = |contact: &NameAddr<'_>| {
+        let expires_s = own(contact).or(message.expires()).unwrap_or(usual);
+        //= RFC 3261 10.3: an interval that is too brief: 423, with Min-Expires
+        if expires_s > 0 && expires_s < least {
+            return Err(Refusal::of(423).with(Name::MinExpires, least.to_string()));
+        }
+        let capable = Some(registration::takes_im(contact));
+        Ok(Asked { contact: Some(held(contact.uri)?), expires_s: expires_s.min(most), capable })
+    };
+    // All of them or none: what cannot be had for one is not had for the others.
+    contacts.iter().map(each).collect()
 }
 
 fn held(uri: &[u8]) -> Result<Box<[u8]>, Refusal> {

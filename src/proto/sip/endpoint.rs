@@ -99,6 +99,11 @@ impl Endpoint {
         self.servers.respond(now, txn, status, octets, &mut self.out);
     }
 
+    /// Answers an INVITE that was cancelled with 487, where its user is not at hand: what the user answers meanwhile is dropped.
+    pub fn terminate(&mut self, now: Tick, txn: ServerKey) {
+        self.servers.terminate(now, txn, &mut self.out);
+    }
+
     /// Leaves the answer to a request here until its time has come: written while the request is at hand, kept in its place, so
     /// that nobody holds on to the buffer in which the request lies. [`Endpoint::ready`] gives it back. Not for INVITE, whose
     /// transaction may have to answer 500 by itself.

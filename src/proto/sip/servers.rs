@@ -278,6 +278,22 @@ impl Servers {
         }
     }
 
+    /// Answers an INVITE 487 in the user's place. Whatever the user still answers comes too late.
+    ///
+    //= RFC 3261 9.2: the UAS SHOULD immediately respond to the original request with a 487 (Request Terminated)
+    pub(super) fn terminate(&mut self, now: Tick, txn: ServerKey, out: &mut Outbox) {
+        let Some(server) = self.arena.get_mut(txn.0) else { return };
+        let Machine::Invite(machine) = &mut server.machine else { return };
+        if !machine.is_proceeding() {
+            return;
+        }
+        machine.respond(now, &out.timing, 487);
+        let (source, core) = (server.flow.peer(), out.core);
+        server.say(out, |request| answer(request, 487, source, &stateless_tag(core, request)));
+        server.request = None;
+        self.rearm(txn.0, out);
+    }
+
     /// The transaction's alarm rang.
     pub(super) fn fire(&mut self, now: Tick, txn: ServerKey, out: &mut Outbox) {
         let Some(server) = self.arena.get_mut(txn.0) else { return };
