@@ -14,7 +14,7 @@ use crate::base::net::{ConnId, Flow};
 use crate::proto::msrp::session::{self, Session, SessionEvent, SessionSetup};
 use crate::proto::sip::offer::{Answer, Offer};
 use crate::store::directory::UserId;
-use crate::store::record::{Flags, Locator, Place};
+use crate::store::record::{Flags, Locator};
 use crate::wire::msrp::head::{Method, RequestHead};
 use crate::wire::msrp::uri::MsrpUri;
 use bytes::Bytes;
@@ -359,10 +359,10 @@ impl Pushes {
                 // Had before, and stays had: nothing is to be written down.
                 push.delivered.retain(|locator| !locator.flags().has(Flags::RETAINED));
             }
-            let places: Vec<Place> = push.delivered.iter().map(Locator::place).collect();
-            let (gone, reason) = (std::mem::take(&mut push.delivered), push.way.reason());
-            if users.delivered(cx, push.user, gone, push.afterwards, reason) {
-                push.retiring.extend(places);
+            let (count, gone) = (push.delivered.len(), std::mem::take(&mut push.delivered));
+            let off = WrittenOff { session: Some(key), ..WrittenOff::of(push.user, gone, push.way.reason()) };
+            if users.delivered(cx, push.afterwards, off) {
+                push.retiring += count;
             }
             for (place, refusal) in push.refused.drain(..) {
                 if users.refused(place, refusal) {
@@ -392,14 +392,10 @@ impl Pushes {
     /// Tombstones of this user are durable.
     pub fn retired(&mut self, off: &WrittenOff) {
         let keys: Vec<Key> = self.sessions(off.user).collect();
-        for key in keys {
-            if let Some(push) = self.live.get_mut(key) {
-                for locator in &off.gone {
-                    push.retiring.remove(&locator.place());
-                }
-            }
-            self.touch(key);
+        if let Some(push) = off.session.and_then(|key| self.live.get_mut(key)) {
+            push.retiring -= off.gone.len().min(push.retiring);
         }
+        keys.into_iter().for_each(|key| self.touch(key));
     }
 
     /// Frames what the sessions of `conn` have to send, up to `budget` octets: each gets its turn.

@@ -149,7 +149,7 @@ impl Dismissals {
         let binned = dismissal.binned && !gone.is_empty();
         let bin = binned.then(|| Binned::new(cx, &dismissal.owner, &gone, dismissal.reason));
         let (user, reason) = (dismissal.user, dismissal.reason);
-        let off = WrittenOff { user, gone, reason, kept: false, owed, bin, dismissal: Some(key) };
+        let off = WrittenOff { owed, bin, dismissal: Some(key), ..WrittenOff::of(user, gone, reason) };
         if users.write_off(cx, off) {
             dismissal.writing += 1;
         } else {

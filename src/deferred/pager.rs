@@ -105,7 +105,7 @@ impl Pushes {
             }
             return;
         }
-        if push.delivered.is_empty() && push.retiring.is_empty() {
+        if push.delivered.is_empty() && push.retiring == 0 {
             self.finish(cx, key, End::Completed);
         } else if push.until == Tick::NEVER {
             // The log does not take the tombstones now: they are offered until it does.

@@ -19,6 +19,7 @@ use super::presence::Young;
 use super::refusals::Refusal;
 use super::users::Users;
 use super::within::Unacked;
+use super::write_off::WrittenOff;
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
 use crate::base::net::{ConnId, Flow};
@@ -121,7 +122,7 @@ pub(super) struct Push {
     /// What becomes of them.
     pub(super) afterwards: Afterwards,
     /// Tombstones that are not durable yet.
-    pub(super) retiring: SpreadSet<Place>,
+    pub(super) retiring: usize,
     pub(super) end: Option<End>,
     /// The client's BYE, and what it will be answered.
     pub(super) farewell: Option<(Reply, Bytes)>,
@@ -258,11 +259,11 @@ impl Pushes {
         pushes.any(|push| push.delivered.iter().any(|had| had.place() == place))
     }
 
-    /// True when a session knows a message by its place: it is with the client, was refused by it, or is being written off. What a
-    /// retrieval has yet to send it knows by its stamp.
+    /// True when a session knows a message by its place: it is with the client, or was refused by it. What a retrieval has yet to send
+    /// it knows by its stamp, and what is being written off [`Users`] knows.
     pub fn holds(&self, user: UserId, place: Place) -> bool {
         let mut pushes = self.sessions(user).filter_map(|key| self.live.get(key));
-        pushes.any(|push| push.has_in_hand(place) || push.skipped.contains(&place) || push.retiring.contains(&place))
+        pushes.any(|push| push.has_in_hand(place) || push.skipped.contains(&place))
     }
 
     /// Begins a push: the INVITE goes out. False when it cannot begin now.
@@ -355,7 +356,7 @@ impl Pushes {
             for (place, refusal) in refused {
                 users.refused(place, refusal);
             }
-            users.delivered(cx, user, delivered, afterwards, reason);
+            users.delivered(cx, afterwards, WrittenOff::of(user, delivered, reason));
             cx.directory.leave(user);
             users.close_if_empty(cx, user);
         }
@@ -464,7 +465,7 @@ impl Push {
             prompt: false,
             delivered: Vec::new(),
             afterwards,
-            retiring: SpreadSet::default(),
+            retiring: 0,
             end: None,
             farewell: None,
             cautious: false,
@@ -492,7 +493,7 @@ impl Push {
 
     /// True when the log has heard of everything that its client acknowledged.
     pub(super) fn is_written(&self) -> bool {
-        self.delivered.is_empty() && self.retiring.is_empty()
+        self.delivered.is_empty() && self.retiring == 0
     }
 
     /// What it waits for now.
@@ -502,7 +503,7 @@ impl Push {
             Idle::Held
         } else if session.is_idle() && session.unreported() > 0 {
             Idle::Unreported
-        } else if session.is_idle() && !self.loading && self.in_flight.is_empty() && !self.retiring.is_empty() {
+        } else if session.is_idle() && !self.loading && self.in_flight.is_empty() && self.retiring > 0 {
             Idle::Unwritten
         } else {
             Idle::No

@@ -48,12 +48,14 @@ pub struct WrittenOff {
     pub bin: Option<Binned>,
     /// Of a dismissal, which waits to hear of it.
     pub dismissal: Option<Key>,
+    /// Of a session, which waits to hear of it.
+    pub session: Option<Key>,
 }
 
 impl WrittenOff {
     /// These messages go, and that is all.
     pub fn of(user: UserId, gone: Vec<Locator>, reason: Reason) -> WrittenOff {
-        WrittenOff { user, gone, reason, kept: false, owed: Vec::new(), bin: None, dismissal: None }
+        WrittenOff { user, gone, reason, kept: false, owed: Vec::new(), bin: None, dismissal: None, session: None }
     }
 
     /// True when all of it must lie in one record, or one group.
@@ -110,15 +112,8 @@ impl Users {
     /// These were acknowledged by their user's client.
     ///
     // A message leaves the store only here, after the client acknowledged it: promise 2 of `manual::faults`.
-    pub fn delivered(
-        &mut self,
-        cx: &mut Cx,
-        user: UserId,
-        gone: Vec<Locator>,
-        then: Afterwards,
-        reason: Reason,
-    ) -> bool {
-        self.retire_later(cx, WrittenOff { kept: then == Afterwards::Retain, ..WrittenOff::of(user, gone, reason) })
+    pub fn delivered(&mut self, cx: &mut Cx, then: Afterwards, off: WrittenOff) -> bool {
+        self.retire_later(cx, WrittenOff { kept: then == Afterwards::Retain, ..off })
     }
 
     /// Deleted or expired. False when that will never be written.
@@ -138,17 +133,17 @@ impl Users {
             return false;
         }
         let (mut messages, mut octets) = (0, 0);
-        let mut waiting = self.waiting.get_mut(&off.user);
-        for locator in &mut off.gone {
-            let Some(waiting) = &mut waiting else { break };
-            // Whoever gave it may have read its place before it was copied forward.
-            let Some(now) = waiting.queue.at(locator.stamp()).copied() else { continue };
-            *locator = now;
-            if off.kept {
+        if let Some(waiting) = self.waiting.get_mut(&off.user) {
+            let (retiring, parts, kept) = (&mut self.retiring, &self.parts, off.kept);
+            // Whoever gave them may have read their places before they were copied forward.
+            waiting.queue.refresh(&mut off.gone, |now| {
+                if !kept && retiring.insert(now.place()) {
+                    (messages, octets) = (messages + 1, octets + weight(parts, now));
+                }
+            });
+            for now in off.gone.iter().filter(|_| kept) {
                 // Had from now on: whoever retrieves or deletes it meanwhile sees it so, and so does a copy.
                 waiting.queue.mark(now.stamp(), now.flags().with(Flags::RETAINED));
-            } else if self.retiring.insert(now.place()) {
-                (messages, octets) = (messages + 1, octets + weight(&self.parts, &now));
             }
         }
         if messages > 0 {
@@ -193,13 +188,14 @@ impl Users {
                 let rest = off.gone.split_off(off.gone.len().min(room));
                 if !off.kept && off.bin.is_none() {
                     // A copy under way goes with it. What is in the bin has its copies there.
-                    let copies = off.gone.iter().filter_map(|gone| self.moving.remove(&gone.place()).flatten());
+                    let under_way = if self.moving.is_empty() { &[][..] } else { &off.gone[..] };
+                    let copies = under_way.iter().filter_map(|gone| self.moving.remove(&gone.place()).flatten());
                     batch.others.extend(copies.map(|extent| Buried { extent, reason: off.reason }));
                 }
                 batch.places += off.gone.len();
                 batch.owed_octets += owed;
                 let next = WrittenOff { gone: rest, ..WrittenOff::of(off.user, Vec::new(), off.reason) };
-                let next = WrittenOff { kept: off.kept, ..next };
+                let next = WrittenOff { kept: off.kept, session: off.session, ..next };
                 batch.offs.push(std::mem::replace(&mut off, next));
                 if batch.places >= PLACES_A_RECORD {
                     let full = std::mem::take(batch);
@@ -355,10 +351,10 @@ impl Users {
         }
         self.undoom(off.user, messages, octets);
         let mut waiting = self.waiting.get_mut(&off.user);
-        for locator in off.gone.iter().filter(|_| !off.kept) {
-            let Some(waiting) = &mut waiting else { break };
-            if let Some(locator) = waiting.queue.remove_stamp(locator.stamp()) {
-                left.push(locator);
+        if let Some(waiting) = waiting.as_mut().filter(|_| !off.kept) {
+            left.reserve(off.gone.len());
+            waiting.queue.remove_all(&off.gone, &mut left);
+            for locator in left.iter().filter(|locator| locator.flags().has(Flags::LARGE)) {
                 parts.extend(self.parts.remove(&locator.place()).iter().flat_map(|parts| extents_of(parts)));
             }
         }

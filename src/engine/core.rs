@@ -39,6 +39,7 @@ use crate::deferred::summary::Summaries;
 use crate::deferred::users::Users;
 use crate::proto::sip::endpoint::{Endpoint, EndpointSetup, ServerKey, Upward};
 use crate::proto::sip::timing::Timing;
+use crate::store::disk::DiskOp;
 use crate::store::loader::Loader;
 use crate::store::reason::Reason;
 use crate::store::reclaim::Reclaim;
@@ -278,7 +279,13 @@ impl Core {
         }
         self.cx.log.retry_prepare(now.tick);
         self.cx.log.turn(&mut self.cx.disk);
-        self.effects.extend(self.cx.disk.drain(..).map(Effect::Disk));
+        for op in self.cx.disk.drain(..) {
+            // A file that somebody has mapped cannot be written anew.
+            if let DiskOp::Recycle { old: segment, .. } | DiskOp::Remove { segment, .. } = op {
+                self.cx.loader.forget(segment);
+            }
+            self.effects.push_back(Effect::Disk(op));
+        }
         if self.cx.stopping
             && !self.stopped
             && self.pushes.is_empty()

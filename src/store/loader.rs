@@ -391,6 +391,12 @@ impl Loader {
         });
     }
 
+    /// A segment's file is about to go, or to be another's: what was lent of it is not kept.
+    pub fn forget(&mut self, segment: SegmentNo) {
+        self.known.remove(&segment);
+        self.extents.forget(segment);
+    }
+
     /// Reads under way.
     pub fn reading(&self) -> usize {
         self.reads.len() + self.lends.len()

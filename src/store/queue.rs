@@ -156,6 +156,40 @@ impl Queue {
         }
     }
 
+    /// Takes the messages of the same stamps as these out, into `gone`. Quick where they are neighbours here as there.
+    pub fn remove_all(&mut self, which: &[Locator], gone: &mut Vec<Locator>) {
+        match &mut self.kept {
+            Kept::Many(blocks) if which.len() > 1 => {
+                blocks.remove_all(which, gone);
+                match blocks.len() {
+                    0 => self.kept = Kept::Nothing,
+                    1 => self.kept = blocks.last().map_or(Kept::Nothing, |one| Kept::One(*one)),
+                    _ => {}
+                }
+            }
+            _ => gone.extend(which.iter().filter_map(|locator| self.remove_stamp(locator.stamp()))),
+        }
+    }
+
+    /// Makes of each of these what the list has of its stamp, and shows it; not those that it does not have. Quick where they are
+    /// neighbours here as there.
+    pub fn refresh(&self, which: &mut [Locator], mut there: impl FnMut(&Locator)) {
+        let mut last = None;
+        for locator in which {
+            let now = match &self.kept {
+                Kept::Many(blocks) => {
+                    last = blocks.find_after(last, locator.stamp());
+                    last.map(|(block, at)| &blocks.block(block)[at])
+                }
+                _ => self.at(locator.stamp()),
+            };
+            if let Some(now) = now {
+                *locator = *now;
+                there(now);
+            }
+        }
+    }
+
     /// The message of this stamp.
     pub fn at(&self, stamp: Stamp) -> Option<&Locator> {
         match &self.kept {
@@ -299,8 +333,35 @@ impl Blocks {
     /// Takes the message of this stamp out.
     fn remove_stamp(&mut self, stamp: Stamp) -> Option<Locator> {
         let (block, at) = self.find(stamp)?;
-        let list = self.block_mut(block);
-        let locator = list.remove(at);
+        let locator = self.block(block).get(at).copied();
+        self.remove_run(block, at, 1, |_| {});
+        locator
+    }
+
+    /// Takes out those of the stamps of these.
+    fn remove_all(&mut self, mut which: &[Locator], gone: &mut Vec<Locator>) {
+        while let Some((first, rest)) = which.split_first() {
+            let Some((block, at)) = self.find(first.stamp()) else {
+                which = rest;
+                continue;
+            };
+            let here = self.block(block)[at..].iter();
+            let run = here.zip(which).take_while(|(has, wanted)| has.stamp() == wanted.stamp()).count();
+            self.remove_run(block, at, run, |locator| gone.push(locator));
+            which = &which[run..];
+        }
+    }
+
+    /// Takes out neighbours of one block.
+    fn remove_run(&mut self, block: usize, at: usize, count: usize, mut gone: impl FnMut(Locator)) {
+        let list = if block == 0 { &mut self.first } else { &mut self.rest[block - 1] };
+        for locator in list.drain(at..at + count) {
+            self.len -= 1;
+            self.octets -= locator.octets();
+            self.tally.sub(locator.flags());
+            self.stale |= locator.expiry_s() == self.earliest_s;
+            gone(locator);
+        }
         if list.is_empty() {
             if block == 0 {
                 self.first = self.rest.pop_front().unwrap_or_default();
@@ -308,11 +369,6 @@ impl Blocks {
                 self.rest.remove(block - 1);
             }
         }
-        self.len -= 1;
-        self.octets -= locator.octets();
-        self.tally.sub(locator.flags());
-        self.stale |= locator.expiry_s() == self.earliest_s;
-        Some(locator)
     }
 
     /// The message of this stamp.
@@ -348,9 +404,32 @@ impl Blocks {
         Some((block, at))
     }
 
-    /// Which block a stamp belongs to: the last that begins at or below it. 0 is `first`.
+    /// As [`Blocks::find`], but looks first behind where the last was found.
+    fn find_after(&self, last: Option<(usize, usize)>, stamp: Stamp) -> Option<(usize, usize)> {
+        if let Some((block, at)) = last {
+            let next = if at + 1 < self.block(block).len() { (block, at + 1) } else { (block + 1, 0) };
+            let there = if next.0 <= self.rest.len() { self.block(next.0).get(next.1) } else { None };
+            if there.is_some_and(|there| there.stamp() == stamp) {
+                return Some(next);
+            }
+        }
+        self.find(stamp)
+    }
+
+    /// Which block a stamp belongs to: the last that begins at or below it. 0 is `first`. What is looked for is mostly near the front,
+    /// for the oldest goes first: strides from there on, each twice the last, and then between the last two.
     fn block_of(&self, stamp: Stamp) -> usize {
-        self.rest.partition_point(|block| block.first().is_some_and(|first| first.stamp() <= stamp))
+        let begins_by = |at: usize| self.rest[at].first().is_some_and(|first| first.stamp() <= stamp);
+        let (mut low, mut stride) = (0, 1);
+        while low + stride <= self.rest.len() && begins_by(low + stride - 1) {
+            (low, stride) = (low + stride, stride * 2);
+        }
+        let mut high = self.rest.len().min(low + stride - 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if begins_by(middle) { low = middle + 1 } else { high = middle }
+        }
+        low
     }
 
     fn block(&self, block: usize) -> &[Locator] {
@@ -391,7 +470,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_queue_agrees_with_a_sorted_map(steps in proptest::collection::vec((0u64..400, 0u32..50, 0u8..4), 1..600)) {
+        fn a_queue_agrees_with_a_sorted_map(
+            steps in proptest::collection::vec((0u64..400, 0u32..50, 0u8..4), 1..600),
+            from in 0u64..400,
+            many in 0u64..100,
+        ) {
             let (mut queue, mut map) = (Queue::new(), BTreeMap::new());
             for (stamp, expiry, what) in steps {
                 if what < 3 {
@@ -414,6 +497,20 @@ mod tests {
             }
             prop_assert!(queue.iter().eq(map.values()));
             prop_assert_eq!((queue.len(), queue.octets()), (map.len(), map.len() as u64 * 64));
+            // Some that are neighbours, some that are not there, and one behind them all that is asked for first.
+            let mut which: Vec<Locator> = [390].into_iter().chain(from..from + many).map(|n| locator(n, 0)).collect();
+            let mut shown = Vec::new();
+            queue.refresh(&mut which, |locator| shown.push(*locator));
+            let there: Vec<Locator> = which.iter().filter_map(|one| map.get(&one.stamp().0).copied()).collect();
+            prop_assert_eq!(&shown, &there);
+            prop_assert!(which.iter().all(|one| map.get(&one.stamp().0).is_none_or(|has| has == one)));
+            let mut gone = Vec::new();
+            queue.remove_all(&which, &mut gone);
+            prop_assert!(gone.iter().eq(which.iter().filter_map(|one| map.remove(&one.stamp().0)).collect::<Vec<_>>().iter()));
+            prop_assert!(queue.iter().eq(map.values()));
+            prop_assert_eq!((queue.len(), queue.octets()), (map.len(), map.len() as u64 * 64));
+            prop_assert_eq!(queue.tally(), Tally::of(map.values().map(Locator::flags)));
+            prop_assert_eq!(queue.earliest_expiry(), map.values().map(Locator::expiry_s).min());
             for from in [0, 100, 399] {
                 prop_assert!(queue.from(Stamp(from)).eq(map.range(from..).map(|(_, locator)| locator)));
             }

@@ -23,7 +23,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// The smallest page there is; on a system of larger ones advice about parts of them is refused, and records are read.
 pub const PAGE: usize = 4096;
@@ -99,9 +100,46 @@ impl AsRef<[u8]> for Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped in `of` with this length, unmapped here only; every borrow of its octets has ended.
+        let over = Over { start: self.start, len: self.len };
+        // Nobody there to do it: done here.
+        drop(match unmapper() {
+            Some(unmapper) => unmapper.send(over).err().map(|refused| refused.0),
+            None => Some(over),
+        });
+    }
+}
+
+/// A mapping that nobody looks at any more.
+struct Over {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: as for `Mapping`, whose place it takes.
+unsafe impl Send for Over {}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `Mapping::of` with this length, unmapped here only; every borrow of its octets has ended with the `Mapping`.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
+}
+
+/// To the thread that unmaps, one for all cores. To take a segment out of memory costs milliseconds when it was the last to hold a
+/// file that is gone: its pages are given back one by one then. No more wait there than segments were mapped.
+fn unmapper() -> Option<&'static Sender<Over>> {
+    static UNMAPPER: OnceLock<Option<Sender<Over>>> = OnceLock::new();
+    let start = || {
+        let (sender, orders) = mpsc::channel();
+        let unmap = move || {
+            // Where there is another processor than the core's, there; and the core goes first.
+            let _ = super::host::unpin();
+            let _ = super::host::give_way();
+            orders.into_iter().for_each(drop);
+        };
+        std::thread::Builder::new().name("unmap".into()).spawn(unmap).ok().map(|_| sender)
+    };
+    UNMAPPER.get_or_init(start).as_ref()
 }
 
 /// One that several hold.
