@@ -135,6 +135,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Where its data lies, and room beside it.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
     /// Starts a daemon with an empty data directory and waits until it is ready. `cpus` are its processors; empty: all.
     ///
     /// # Errors

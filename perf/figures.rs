@@ -50,6 +50,8 @@ pub const FIGURES: &[Figure] = &[
     figure("daemon_cpu_us_per_message", "processor of the daemon a message", "us", Better::Lower),
     figure("limit_before_per_s", "limit, before", "/s", Better::Neither),
     figure("limit_after_per_s", "limit, after", "/s", Better::Neither),
+    figure("limit_from_log_per_s", "limit from a log", "/s", Better::Neither),
+    figure("ratio_from_log", "ratio to the limit from a log", "", Better::Higher),
     figure("syncs", "data syncs", "", Better::Neither),
     figure("group_mean", "messages a sync", "", Better::Neither),
     figure("ready_seconds", "until ready", "s", Better::Lower),

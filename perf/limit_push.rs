@@ -34,6 +34,14 @@ pub struct Batch {
     answer: usize,
 }
 
+/// Where one message lies in a batch, and the parts of its body.
+#[derive(Debug)]
+pub struct Bodies {
+    pub from: usize,
+    pub to: usize,
+    pub parts: Vec<(usize, usize)>,
+}
+
 impl Batch {
     /// Of a captured push of one message.
     ///
@@ -69,6 +77,26 @@ impl Batch {
         Ok(Batch { octets, message: at, chunks: chunks.len(), answer })
     }
 
+    /// Its octets.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
+    /// Where the bodies of its messages lie.
+    pub fn bodies(&self) -> Vec<Bodies> {
+        let mut all = Vec::with_capacity(self.messages());
+        for from in (0..self.octets.len()).step_by(self.message) {
+            let (to, mut parts, mut at) = (from + self.message, Vec::new(), from);
+            while let Ok(Some(frame)) = msrp::cut(&self.octets[at..to]) {
+                let begin = at + frame.body.as_ptr() as usize - self.octets[at..].as_ptr() as usize;
+                parts.push((begin, begin + frame.body.len()));
+                at += frame.len;
+            }
+            all.push(Bodies { from, to, parts });
+        }
+        all
+    }
+
     /// Messages in it.
     pub fn messages(&self) -> usize {
         self.octets.len() / self.message
@@ -92,6 +120,29 @@ pub fn run(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<(Pushed, f64), Failure> {
+    let each = crowd.each as usize;
+    let whole = |streams: &[TcpStream], _, _| {
+        send(streams, batch, each, |_, mut stream, _, count| stream.write_all(&batch.octets[..count * batch.message]))
+    };
+    run_with_sender(crowd, kept, batch, cpus, threads, progress, &whole)
+}
+
+/// What a thread sends on its connections: those of users `first`, `first + step`, ...
+pub type Sender<'a> = &'a (dyn Fn(&[TcpStream], usize, usize) -> io::Result<()> + Sync);
+
+/// As [`run`], with a sender of one's own.
+///
+/// # Errors
+/// As there.
+pub fn run_with_sender(
+    crowd: &Crowd,
+    kept: &Kept,
+    batch: &Batch,
+    cpus: &[usize],
+    threads: usize,
+    progress: &dyn Progress,
+    send: Sender<'_>,
+) -> Result<(Pushed, f64), Failure> {
     let fail = |error: io::Error| Failure(format!("the limit's sender: {error}; free ports, then try again"));
     // With room for all of them to knock at once.
     let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).map_err(fail)?;
@@ -102,7 +153,7 @@ pub fn run(
     let crowd = Crowd { way, slow: 0.0, silent: 0.0, keep: false, ..crowd.clone() };
     let mut seconds = 0.0;
     let took = &mut seconds;
-    let (users, each) = (crowd.users as usize, crowd.each as usize);
+    let users = crowd.users as usize;
     let pushed = run_with(&crowd, progress, move || {
         pin::pin(cpus);
         let mut streams = Vec::with_capacity(users);
@@ -122,7 +173,7 @@ pub fn run(
                         if let Some(cpu) = cpus.get(nth % cpus.len().max(1)) {
                             pin::pin(&[*cpu]);
                         }
-                        send(streams, batch, each)
+                        send(streams, nth, count)
                     })
                 })
                 .collect();
@@ -162,16 +213,21 @@ fn bound(listener: &TcpListener) -> io::Result<TcpStream> {
     }
 }
 
-/// A batch to each in turn, until everybody has everything and has answered it.
-fn send(streams: &[TcpStream], batch: &Batch, each: usize) -> io::Result<()> {
+/// A batch to each in turn, until everybody has everything and has answered it. `write` sends so many messages from a number on to
+/// the nth.
+pub fn send(
+    streams: &[TcpStream],
+    batch: &Batch,
+    each: usize,
+    write: impl Fn(usize, &TcpStream, usize, usize) -> io::Result<()>,
+) -> io::Result<()> {
     let mut answered = vec![0usize; streams.len()];
     let mut buffer = vec![0u8; 128 * 1024];
     let mut sent = 0;
     while sent < each {
         let count = batch.messages().min(each - sent);
-        for (stream, answered) in streams.iter().zip(&mut answered) {
-            let mut to = stream;
-            to.write_all(&batch.octets[..count * batch.message])?;
+        for (nth, (stream, answered)) in streams.iter().zip(&mut answered).enumerate() {
+            write(nth, stream, sent, count)?;
             // What is there already, without waiting.
             // SAFETY: the buffer is ours and as long as we say; the descriptor is open.
             let read =
@@ -281,5 +337,12 @@ mod tests {
         let (pushed, _) = run(&crowd, &kept, &batch, &pin::allowed(), 2, &Nobody).unwrap();
         assert_eq!((pushed.messages, pushed.errors, pushed.first_error), (1500, 0, None));
         assert_eq!(pushed.octets, 1500 * body.len() as u64);
+        let scratch = crate::daemon::Scratch::new(None, "test").unwrap();
+        for interleave in [true, false] {
+            let stored = crate::limit_log::Stored::write(&scratch, &crowd, &batch, interleave).unwrap();
+            let (pushed, _) = stored.run(&crowd, &kept, &pin::allowed(), 2, &Nobody).unwrap();
+            assert_eq!((pushed.messages, pushed.errors, pushed.first_error), (1500, 0, None));
+            assert_eq!(pushed.octets, 1500 * body.len() as u64);
+        }
     }
 }

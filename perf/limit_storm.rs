@@ -191,8 +191,6 @@ struct User {
     /// Number of its SIP connection, and of its MSRP connection.
     sip: usize,
     link: Option<usize>,
-    /// The port in its path.
-    port: [u8; 5],
     /// The SEQ of its PUBLISH.
     seq: u32,
     /// Octets of answers.
@@ -349,10 +347,6 @@ impl One {
             if !sdp.is_empty() {
                 self.script.ack.write(&mut self.sips[at].unsent, user, 0, 0);
                 let nth = user.wrapping_sub(self.script.first_user) as usize;
-                let port = dialog::path(sdp).map(|(_, addr)| format!("{:05}", addr.port()).into_bytes());
-                if let (Some(place), Some(Ok(port))) = (self.users.get_mut(nth), port.map(<[u8; 5]>::try_from)) {
-                    place.port = port;
-                }
                 let passive = memchr::memmem::find(sdp, b"a=setup:passive").is_some();
                 if let Some((path, to)) = dialog::path(sdp).filter(|_| passive) {
                     let bind = msrp::bind(path, &self.our_path(), &[b"p".as_slice(), &sip::hex(user)].concat());
@@ -417,7 +411,8 @@ impl One {
                 msrp::answer(&mut out, frame.tid, &msrp::answer_middle(frame.from_path, frame.to_path));
             }
             let nth = user.wrapping_sub(self.script.first_user) as usize;
-            let port = self.users.get(nth).ok_or_else(odd)?.port;
+            // From the frame and not from its 200: a client may bind its connection before that has been read here.
+            let port = port(frame.from_path).ok_or_else(odd)?;
             for message in 0..self.script.each {
                 let begin = out.len();
                 self.script.message.write(&mut out, user, message, message);
@@ -463,6 +458,13 @@ impl One {
         }
         Ok(())
     }
+}
+
+/// The port in a client's path, which has five digits as it has in the script.
+fn port(path: &[u8]) -> Option<[u8; 5]> {
+    let authority = path.strip_prefix(b"msrp://")?.split(|octet| *octet == b'/').next()?;
+    let colon = authority.iter().rposition(|octet| *octet == b':')?;
+    authority.get(colon + 1..)?.try_into().ok()
 }
 
 /// The next connection; none when nobody waits, or when there is no descriptor for it yet.

@@ -43,6 +43,7 @@ mod ingest;
 mod json;
 mod limit_disk;
 mod limit_ingest;
+mod limit_log;
 mod limit_push;
 mod limit_storm;
 mod line;

@@ -1,7 +1,7 @@
 //! The scenario `push`: deep queues, from the log to clients that read and answer every SEND.
 //!
 //! ```text
-//!   capture │ deposit │ limit │ kill, start anew │ PUBLISH all ... last BYE │ limit
+//!   capture │ deposit │ limit │ kill, start anew │ PUBLISH all ... last BYE │ limit │ limit from a log
 //! ```
 //! The daemon is killed before it pushes, so that nothing of the messages is in its process; the page cache stays as the deposits
 //! left it. The limit runs before and after it on its processors.
@@ -11,6 +11,7 @@ use crate::clients::{self, Crowd, Kept, Way};
 use crate::daemon::Daemon;
 use crate::deposit::{self, Pace, Plan};
 use crate::ingest::{percentiles, rounded};
+use crate::limit_log::Stored;
 use crate::limit_push::{self, Batch};
 use crate::outcome::{Failure, Latency, Outcome, Progress, Request, Series, Transport};
 use crate::pin::Places;
@@ -156,6 +157,11 @@ fn measure(
     let syscalls = syscalls.end().map(|count| count as f64 / pushed.messages.max(1) as f64);
     progress.phase("limit", total);
     let (second, after_s) = limit_push::run(&crowd, &kept, &batch, cpus, request.cores, progress)?;
+    progress.phase("limit from a log", total);
+    let stored = Stored::write(daemon.scratch(), &crowd, &batch, request.interleave)?;
+    let (from_log, from_log_s) = stored.run(&crowd, &kept, cpus, request.cores, progress)?;
+    drop(stored);
+    let from_log_rate = from_log.messages as f64 / from_log_s;
 
     let limit = (limit_clients.messages + second.messages) as f64 / (before_s + after_s);
     let rate = pushed.messages as f64 / pushed.seconds;
@@ -170,6 +176,7 @@ fn measure(
             batch.message_octets(),
             batch.messages()
         ),
+        "The limit from a log sends bodies out of a mapped file, where they lie as they were deposited, and checks each".into(),
     ];
     if !places.apart() {
         notes.push("Load and daemon share a processor: the figures say little".into());
@@ -181,9 +188,12 @@ fn measure(
         Some(_) => "System calls counted by `perf stat -e raw_syscalls:sys_enter` in the measured phase".into(),
         None => "System calls could not be counted: `perf stat -e raw_syscalls:sys_enter` does not work here".into(),
     });
-    for (part, error) in
-        [("push", &pushed.first_error), ("limit", &limit_clients.first_error), ("limit", &second.first_error)]
-    {
+    for (part, error) in [
+        ("push", &pushed.first_error),
+        ("limit", &limit_clients.first_error),
+        ("limit", &second.first_error),
+        ("limit from a log", &from_log.first_error),
+    ] {
         notes.extend(error.as_ref().map(|error| format!("The first error of the {part}: {error}")));
     }
     let to_4 = |number: f64| json!((number * 1e4).round() / 1e4);
@@ -194,11 +204,13 @@ fn measure(
         size: request.size,
         seconds: pushed.seconds,
         durable: true,
-        errors: pushed.errors + limit_clients.errors + second.errors,
+        errors: pushed.errors + limit_clients.errors + second.errors + from_log.errors,
         keys: vec![
             ("messages_per_s", rounded(rate)),
             ("limit_messages_per_s", rounded(limit)),
             ("ratio", to_4(rate / limit)),
+            ("limit_from_log_per_s", rounded(from_log_rate)),
+            ("ratio_from_log", to_4(rate / from_log_rate)),
             ("users", json!(pushed.users)),
             ("body_octets", json!(pushed.octets)),
             ("octets_per_s", rounded(pushed.octets as f64 / pushed.seconds)),
