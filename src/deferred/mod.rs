@@ -37,6 +37,7 @@ pub mod inquiry;
 pub mod invite;
 mod kept;
 pub mod large;
+mod lists;
 pub mod loop_guard;
 pub mod metadata;
 mod moved;

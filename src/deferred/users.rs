@@ -6,6 +6,7 @@
 use super::bin::{Binned, Laid};
 use super::cx::{Cx, Timer};
 use super::inquiry::Waiting as Standing;
+use super::lists::{Lists, NOBODY};
 use super::metadata::changes::Changes;
 use super::payload::Unfit;
 use super::policy::{Expired, OverQuota};
@@ -14,7 +15,7 @@ pub use super::write_off::{Batch, Buried, Durable, WrittenOff};
 use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
-use crate::store::directory::{Arrival, UserId};
+use crate::store::directory::{Arrival, Directory, UserId};
 use crate::store::queue::Queue;
 use crate::store::reason::Reason;
 use crate::store::record::{Extent, Flags, Locator, Place, extents_of};
@@ -23,21 +24,30 @@ use crate::store::stamp::Stamp;
 use crate::store::tally::Tally;
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A user's list. A million of them are no rarity: what few users have stands in tables beside it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) queue: Queue,
+    /// Whose.
+    pub(super) user: UserId,
     /// Nothing stamped below is to be pushed: what is retained is not looked over again and again.
     new_from: Cell<Stamp>,
     /// When its earliest message expires, as `Users::expiries` has it; 0: it is not watched.
     pub(super) expiry_s: u32,
 }
 
+impl Default for Waiting {
+    fn default() -> Waiting {
+        Waiting { queue: Queue::default(), user: NOBODY, new_from: Cell::default(), expiry_s: 0 }
+    }
+}
+
 const _: () = assert!(
     size_of::<Waiting>() <= 48,
-    "limits.users of these, and their table's share, are to stay below 200 octets each"
+    "limits.users of these, and what the directory has of them, are to stay below 200 octets each"
 );
 
 /// A twin that comes later than this is a message of its own.
@@ -49,7 +59,7 @@ const EXPIRIES_A_TURN: usize = 256;
 
 /// The lists of all users at home on this core.
 pub struct Users {
-    pub(super) waiting: SpreadMap<UserId, Waiting>,
+    pub(super) waiting: Lists,
     /// Messages and octets of those written off whose tombstones are not durable yet, of the users who have such.
     pub(super) doomed: SpreadMap<UserId, (u32, u64)>,
     /// Whose earliest message expires when. A timer each would cost more than all else that is known of a user.
@@ -86,10 +96,10 @@ pub struct Users {
 }
 
 impl Users {
-    /// No users yet; remembers at most `dedupe_entries` fingerprints of what was taken in.
-    pub fn new(dedupe_entries: usize) -> Users {
+    /// None of the directory's users yet; remembers at most `dedupe_entries` fingerprints of what was taken in.
+    pub fn new(directory: Arc<Directory>, dedupe_entries: usize) -> Users {
         Users {
-            waiting: SpreadMap::default(),
+            waiting: Lists::new(directory),
             doomed: SpreadMap::default(),
             expiries: BTreeSet::new(),
             alarm: None,
@@ -113,14 +123,13 @@ impl Users {
 
     /// What recovery found for a user.
     pub fn adopt(&mut self, cx: &mut Cx, user: UserId, queue: Queue) {
-        let mut waiting = Waiting { queue, ..Waiting::default() };
-        let earliest = waiting.queue.earliest_expiry();
         if let Some(domain) = cx.directory.domains().of(&cx.directory.address(user)) {
-            let (messages, octets) = (waiting.queue.len() as u64, self.octets_of(&waiting.queue));
+            let (messages, octets) = (queue.len() as u64, self.octets_of(&queue));
             cx.directory.domains().add(cx.core, domain, messages, octets);
         }
-        self.waiting.insert(user, waiting);
-        if let Some(earliest) = earliest {
+        let waiting = self.waiting.or_new(user);
+        waiting.queue = queue;
+        if let Some(earliest) = waiting.queue.earliest_expiry() {
             self.watch(cx, user, earliest);
         }
     }
@@ -213,7 +222,7 @@ impl Users {
             cx.counts.duplicates += 1;
             return false;
         }
-        let waiting = self.waiting.entry(user).or_default();
+        let waiting = self.waiting.or_new(user);
         waiting.queue.insert(locator);
         let (stamp, expiry_s) = (locator.stamp(), locator.expiry_s());
         waiting.new_from.set(waiting.new_from.get().min(stamp));
@@ -339,7 +348,7 @@ impl Users {
 
     /// Whose metadata has changed: everybody's, when it was not asked for before.
     pub(super) fn changes(&mut self, cx: &Cx) -> &mut Changes {
-        let users = self.waiting.keys().copied();
+        let users = self.waiting.keys();
         self.changes.get_or_insert_with(|| Box::new(Changes::everybody(cx, users)))
     }
 

@@ -131,6 +131,11 @@ impl Conns {
         Conns { table: SpreadMap::default(), limits: limits.clone(), grown: 0, spare: Vec::new(), due: VecDeque::new() }
     }
 
+    /// Lets go of the memory that is kept for the next sends.
+    pub(super) fn rest(&mut self) {
+        self.spare = Vec::new();
+    }
+
     /// Somebody connected; false when there is no room.
     pub(super) fn accept(&mut self, now: Now, conn: ConnId, service: Service, peer: SocketAddr) -> bool {
         let full = self.table.len() >= self.limits.connections;

@@ -111,7 +111,7 @@ impl Core {
             segments: birth.segments.clone(),
             states: States::new(),
             buried: Vec::new(),
-            directory: birth.directory,
+            directory: birth.directory.clone(),
             nodes: birth.nodes,
             stamps: birth.stamps,
             timers: Timers::new(),
@@ -140,7 +140,7 @@ impl Core {
             cx,
             deposits: Deposits::new(setup.limits.dedupe_entries),
             presences: Presences::new(setup.limits.users),
-            users: Users::new(setup.limits.dedupe_entries),
+            users: Users::new(birth.directory, setup.limits.dedupe_entries),
             forward: Forward::default(),
             reclaim: Reclaim::new(setup.core, setup.cores, birth.segments),
             reclaiming: None,
@@ -279,6 +279,10 @@ impl Core {
         }
         self.cx.log.retry_prepare(now.tick);
         self.cx.log.turn(&mut self.cx.disk);
+        if self.cx.log.has_sealed() {
+            self.reclaim.look_now(now.tick);
+            self.reclaim();
+        }
         for op in self.cx.disk.drain(..) {
             // A file that somebody has mapped cannot be written anew.
             if let DiskOp::Recycle { old: segment, .. } | DiskOp::Remove { segment, .. } = op {
@@ -296,6 +300,14 @@ impl Core {
             self.effects.push_back(Effect::Stopped);
         }
         self.publish();
+    }
+
+    /// A burst is over: lets go of memory that was kept for its next turn.
+    pub fn rest(&mut self) {
+        self.cx.log.rest();
+        self.conns.rest();
+        self.cx.commits.shrink_to_fit();
+        self.effects.shrink_to_fit();
     }
 
     /// The next thing to do; call until `None` after each `turn`.

@@ -159,6 +159,8 @@ pub struct Log {
     ends: Vec<DurableEnd>,
     /// Segments that are not written any more, but may have groups that are not durable yet.
     leaving: Vec<SegmentNo>,
+    /// Some were sealed since it was last asked.
+    sealed: bool,
     open: Option<Group>,
     closed: VecDeque<Group>,
     flight: Option<Flight>,
@@ -208,6 +210,7 @@ impl Log {
             grown: None,
             ends,
             leaving: Vec::new(),
+            sealed: false,
             open: None,
             closed: VecDeque::new(),
             flight: None,
@@ -288,6 +291,17 @@ impl Log {
         self.bodies.pop().unwrap_or_default()
     }
 
+    /// Lets go of the memory that is kept for the next groups.
+    pub fn rest(&mut self) {
+        self.gathers = Vec::new();
+        self.bodies = Vec::new();
+    }
+
+    /// True when a segment was sealed since the last call: there may be one too many.
+    pub fn has_sealed(&mut self) -> bool {
+        std::mem::take(&mut self.sealed)
+    }
+
     /// The last append that is durable.
     pub fn durable(&self) -> Seq {
         self.durable
@@ -346,12 +360,13 @@ impl Log {
     /// Seals the segments that were left and whose groups are all durable.
     fn seal_left(&mut self) {
         let (open, closed, flight) = (&self.open, &self.closed, &self.flight);
-        let (segments, ends) = (&self.segments, &mut self.ends);
+        let (segments, ends, sealed) = (&self.segments, &mut self.ends, &mut self.sealed);
         self.leaving.retain(|&left| {
             let waits = open.iter().chain(closed).any(|group| group.segment == left)
                 || flight.as_ref().is_some_and(|flight| flight.segment == left);
             if !waits && let Some(state) = segments.find(left) {
                 state.seal();
+                *sealed = true;
             }
             if !waits {
                 ends.retain(|end| end.segment != left);

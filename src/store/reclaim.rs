@@ -47,8 +47,11 @@ const WANTED_MAX: usize = 16;
 /// free for others.
 const SPARES: usize = 2;
 
-/// How often it is looked. The bound has room for what comes in the meantime.
+/// How often it is looked, besides when a segment was sealed: what is in segments becomes less without anything being written.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// And while segments are being copied out of, which are spent any moment. A look is some ten ns a segment.
+const LOOK_CLOSELY: Duration = Duration::from_millis(25);
 
 /// What could not be read, written or removed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -151,6 +154,9 @@ impl Reclaim {
         let mut own = self.segments.list();
         own.retain(|(_, state)| state.segment.log.0 % self.cores == self.core.0);
         self.usage = usage(&own);
+        if self.usage.wanted > 0 {
+            self.look_at = now + LOOK_CLOSELY;
+        }
         if self.segments.is_held() && log.is_disk_full() {
             tracing::warn!(
                 core = self.core.0,
@@ -173,6 +179,7 @@ impl Reclaim {
         }
         tracing::debug!(core = self.core.0, ?victims, "what is alive in these segments is copied forward");
         self.segments.want(&victims);
+        self.look_at = now + LOOK_CLOSELY;
         Some(Wish::Ring)
     }
 
@@ -181,6 +188,11 @@ impl Reclaim {
         let allowed = self.usage.sealed_live * ENOUGH_PERCENT / 100 + FIXED_SEGMENTS * log.segment_octets();
         let adopted = state.segment.log != self.core;
         state.is_wanted() || adopted || log.is_disk_full() || self.usage.sealed_octets > allowed
+    }
+
+    /// A segment was sealed, so that there may be one too many: the next [`Reclaim::turn`] looks.
+    pub fn look_now(&mut self, now: Tick) {
+        self.look_at = self.look_at.min(now);
     }
 
     /// When [`Reclaim::turn`] has something to look at again.

@@ -23,6 +23,7 @@ pub mod listen;
 pub mod mail;
 pub mod mapping;
 pub mod op;
+mod rest;
 pub mod socket;
 pub mod stream;
 pub mod thread;

@@ -18,6 +18,7 @@ use super::disk::Disk;
 use super::listen::CoreSockets;
 use super::mail::{Desk, Mail};
 use super::op;
+use super::rest::{self, Rest};
 use super::socket::Tuning;
 use super::stream::Streams;
 use super::{datagram, host};
@@ -64,6 +65,8 @@ pub trait Mind {
     fn deadline(&self) -> Option<Tick>;
     /// True when another core left something in shared memory.
     fn has_mail(&self) -> bool;
+    /// A burst is over: lets go of memory that was kept for its next turn.
+    fn rest(&mut self) {}
 }
 
 impl Mind for Core {
@@ -81,6 +84,9 @@ impl Mind for Core {
     }
     fn has_mail(&self) -> bool {
         Core::has_mail(self)
+    }
+    fn rest(&mut self) {
+        Core::rest(self);
     }
 }
 
@@ -178,6 +184,7 @@ fn run<M: Mind + 'static, F: FnOnce() -> M>(spec: CoreSpec<F>, events: &Sender<C
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             stop_told: false,
+            rest: Rest::new(Instant::now()),
             events: events.clone(),
         };
         let _ = events.send(CoreEvent::Started(spec.core));
@@ -235,6 +242,8 @@ struct Ground {
     /// When the timer is set to fire.
     armed: Option<Instant>,
     stop_told: bool,
+    /// What a burst has left is given back after it.
+    rest: Rest,
     /// To the one who started it.
     events: Sender<CoreEvent>,
 }
@@ -263,7 +272,7 @@ impl Ground {
             if self.has_work() || mind.has_mail() || due.is_some_and(|due| due <= self.clock.now().tick) {
                 op::nop().await;
             } else {
-                self.sleep(&mind, due).await;
+                self.sleep(&mut mind, due).await;
             }
         }
     }
@@ -291,6 +300,7 @@ impl Ground {
     fn take_in<M: Mind>(&mut self, mind: &mut M, now: Now) {
         for _ in 0..COMPLETIONS_A_TURN {
             let Some(input) = self.desk.take() else { break };
+            self.rest.worked();
             mind.handle(now, input);
         }
         self.disk.collect(|done| mind.handle(now, Input::Disk(done)));
@@ -395,8 +405,15 @@ impl Ground {
     }
 
     /// Sleeps until an input, a letter, a ring or the deadline.
-    async fn sleep<M: Mind>(&mut self, mind: &M, due: Option<Tick>) {
+    async fn sleep<M: Mind>(&mut self, mind: &mut M, due: Option<Tick>) {
         let mut until = due.and_then(|due| self.clock.instant(due));
+        if self.rest.is_over(Instant::now()) {
+            mind.rest();
+            rest::give_back();
+        }
+        if let Some(look) = self.rest.deadline() {
+            until = Some(until.map_or(look, |until| until.min(look)));
+        }
         if self.overdue.iter().any(|waiting| !waiting.is_empty()) {
             // The other core does not know that we wait for room.
             let soon = Instant::now() + Duration::from_millis(1);

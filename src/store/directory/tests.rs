@@ -248,3 +248,8 @@ fn cores_that_deposit_while_home_closes_lose_nothing() {
         assert!(directory.find(&[b'u', name]).is_none_or(|user| directory.usage(user) == (0, 0)));
     }
 }
+
+#[test]
+fn an_entry_costs_what_the_bounds_say() {
+    assert!(size_of::<Entry>() <= 56, "{}", size_of::<Entry>());
+}
