@@ -206,6 +206,8 @@ fn write(cx: &mut Cx, serial: u64, message: &mut Incoming) -> Result<bool, Unfit
         message_id: &message.message_id,
         mime: &message.mime,
         content_type: &message.content_type,
+        // The headers of the INVITE are no whole request; the mission calls them one.
+        part: if cx.policy.compat_part1 { b"message/sip" } else { b"message/sipfrag" },
         octets,
         received_s: now_s,
     };
