@@ -240,3 +240,17 @@ fn a_client_that_takes_both_is_sent_what_is_stored() {
     let taken = push_brings(&mut scene.bob(), &[&body]);
     assert!(taken[0].mime.iter().any(|line| line == "Content-Description: -------x"), "{:?}", taken[0].mime);
 }
+
+//= 12.2.2.4: if the expired message is delivered, the IM Server MAY indicate that it has expired
+#[test]
+fn cpim_of_a_large_message_beyond_its_time_says_so() {
+    let options = DaemonOptions::new(DEFERD).line("policy", "expired = \"deliver_marked\"");
+    let scene = Scene::with(options.line("policy.expire", "default_large = \"1s\""));
+    let large = Large::open_with(alice(&scene), BOB, dated);
+    picture(&large, "expired1", &octets(100_000, 3));
+    large.bye();
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    let pushed = takes(&mut scene.bob(), &PICTURES, 1);
+    let cpim = Cpim::of(&pushed[0]).unwrap();
+    assert_eq!((cpim.mime_header("X-OMA-Expired"), cpim.content.len()), (Some("yes"), 100_000));
+}

@@ -11,6 +11,7 @@ use deferd_kit::{
 use crate::{
     DEFERD,
     c12_2_2_1_large::{alice, octets, push_brings},
+    selection,
 };
 
 //= RFC 6135 4.2.1: an offer is active or actpass
@@ -186,4 +187,31 @@ fn a_sender_that_stops_or_never_comes_is_let_go() {
     open.deposit("stillgoe", b"it goes on", 100);
     open.bye();
     push_brings(&mut scene.bob(), &[b"it goes on"]);
+}
+
+/// What is inside CPIM counts as what stands alone does.
+//= RFC 4975 10.6: 415: the request contained a media type that is not understood
+#[test]
+fn what_is_inside_cpim_is_held_to_what_is_accepted_and_what_says_nothing_later_is_not_kept() {
+    let options =
+        DaemonOptions::new(DEFERD).line("policy", "accepted_types = [\"text/*\", \"message/cpim\", \"application/*\"]");
+    let scene = Scene::with(options);
+    let large = Large::open(alice(&scene), BOB);
+    let cpim =
+        |id: &str, media: &str| selection::asking(id, "display", &"x".repeat(3_000)).replace("text/plain", media);
+    for (id, media, status) in [
+        ("apicture1", "image/png", 415),
+        ("composing", "application/im-iscomposing+xml", 200),
+        ("areport01", "message/imdn+xml", 200),
+        ("sometext1", "text/html", 200),
+    ] {
+        let body = cpim(id, media);
+        let chunk = Chunk { content_type: "message/cpim", ..Chunk::whole(id, body.as_bytes()) };
+        large.expect(&large.chunk(&chunk), status);
+    }
+    large.expect(&large.chunk(&Chunk { content_type: "image/png", ..Chunk::whole("picture2", b"png") }), 415);
+    large.bye();
+    let mut bob = scene.bob();
+    push_brings(&mut bob, &[cpim("sometext1", "text/html").as_bytes()]);
+    scene.nothing_waits(&mut bob);
 }
