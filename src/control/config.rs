@@ -304,6 +304,7 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     let payloads = [("auto", Payload::Auto), ("oma", Payload::Oma), ("cpim", Payload::Cpim)];
     policy.payload = push.word("payload", policy.payload, &payloads);
     policy.pager_bare = push.flag("pager_bare", policy.pager_bare);
+    policy.compat_part1 = push.word("compat_part1", policy.compat_part1, &[("sipfrag", false), ("message/sip", true)]);
     push.end();
     read_expiry(table.table("expire"), &mut policy);
     let mut quota = table.table("quota");
@@ -348,6 +349,8 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
 /// Who may write, what, and how it may leave.
 fn read_admission(table: &mut Table<'_, '_>, policy: &mut Policy) {
     policy.pager_fallback = table.flag("pager_fallback", policy.pager_fallback);
+    policy.deferral = table.flag("deferral", policy.deferral);
+    policy.not_deferred = values(table.list("not_deferred", &[], units::blocked));
     policy.blocked_senders = values(table.list("blocked_senders", &[], units::blocked));
     let range = |text: &str| match MediaType::parse(text.as_bytes()) {
         Some(_) => Ok(text.to_owned()),

@@ -1,4 +1,4 @@
-//! Which messages are let in at all, whatever becomes of them: the operator's lists of senders and types.
+//! Which messages are let in at all, whatever becomes of them: the operator's lists of senders, receivers and types.
 
 use super::cx::Cx;
 use super::identity::Address;
@@ -10,7 +10,7 @@ use crate::wire::sip::names::Name;
 use crate::wire::sip::via::Via;
 use crate::wire::uri::Uri;
 
-/// Whose messages are refused.
+/// Whose messages are refused, those they send or those they would get.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Blocked {
     /// One user's.
@@ -34,6 +34,15 @@ pub(super) fn sender(cx: &Cx, sender: &Address) -> Result<(), Refusal> {
     if cx.policy.blocked_senders.iter().any(|blocked| blocked.means(sender)) {
         let warning = respond::warning(cx, "this sender is blocked here");
         return Err(Refusal::of(403).with(Name::Warning, warning));
+    }
+    Ok(())
+}
+
+/// Refuses what is for somebody for whom nothing is deferred: 480, as from any client that is not there.
+pub(super) fn receiver(cx: &Cx, owner: &Address) -> Result<(), Refusal> {
+    if !cx.policy.deferral || cx.policy.not_deferred.iter().any(|not| not.means(owner)) {
+        let warning = respond::warning(cx, "messages for this user are not deferred");
+        return Err(Refusal::of(480).with(Name::Warning, warning));
     }
     Ok(())
 }

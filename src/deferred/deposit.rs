@@ -96,6 +96,7 @@ impl Deposits {
             return Err(Refusal::of(420).with(Name::Unsupported, unknown));
         }
         admit::sender(cx, sender)?;
+        admit::receiver(cx, owner)?;
         if cx.policy.pager_fallback && admit::has_looped(cx, message) {
             return Err(Refusal::of(482));
         }

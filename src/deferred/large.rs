@@ -300,7 +300,11 @@ impl Larges {
     /// A message is not taken in: its sender is told as soon as there is something to answer, and again for what still comes of it.
     fn refuse(&mut self, cx: &mut Cx, serial: u64, unfit: Unfit) {
         let Some(message) = self.take_message(serial) else { return };
-        let status = if unfit == Unfit::Senseless { 400 } else { 413 };
+        let status = match unfit {
+            Unfit::Senseless => 400,
+            Unfit::Type => 415,
+            Unfit::TooLarge | Unfit::Storage => 413,
+        };
         let answer = match message.last.clone() {
             Some(last) => Some(last),
             None => self.live.get_mut(message.session).and_then(|session| {

@@ -99,6 +99,9 @@ pub struct Policy {
     pub payload: Payload,
     /// `message/sip` without a `multipart/mixed` around it where a client takes both (the mission's second example).
     pub pager_bare: bool,
+    /// The INVITE's headers in front of a large message are called `message/sip`, as the mission's example calls them, though they
+    /// are only a fragment of one. Of messages that come from now on.
+    pub compat_part1: bool,
     /// `Session-Expires` of a push.
     pub session_expires: Duration,
     /// Least session interval we accept (RFC 4028: not below 90 s).
@@ -113,6 +116,10 @@ pub struct Policy {
     pub legacy_s0_retrieval: bool,
     /// Short messages go as SIP MESSAGEs to a client that takes no session with them.
     pub pager_fallback: bool,
+    /// Messages are deferred; false: none is taken in, and what is stored is delivered as ever.
+    pub deferral: bool,
+    /// For whom none is, all the same.
+    pub not_deferred: Vec<Blocked>,
     /// Whose messages are refused with 403.
     pub blocked_senders: Vec<Blocked>,
     /// Media ranges; messages of other types are refused with 415.
@@ -177,6 +184,7 @@ impl Policy {
             invite_expires: Duration::from_secs(60),
             payload: Payload::Auto,
             pager_bare: false,
+            compat_part1: false,
             session_expires: Duration::from_secs(1800),
             min_se: Duration::from_secs(90),
             report_wait: Duration::from_secs(5),
@@ -184,6 +192,8 @@ impl Policy {
             retrieved: Afterwards::Retain,
             legacy_s0_retrieval: false,
             pager_fallback: false,
+            deferral: true,
+            not_deferred: Vec::new(),
             blocked_senders: Vec::new(),
             accepted_types: vec!["*/*".into()],
             expired: Expired::Delete,

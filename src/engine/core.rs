@@ -479,7 +479,7 @@ impl Core {
             let Some(ask) = self.cx.asks.pop_front() else { break };
             match ask {
                 Ask::Respond { reply, status, octets } => {
-                    let letter = Letter::Respond { txn: reply.txn, status, octets };
+                    let letter = Letter::Respond { from: self.cx.core, txn: reply.txn, status, octets };
                     self.effects.push_back(Effect::Letter { to: reply.core, letter });
                 }
                 Ask::Pump(conn) => self.pump(conn),

@@ -31,6 +31,8 @@ pub enum Letter {
     },
     /// The response to a [`Letter::Request`].
     Respond {
+        /// Who decided.
+        from: CoreId,
         /// The transaction.
         txn: ServerKey,
         /// Its status.
@@ -63,8 +65,8 @@ pub enum Letter {
         /// Which.
         conn: ConnId,
     },
-    /// The client takes an INVITE back that was handed over as a [`Letter::Request`]. It has been answered 487: whatever was or will be
-    /// answered to the letter, it does not hear.
+    /// The client of an INVITE that was handed over as a [`Letter::Request`] has heard, or will hear, nothing but its end: what is being
+    /// looked up for it is not wanted any more, and what was set up for it is nobody's.
     Cancel(Reply),
 }
 

@@ -17,8 +17,13 @@ impl Core {
             Letter::Cancel(reply) => self.taken_back(reply),
             Letter::Request { reply, message, flow } => self.serve(reply, message, flow),
             Letter::Stray { message, flow } => self.cx.sip.receive(self.cx.now.tick, message, flow),
-            Letter::Respond { txn, status, octets } => {
-                self.cx.sip.respond(self.cx.now.tick, txn, status, octets);
+            Letter::Respond { from, txn, status, octets } => {
+                let sent = self.cx.sip.respond(self.cx.now.tick, txn, status, octets);
+                // The client took it back meanwhile, or has been answered 500: a session that nobody knows of is not one.
+                if !sent && (200..300).contains(&status) {
+                    let reply = Reply { core: self.cx.core, txn };
+                    self.effects.push_back(Effect::Letter { to: from, letter: Letter::Cancel(reply) });
+                }
             }
             Letter::Question { ticket, question } => self.question(ticket, *question),
             Letter::Write { from, conn, octets } => match self.conns.write(conn, octets) {
@@ -61,8 +66,8 @@ impl Core {
     }
 
     /// The client takes an INVITE back, and nothing final has been said to it yet. Where another core decides, or has decided and its
-    /// answer is under way, the client is answered here and now: so it is the order on this core that counts, and the other undoes
-    /// what it has done.
+    /// answer is under way, the client is answered here and now: it is the order on this core that counts. The other hears so at once, and
+    /// once more when its answer comes too late: this letter may overtake the one with the INVITE.
     pub(super) fn cancelled(&mut self, txn: ServerKey) {
         let reply = Reply { core: self.cx.core, txn };
         match self.elsewhere.get(&txn) {

@@ -25,13 +25,13 @@ use crate::{
 };
 
 /// A client that accepts these types, and these when they are wrapped.
-struct Takes(&'static str, &'static str);
+pub(crate) struct Takes(pub(crate) &'static str, pub(crate) &'static str);
 
 /// One that knows nothing but CPIM.
-const CPIM: Takes = Takes("message/cpim", "text/plain message/imdn+xml");
+pub(crate) const CPIM: Takes = Takes("message/cpim", "text/plain message/imdn+xml");
 
 impl Takes {
-    fn answer(&self, msrp: &MsrpClient) -> Answer {
+    pub(crate) fn answer(&self, msrp: &MsrpClient) -> Answer {
         let wrapped_types = Some(self.1.to_string()).filter(|types| !types.is_empty());
         Answer { accept_types: self.0.into(), wrapped_types, ..Answer::new(msrp.path(), Setup::Active) }
     }
@@ -39,7 +39,7 @@ impl Takes {
 
 /// Bob answers the next INVITE like this and is in the middle of a session.
 #[track_caller]
-fn answers(bob: &Client, answer: impl Fn(&MsrpClient) -> Answer) -> (Call, MsrpClient) {
+pub(crate) fn answers(bob: &Client, answer: impl Fn(&MsrpClient) -> Answer) -> (Call, MsrpClient) {
     let (call, msrp) = (bob.expect_invite(), bob.msrp(Setup::Active));
     call.answer_with(&msrp, &answer(&msrp));
     (call, msrp)
@@ -47,7 +47,7 @@ fn answers(bob: &Client, answer: impl Fn(&MsrpClient) -> Answer) -> (Call, MsrpC
 
 /// Bob comes online with such a client and takes all that it is given: so many messages.
 #[track_caller]
-fn takes(bob: &mut Client, types: &Takes, count: usize) -> Vec<MsrpMessage> {
+pub(crate) fn takes(bob: &mut Client, types: &Takes, count: usize) -> Vec<MsrpMessage> {
     bob.publish_presence(true);
     let (call, msrp) = answers(bob, |msrp| types.answer(msrp));
     msrp.expect_messages(count);

@@ -4,10 +4,13 @@ use std::{thread, time::Duration};
 
 use deferd_kit::{
     daemon::DaemonOptions,
+    large::{Chunk, Large},
+    payload,
     scene::{BOB, Scene},
+    sdp::Setup,
 };
 
-use crate::DEFERD;
+use crate::{DEFERD, c12_2_2_1_large::alice as sender};
 
 fn scene(section: &str, line: &str) -> Scene {
     Scene::with(DaemonOptions::new(DEFERD).line(section, line))
@@ -91,4 +94,44 @@ fn a_port_in_the_address_names_no_other_user() {
     let mut bob = scene.bob();
     bob.publish_presence(true);
     assert_eq!(deferd_kit::payload::pager(&bob.take_push(1)[0]).unwrap().body, deposit.body);
+}
+
+/// For everybody or for some: 480, whatever comes; what was stored before is delivered.
+#[test]
+fn where_nothing_is_deferred_a_message_is_480() {
+    let carol = "sip:carol@example.org";
+    for (line, others) in
+        [("deferral = false", 480), ("not_deferred = [\"sip:bob@example.org\", \"*@example.com\"]", 202)]
+    {
+        let scene = scene("policy", line);
+        let alice = scene.alice();
+        let refused = alice.exchange(alice.text(BOB, "hello")).response;
+        assert_eq!(refused.code(), 480, "{line}: {refused:?}");
+        assert!(refused.header("Warning").unwrap().contains("not deferred"), "{refused:?}");
+        assert_eq!(alice.exchange(alice.text(carol, "hello")).response.code(), others, "{line}");
+        let large = sender(&scene);
+        let msrp = large.msrp(Setup::Active);
+        for (user, status) in [(BOB, 480), (carol, if others == 202 { 200 } else { 480 })] {
+            let answer = large.exchange(&Large::invite(&large, user, &Large::offer(&msrp).write()));
+            assert_eq!(answer.code(), status, "{line} {user}: {answer:?}");
+        }
+    }
+}
+
+/// The label that the mission's example has on what is only a fragment.
+#[test]
+fn the_first_part_of_a_large_message_is_labelled_as_the_operator_wants() {
+    for (line, label) in
+        [("compat_part1 = \"message/sip\"", "message/sip"), ("compat_part1 = \"sipfrag\"", "message/sipfrag")]
+    {
+        let scene = scene("policy.push", line);
+        let large = Large::open(sender(&scene), BOB);
+        large.expect(&large.chunk(&Chunk::whole("labelled", b"hello")), 200);
+        large.bye();
+        let mut bob = scene.bob();
+        bob.publish_presence(true);
+        let pushed = bob.take_push(1);
+        let parts = payload::parts(&pushed[0].content_type, &pushed[0].body).unwrap();
+        assert_eq!(parts[0].header("Content-Type"), Some(label));
+    }
 }

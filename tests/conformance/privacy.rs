@@ -53,7 +53,7 @@ fn pushed(bob: &mut Client, types: &str, count: usize) -> Vec<MsrpMessage> {
 
 /// No octet of it names alice.
 #[track_caller]
-fn names_nobody(octets: &[u8]) {
+pub(crate) fn names_nobody(octets: &[u8]) {
     for what in ["alice", "Alice", "15141234567", "P-Asserted-Identity", "P-Preferred-Identity", "Remote-Party-ID"] {
         assert!(find(octets, what.as_bytes()).is_none(), "{what}: {}", String::from_utf8_lossy(octets));
     }

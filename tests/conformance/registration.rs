@@ -256,6 +256,64 @@ fn any_core_takes_a_registration() {
     }
 }
 
+/// A REGISTER of bob's own, where no core stands between.
+fn own_register(bob: &Client) -> SipMessage {
+    bob.request_to("REGISTER", "sip:mailserver.example.org").set("To", format!("<{BOB}>"))
+}
+
+//= RFC 3261 10.3: the registrar now processes each contact address in the Contact header field in turn
+#[test]
+fn each_contact_of_a_register_is_a_binding() {
+    let scene = Scene::with(at_once().line("policy", "push_min_interval = \"0s\""));
+    let mut bob = scene.bob();
+    let deposit = scene.alice().message(BOB, "one");
+    let answered = |request: &SipMessage| {
+        let response = registered(&bob, request);
+        let mut bindings: Vec<String> = response.all("Contact").iter().map(|value| value.to_string()).collect();
+        bindings.sort();
+        bindings
+    };
+    let left = |value: &str| -> u32 { value.rsplit('=').next().unwrap().parse().unwrap() };
+    // One takes instant messages, the other does not; each has its own time, or that of the request.
+    let both = own_register(&bob)
+        .with("Contact", "<sip:bob@192.0.2.8>;expires=600;q=0.9, <sip:bob@192.0.2.7>;+g.oma.sip-im;q=0.1")
+        .with("Expires", "1800");
+    let bindings = answered(&both);
+    assert_eq!(bindings.len(), 2, "{bindings:?}");
+    assert!(
+        bindings[0].starts_with("<sip:bob@192.0.2.7>") && (1790..=1800).contains(&left(&bindings[0])),
+        "{bindings:?}"
+    );
+    assert!(
+        bindings[1].starts_with("<sip:bob@192.0.2.8>") && (590..=600).contains(&left(&bindings[1])),
+        "{bindings:?}"
+    );
+    // The push is for the user: it goes the way of the REGISTER, and whoever takes it there takes it.
+    let invite = bob.expect_invite();
+    assert!(invite.request().start.starts_with(&format!("INVITE {BOB} ")), "{}", invite.request().start);
+    let msrp = bob.msrp(Setup::Active);
+    invite.answer(&msrp, Setup::Active);
+    let pushed = msrp.expect_messages(1);
+    invite.expect_bye();
+    scene.same(&pushed, &[deposit]);
+    // All of them or none.
+    let brief = own_register(&bob).with("Contact", "<sip:bob@192.0.2.9>, <sip:bob@192.0.2.10>;expires=1");
+    assert_eq!(bob.exchange(&brief).code(), 423);
+    let bad = own_register(&bob).with("Contact", "<sip:bob@192.0.2.9>, *").with("Expires", "0");
+    assert_eq!(bob.exchange(&bad).code(), 400);
+    assert_eq!(answered(&own_register(&bob)).len(), 2);
+    // The one that takes messages goes, in one request with one that comes; what is left takes none.
+    let swap = own_register(&bob)
+        .with("Contact", "<sip:bob@192.0.2.7>;expires=0")
+        .with("Contact", "<sip:bob@192.0.2.11>;expires=900");
+    let bindings = answered(&swap);
+    assert_eq!(bindings.len(), 2, "{bindings:?}");
+    assert!(bindings.iter().all(|binding| !binding.contains("192.0.2.7")), "{bindings:?}");
+    let waits = scene.alice().message(BOB, "two");
+    assert!(bob.invite_within(Duration::from_millis(500)).is_none(), "nobody is there who takes it");
+    scene.push_brings(&mut bob, &[waits]);
+}
+
 /// The push INVITE as the core hands it back: its own Via on top, us and itself in Route.
 fn handed_back(scene: &Scene, bob: &Client, request: &SipMessage) -> SipMessage {
     let mut looped = request.clone().without("Route").set("Max-Forwards", "68");

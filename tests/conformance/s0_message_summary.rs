@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use deferd_kit::{
     agents::{Client, SipCore},
     daemon::{Daemon, DaemonOptions},
+    large::{Chunk, Large},
     log::Log,
     peer::Transport,
-    scene::{BOB, Scene},
+    scene::{ALICE, BOB, Scene},
     sip::{SipMessage, param, uri_of},
 };
 
@@ -88,6 +89,61 @@ fn counts_become(client: &Client, subscribe: &SipMessage, wanted: &str) -> Vec<S
             return all;
         }
     }
+}
+
+//= RFC 3842 3.5: message headers of later NOTIFYs only of messages added since the previous one
+#[test]
+fn a_large_message_is_told_with_the_headers_of_its_invite() {
+    let scene = Scene::new(DEFERD);
+    let bob = scene.bob();
+    let request = subscribe(&bob);
+    subscribed(&bob, &request);
+    assert_eq!(told(&notified(&bob, &request)), ("0/0 (0/0)".into(), vec![]));
+    let open = |privacy: Option<&'static str>| {
+        let sender = scene.client(Transport::Tcp, ALICE, scene.daemon.sip());
+        Large::open_with(sender, BOB, |invite| {
+            let invite = invite
+                .set("From", format!("\"A\" <{ALICE}>;tag=large"))
+                .with("Subject", "holidays")
+                .with("Date", "Sun, 09 Jul 2000 21:25:12 GMT")
+                .with("Priority", "emergency");
+            match privacy {
+                Some(value) => invite.with("Privacy", value).set("From", "<sip:anonymous@anonymous.invalid>;tag=p"),
+                None => invite,
+            }
+        })
+    };
+    let large = open(None);
+    // Nothing of it counts before it is whole.
+    let body = vec![b'x'; 100_000];
+    large.expect(&large.chunk(&Chunk::of("summary1", &body, 0, 50_000)), 200);
+    expect_no(&bob, "NOTIFY");
+    large.expect(&large.chunk(&Chunk::of("summary1", &body, 50_000, 100_000)), 200);
+    let (counts, groups) = told(&notified(&bob, &request));
+    assert_eq!((counts.as_str(), groups.len()), ("1/0 (1/0)", 1));
+    let lines: Vec<&str> = groups[0].split("\r\n").collect();
+    let expected = [
+        "To: <sip:bob@example.org>",
+        "From: \"A\" <sip:alice@example.org>",
+        "Subject: holidays",
+        "Date: Sun, 09 Jul 2000 21:25:12 GMT",
+        "Priority: emergency",
+    ];
+    assert_eq!(lines[..5], expected);
+    let id = lines[5].strip_prefix("Message-ID: sip:").unwrap().strip_suffix("@mailserver.example.org").unwrap();
+    // Several in one session, each told once.
+    large.deposit("summary2", &body, 50_000);
+    large.deposit("summary3", &body, 50_000);
+    assert_eq!(counts_become(&bob, &request, "3/0 (3/0)").len(), 2);
+    large.bye();
+    let private = open(Some("id"));
+    private.deposit("summary4", &body, 50_000);
+    private.bye();
+    let told_of = counts_become(&bob, &request, "4/0 (4/0)");
+    assert!(!told_of[0].contains("alice"), "{told_of:?}");
+    // The name told is one that the deletion understands.
+    assert_eq!(bob.exchange(&refer_quietly(&bob, &uri(id))).code(), 200);
+    assert!(counts_become(&bob, &request, "3/0 (3/0)").is_empty());
 }
 
 fn state(notify: &SipMessage) -> &str {

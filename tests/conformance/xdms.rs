@@ -57,6 +57,8 @@ struct Store {
     seen: Vec<Seen>,
     /// Connections are closed at once.
     down: bool,
+    /// Requests are served, and nobody is told before this is over.
+    held: bool,
 }
 
 /// An XDMS on loopback: documents, entity tags, conditions as RFC 4825 and RFC 9110 have them, and tricks.
@@ -144,6 +146,7 @@ impl Xdms {
                 return;
             }
             let Some(answer) = self.answer(&head, String::from_utf8(body).unwrap()) else { return };
+            drop(self.store.1.wait_while(self.store.0.lock().unwrap(), |store| store.held).unwrap());
             if (&stream).write_all(answer.as_bytes()).is_err() {
                 return;
             }
@@ -310,6 +313,39 @@ fn deposits_and_pushes_do_not_wait_for_an_xdms() {
     xdms.with(|store| store.down = false);
     let text = xdms.lists(DOCUMENT, 1);
     assert!(text.contains(&format!("<size>{}</size>", late.body.len())), "{text}");
+    xdms.lists(&DOCUMENT.replace("bob", "carol"), 1);
+}
+
+/// One that takes what it is given and does not answer in time: nobody waits for it, and in the end it has everything.
+#[test]
+fn an_xdms_that_answers_late_delays_no_message_and_loses_none() {
+    let xdms = Xdms::start();
+    xdms.with(|store| store.held = true);
+    let scene = Scene::with(xdms.options());
+    let alice = scene.alice();
+    let first = alice.message(BOB, "one");
+    xdms.until("a request that waits for its answer", |store| (!store.seen.is_empty()).then_some(()));
+    let carol = "sip:carol@example.org";
+    let deposits: Vec<_> =
+        std::iter::once(first).chain((0..5).map(|number| alice.message(BOB, &format!("text {number}")))).collect();
+    alice.message(carol, "for carol");
+    let mut bob = scene.bob();
+    scene.push_brings(&mut bob, &deposits);
+    // The daemon has given up on an answer, and asked again.
+    xdms.until("another request", |store| (store.seen.len() > 1).then_some(()));
+    let late = alice.message(BOB, "late");
+    scene.push_brings(&mut bob, &[late]);
+    bob.publish_presence(false);
+    let stays = alice.message(BOB, "and this one stays");
+    xdms.with(|store| {
+        store.held = false;
+        store.tricks.extend([Trick::Say(500, ""), Trick::Say(503, "")]);
+    });
+    xdms.until("what the store has", |store| {
+        let (_, text) = store.documents.get(DOCUMENT)?;
+        let size = format!("<size>{}</size>", stays.body.len());
+        (text.matches("<history>").count() == 1 && text.contains(&size)).then_some(())
+    });
     xdms.lists(&DOCUMENT.replace("bob", "carol"), 1);
 }
 

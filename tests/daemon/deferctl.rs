@@ -3,6 +3,8 @@
 use crate::DEFERD;
 use deferd_kit::{
     daemon::DaemonOptions,
+    large::Large,
+    peer::Transport,
     scene::{BOB, Scene},
 };
 use serde_json::Value;
@@ -133,6 +135,36 @@ fn why_says_what_holds_a_message_back_and_push_does_what_a_publish_would() {
     assert!(printed(&scene, &["why", &id]).contains("the user declined"));
     assert_eq!(said(&scene, &["push", BOB])["pushing"], true);
     scene.same(&bob.take_push(1), &deposited);
+    scene.assert_alive();
+}
+
+#[test]
+fn why_says_who_is_told_and_which_large_messages_wait_and_come() {
+    let mut scene = scene();
+    let none = said(&scene, &["why", BOB]);
+    assert_eq!(
+        (&none["large"], &none["receiving_large"], &none["summaries"]),
+        (&0.into(), &0.into(), &Vec::<Value>::new().into())
+    );
+    let sender = scene.client(Transport::Tcp, "sip:alice@example.org", scene.daemon.sip());
+    let large = Large::open(sender, BOB);
+    large.deposit("waiting1", &vec![b'x'; 100_000], 50_000);
+    scene.alice().message(BOB, "a pager message");
+    let bob = scene.bob();
+    let subscribe = bob.request("SUBSCRIBE").with("Contact", bob.contact.clone()).with("Event", "message-summary");
+    assert_eq!(bob.exchange(&subscribe).code(), 200);
+    let why = said(&scene, &["why", BOB]);
+    assert_eq!((&why["messages"], &why["large"], &why["receiving_large"]), (&2.into(), &1.into(), &1.into()), "{why}");
+    assert_eq!(why["summaries"].as_array().map(Vec::len), Some(1), "{why}");
+    assert!(why["summaries"][0]["until"].is_string() && why["summaries"][0]["failures"] == 0, "{why}");
+    let text = printed(&scene, &["why", BOB]);
+    for line in
+        ["of these large  1 messages", "coming          large messages, in 1 sessions", "told of them    a subscriber"]
+    {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    large.bye();
+    crate::until("the end of the session", || said(&scene, &["why", BOB])["receiving_large"] == 0);
     scene.assert_alive();
 }
 

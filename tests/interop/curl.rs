@@ -3,7 +3,9 @@
 use deferd_kit::{
     WAIT,
     daemon::DaemonOptions,
-    scene::{BOB, Scene},
+    large::Large,
+    peer::Transport,
+    scene::{ALICE, BOB, Scene},
 };
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -100,6 +102,45 @@ fn what_a_daemon_did_can_be_read_from_its_metrics() {
     let (status, page) = curl(http, "/", &[]);
     assert_eq!(status, "200 text/html; charset=utf-8");
     assert!(page.contains("mailserver.example.org") && page.contains("core 1") && page.contains(">ready<"), "{page}");
+}
+
+/// A document of the deferred messages, and one node of it, as whoever has curl reads them.
+//= 12.2.2.8: shall update the metadata XML document with a new <history> element
+#[test]
+fn a_large_message_is_listed() {
+    let scene = Scene::new(DEFERD);
+    let sender = scene.client(Transport::Tcp, ALICE, scene.daemon.sip());
+    let large = Large::open_with(sender, BOB, |request| {
+        request.with("Subject", "holidays & <more>").with("Date", "Sun, 09 Jul 2000 21:25:12 GMT")
+    });
+    let body = vec![b'x'; 3 << 20];
+    large.deposit("listed01", &body, 60_000);
+    large.deposit("listed02", b"short", 60_000);
+    large.bye();
+    scene.alice().message(BOB, "a pager message");
+    let document = "/xcap-root/org.openmobilealliance.deferred-list/users/sip:bob@example.org/deferred-list";
+    let own = ["--header", "X-3GPP-Asserted-Identity: \"sip:bob@example.org\"", "--globoff"];
+    let (status, text) = curl(scene.http(), document, &own);
+    assert_eq!(status, "200 application/vnd.oma.im.deferred-list+xml");
+    assert_eq!(text.matches("<history>").count(), 3, "{text}");
+    assert!(text.contains("<size>3145728</size>") && text.contains("<size>5</size>"), "{text}");
+    let node = |path: &str| curl(scene.http(), &format!("{document}/~~/history-list/history[1]/{path}"), &own);
+    let (status, subject) = node("subject");
+    assert_eq!(status, "200 application/xcap-el+xml");
+    assert!(subject.contains("holidays &amp; &lt;more&gt;"), "{subject}");
+    assert!(node("date").1.contains("2000-07-09T21:25:12Z"));
+    assert!(node("pager/from").1.contains("sip:alice@example.org"));
+    let other = ["--header", "X-3GPP-Asserted-Identity: \"sip:carol@example.org\""];
+    assert!(curl(scene.http(), document, &other).0.starts_with("403 "));
+    // What was delivered is listed no more.
+    let mut bob = scene.bob();
+    bob.publish_presence(true);
+    assert_eq!(bob.take_push(3).len(), 3);
+    let deadline = Instant::now() + WAIT;
+    while curl(scene.http(), document, &own).1.contains("<history>") {
+        assert!(Instant::now() < deadline, "still listed");
+        thread::park_timeout(Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -373,6 +373,12 @@ impl Rig {
         self.now.wall
     }
 
+    /// Sessions in which large messages come, and users with something waiting.
+    pub(crate) fn large_sessions_and_users(&self) -> (u64, u64) {
+        let readings = self.cores.iter().map(Core::reading);
+        readings.fold((0, 0), |(sessions, users), one| (sessions + one.large_sessions, users + one.users_waiting))
+    }
+
     /// Pushes under way.
     pub(crate) fn pushes(&self) -> usize {
         self.cores.iter().map(Core::pushes).sum()

@@ -60,6 +60,8 @@ pub(super) enum Unfit {
     Storage,
     /// It contradicts itself: 400.
     Senseless,
+    /// What is inside is of no type that the operator accepts: 415.
+    Type,
 }
 
 /// A message that is coming.

@@ -82,6 +82,7 @@ impl Larges {
 
     fn judge(&mut self, cx: &mut Cx, asked: &Asked) -> Result<Agreed, Refusal> {
         admit::sender(cx, &asked.sender)?;
+        admit::receiver(cx, &asked.owner)?;
         let message = &asked.message;
         let bodies = offered::bodies(message, respond::SESSION_OPTIONS)?;
         let sdp = offered::description(&bodies);

@@ -5,10 +5,12 @@ use super::incoming::{Answer, Incoming, Unfit, has_room};
 use super::wrap::{self, Content};
 use crate::base::gather::Gather;
 use crate::base::net::ConnId;
+use crate::deferred::admit;
 use crate::deferred::cx::{Commit, Cx};
 use crate::deferred::encapsulate;
 use crate::deferred::owed::Owed;
 use crate::deferred::respond;
+use crate::deferred::rewrap::CPIM;
 use crate::deferred::users::Users;
 use crate::store::directory::Arrival;
 use crate::store::log::Refused;
@@ -43,6 +45,11 @@ impl Larges {
         }
         if !is_kept(message) {
             return self.drop_unkept(cx, serial);
+        }
+        //= RFC 4975 10.6: 415: the request contained a media type that is not understood (inside CPIM, which is seen when it is there)
+        if is_cpim(message) && admit::content(cx, CPIM, &message.first).is_err() {
+            self.refuse(cx, serial, Unfit::Type);
+            return true;
         }
         message.fingerprint = fingerprint(cx, message);
         //= RFC 4975 5.4: the receiver can recognise a message that is sent again by its Message-ID
@@ -155,14 +162,15 @@ impl Larges {
 
 /// "Is composing" and what became of another message say nothing an hour later.
 fn is_kept(message: &Incoming) -> bool {
-    let media = respond::media_type(&message.content_type);
+    let outer = respond::media_type(&message.content_type);
+    let inner = if is_cpim(message) { cpim::content_media(&message.first) } else { None };
     let passing = [&b"application/im-iscomposing+xml"[..], b"message/imdn+xml"];
-    let is_passing = passing.iter().any(|passing| media.eq_ignore_ascii_case(passing));
-    !(is_passing || is_cpim(message) && cpim::is_imdn(&message.first))
+    let is_passing = |media: &[u8]| passing.iter().any(|passing| media.eq_ignore_ascii_case(passing));
+    !is_passing(outer) && !inner.is_some_and(is_passing)
 }
 
 fn is_cpim(message: &Incoming) -> bool {
-    respond::media_type(&message.content_type).eq_ignore_ascii_case(b"message/cpim")
+    respond::media_type(&message.content_type).eq_ignore_ascii_case(CPIM)
 }
 
 /// What makes two messages the same: the CPIM Message-ID where there is one, else the session's name and the Message-ID.
@@ -206,6 +214,8 @@ fn write(cx: &mut Cx, serial: u64, message: &mut Incoming) -> Result<bool, Unfit
         message_id: &message.message_id,
         mime: &message.mime,
         content_type: &message.content_type,
+        // The headers of the INVITE are no whole request; the mission calls them one.
+        part: if cx.policy.compat_part1 { b"message/sip" } else { b"message/sipfrag" },
         octets,
         received_s: now_s,
     };

@@ -134,6 +134,8 @@ pub(super) struct Content<'a> {
     pub(super) mime: &'a [u8],
     /// Content-Type.
     pub(super) content_type: &'a [u8],
+    /// What the INVITE's headers are called.
+    pub(super) part: &'a [u8],
     /// Octets of content.
     pub(super) octets: u64,
     /// When the last of them came.
@@ -158,7 +160,7 @@ pub(super) fn wrap(head: &Head, content: &Content<'_>, id: &[u8; 26]) -> Wrapped
     let boundary = encapsulate::boundary(id, &[&head.fragment[..], content.mime, content.content_type].concat());
     let mut prefix = Vec::with_capacity(head.fragment.len() + content.mime.len() + 512);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| prefix.extend_from_slice(part));
-    put(&[b"--", &boundary, b"\r\nContent-Type: message/sipfrag\r\n\r\n", &head.fragment]);
+    put(&[b"--", &boundary, b"\r\nContent-Type: ", content.part, b"\r\n\r\n", &head.fragment]);
     put(&[b"\r\n--", &boundary, b"\r\nContent-Type: message/msrp\r\n\r\n"]);
     put(&[b"MSRP ", content.tid, b" SEND\r\nMessage-ID: ", content.message_id, b"\r\nDate: "]);
     date::write_imf(&mut prefix, content.received_s);
@@ -240,6 +242,7 @@ mod tests {
             message_id: b"456s9wlk3",
             mime: b"",
             content_type: b"text/plain",
+            part: b"message/sipfrag",
             octets: 20,
             received_s: 1_108_990_924,
         };
@@ -274,7 +277,8 @@ mod tests {
         };
         let mime: &[u8] = b"Content-ID: <Byte-Range: 1-@b>\r\nContent-Description: Content-Type: x\r\n";
         let (tid, message_id) = (b"abcd".as_slice(), b"Content-Type".as_slice());
-        let content = Content { tid, message_id, mime, content_type: b"a/b;c=d", octets: 7, received_s: 0 };
+        let part = b"message/sip".as_slice();
+        let content = Content { tid, message_id, mime, content_type: b"a/b;c=d", part, octets: 7, received_s: 0 };
         let wrapped = wrap(&head, &content, b"01jq8z4m9a7qx2mv9br4000000");
         let said = said(&wrapped.prefix, &wrapped.body_type).unwrap();
         assert_eq!(said, Said { fragment: &head.fragment, mime, content_type: b"a/b;c=d" });

@@ -94,9 +94,9 @@ impl Endpoint {
     /// the RFC wants it: a 2xx to an INVITE, too, until its ACK comes.
     ///
     /// Dropped and counted when it comes too late, and when RFC 4320 forbids it: 408 and any provisional response but a late 100
-    /// to requests other than INVITE.
-    pub fn respond(&mut self, now: Tick, txn: ServerKey, status: u16, octets: Bytes) {
-        self.servers.respond(now, txn, status, octets, &mut self.out);
+    /// to requests other than INVITE: false.
+    pub fn respond(&mut self, now: Tick, txn: ServerKey, status: u16, octets: Bytes) -> bool {
+        self.servers.respond(now, txn, status, octets, &mut self.out)
     }
 
     /// Answers an INVITE that was cancelled with 487, where its user is not at hand: what the user answers meanwhile is dropped.

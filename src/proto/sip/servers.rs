@@ -248,11 +248,11 @@ impl Servers {
         if std::mem::take(&mut server.is_ready) { server.request.take() } else { None }
     }
 
-    /// The user answers.
-    pub(super) fn respond(&mut self, now: Tick, txn: ServerKey, status: u16, octets: Bytes, out: &mut Outbox) {
+    /// The user answers; false when the answer is not sent.
+    pub(super) fn respond(&mut self, now: Tick, txn: ServerKey, status: u16, octets: Bytes, out: &mut Outbox) -> bool {
         let Some(server) = self.arena.get_mut(txn.0) else {
             out.counts.responses_dropped += 1;
-            return;
+            return false;
         };
         let verdict = match &mut server.machine {
             Machine::Invite(machine) => match machine.respond(now, &out.timing, status) {
@@ -262,7 +262,10 @@ impl Servers {
             Machine::Request(machine) => machine.respond(now, &out.timing, status),
         };
         match verdict {
-            Respond::Drop => out.counts.responses_dropped += 1,
+            Respond::Drop => {
+                out.counts.responses_dropped += 1;
+                return false;
+            }
             Respond::SendLast => {
                 server.send(out, octets);
                 self.finish(txn.0, false, out);
@@ -276,6 +279,7 @@ impl Servers {
                 self.rearm(txn.0, out);
             }
         }
+        true
     }
 
     /// Answers an INVITE 487 in the user's place. Whatever the user still answers comes too late.

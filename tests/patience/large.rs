@@ -1,0 +1,119 @@
+//! Sessions in which large messages come, and whose senders fall silent: the whole of their life without a sender's help.
+
+use std::time::Duration;
+
+use deferd::engine::input::Service;
+use deferd_kit::{
+    large::{Chunk, LARGE_TAG},
+    sdp::{Answer, Sdp, Setup},
+    sip::{SipMessage, uri_of},
+};
+
+use crate::people::{ALICE, BOB, HOME, MEDIA, answer, exchange, request};
+use crate::rig::Rig;
+
+const PATH: &str = "msrp://10.0.0.9:9/alicesession;tcp";
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Room for one part of a large message, and not for a pager message beside it.
+fn narrow() -> Rig {
+    Rig::with(1, |policy| policy.quota_octets = 64 << 10)
+}
+
+/// Alice's INVITE and the 200 to it.
+#[track_caller]
+fn answered(rig: &mut Rig) -> (SipMessage, SipMessage) {
+    let offer = Answer { direction: Some("sendonly"), accept_types: "*".into(), ..Answer::new(PATH, Setup::Active) };
+    let invite = request(rig, "INVITE", ALICE, BOB).with("Accept-Contact", LARGE_TAG);
+    let invite = invite.with_body("application/sdp", offer.write());
+    let ok = exchange(rig, &invite);
+    assert_eq!(ok.code(), 200, "{ok:?}");
+    (invite, ok)
+}
+
+/// Acknowledges it.
+fn ack(rig: &mut Rig, invite: &SipMessage, ok: &SipMessage) {
+    let branch = rig.branch();
+    let ack = SipMessage::request("ACK", uri_of(ok.header("Contact").unwrap()))
+        .with("Via", format!("SIP/2.0/UDP {HOME};branch={branch}"))
+        .with("Max-Forwards", "70")
+        .with("From", invite.header("From").unwrap())
+        .with("To", ok.header("To").unwrap())
+        .with("Call-ID", invite.call_id())
+        .with("CSeq", "1 ACK");
+    rig.datagram(0, HOME, &ack);
+}
+
+/// Alice connects and sends the first 60,000 octets of 200,000.
+#[track_caller]
+fn begins(rig: &mut Rig, ok: &SipMessage) {
+    let ours = Sdp::read(&ok.body).unwrap().attribute("path").unwrap().to_string();
+    rig.accept(0, MEDIA, Service::Msrp, HOME);
+    let body = vec![b'x'; 200_000];
+    rig.receive(0, MEDIA, &Chunk::of("halfway1", &body, 0, 60_000).write("tid00001", &ours, PATH));
+    assert!(rig.media(0, MEDIA).contains("MSRP tid00001 200"), "{}", rig.media(0, MEDIA));
+}
+
+/// A pager message that fits when nothing else is there.
+fn pager(rig: &mut Rig) -> u16 {
+    let message = request(rig, "MESSAGE", ALICE, BOB).with_body("text/plain", "x".repeat(40_000));
+    exchange(rig, &message).code()
+}
+
+/// Ours hangs up, and then there is nothing: no session, nothing stored, no quota.
+#[track_caller]
+fn ends(rig: &mut Rig, ok: &SipMessage) {
+    let bye = rig.expect_request("BYE");
+    assert_eq!(bye.message.tag("From"), ok.tag("To"));
+    answer(rig, &bye, 200, &[], None);
+    assert_eq!(rig.large_sessions_and_users(), (0, 0));
+    assert_eq!(pager(rig), 202, "what had come of it counts for nothing");
+}
+
+#[test]
+fn a_minute_of_silence_ends_a_large_session_and_leaves_nothing_behind() {
+    let mut rig = narrow();
+    let (invite, ok) = answered(&mut rig);
+    ack(&mut rig, &invite, &ok);
+    begins(&mut rig, &ok);
+    assert_eq!(pager(&mut rig), 480, "it counts while it comes");
+    rig.pass(ms(59_900));
+    rig.expect_no("BYE");
+    rig.pass(ms(200));
+    ends(&mut rig, &ok);
+}
+
+//= RFC 3261 13.3.1.4: a 2xx retransmitted for 64*T1 without an ACK: the session SHOULD be terminated with a BYE
+#[test]
+fn a_large_session_that_is_never_acknowledged_ends_in_bye_after_32_seconds() {
+    for is_bound in [true, false] {
+        let mut rig = narrow();
+        let (invite, ok) = answered(&mut rig);
+        if is_bound {
+            begins(&mut rig, &ok);
+        }
+        rig.pass(ms(31_900));
+        rig.expect_no("BYE");
+        let again = |message: &SipMessage| message.code() == 200 && message.branch() == invite.branch();
+        assert!(rig.find(again).is_some(), "the 200 is repeated meanwhile");
+        rig.pass(ms(200));
+        ends(&mut rig, &ok);
+    }
+}
+
+/// A BYE that nobody answers ends it as well.
+#[test]
+fn a_silent_sender_who_does_not_answer_the_bye_is_forgotten() {
+    let mut rig = narrow();
+    let (invite, ok) = answered(&mut rig);
+    ack(&mut rig, &invite, &ok);
+    begins(&mut rig, &ok);
+    rig.pass(ms(60_100));
+    rig.expect_request("BYE");
+    assert_eq!(rig.large_sessions_and_users().0, 1);
+    rig.pass(ms(32_100));
+    assert_eq!((rig.large_sessions_and_users(), pager(&mut rig)), ((0, 0), 202));
+}
