@@ -22,8 +22,8 @@ pub(super) enum Fate {
 pub(super) struct Message {
     /// Its octets.
     pub(super) outgoing: Outgoing,
-    /// What of them is there, where they are brought while it is sent.
-    pub(super) supply: Option<Supply>,
+    /// What of them is there, where they are brought while it is sent. Few are: the others are the smaller for it.
+    pub(super) supply: Option<Box<Supply>>,
     /// Octets framed.
     pub(super) sent: usize,
     /// All octets framed.
@@ -43,8 +43,8 @@ pub(super) struct Message {
 impl Message {
     /// Queued, nothing framed.
     pub(super) fn new(outgoing: Outgoing) -> Message {
-        let supply =
-            (outgoing.more > 0).then(|| Supply::new(outgoing.page.slice(outgoing.body.range()), outgoing.more));
+        let supply = (outgoing.more > 0)
+            .then(|| Box::new(Supply::new(outgoing.page.slice(outgoing.body.range()), outgoing.more)));
         Message {
             outgoing,
             supply,
