@@ -98,6 +98,7 @@ impl Oracle {
                 && !earlier.gone
                 && !earlier.perhaps
                 && !session.begun.contains(&earlier.number)
+                && !session.untaken.contains(&earlier.number)
                 && earlier.rotten.is_empty()
                 && !self.may_have_expired(earlier)
                 && self
@@ -184,6 +185,9 @@ impl Oracle {
                 }
                 if let Some(message) = self.messages.get_mut(&number) {
                     message.unread += 1;
+                    if message.large {
+                        session.untaken.insert(number);
+                    }
                 }
                 return;
             }
