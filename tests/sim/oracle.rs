@@ -104,8 +104,8 @@ struct Session {
     /// Messages of which every chunk has been framed.
     framed: BTreeSet<u32>,
     refused: BTreeSet<u32>,
-    /// Large messages whose type the client does not take: they have no other form, and are passed over.
-    untaken: BTreeSet<u32>,
+    /// Its client does not take the first form of messages. Large ones have no other, and are passed over from then on.
+    other_form: bool,
     /// The daemon may not count what comes from now on.
     over: bool,
 }

@@ -98,7 +98,7 @@ impl Oracle {
                 && !earlier.gone
                 && !earlier.perhaps
                 && !session.begun.contains(&earlier.number)
-                && !session.untaken.contains(&earlier.number)
+                && !(session.other_form && earlier.large)
                 && earlier.rotten.is_empty()
                 && !self.may_have_expired(earlier)
                 && self
@@ -178,6 +178,7 @@ impl Oracle {
             200..300 => {}
             // The type is not taken: it may come again in another form, from its first octet. Where there is none it counts as unread.
             415 => {
+                session.other_form = true;
                 session.chunks.retain(|_, other| *other != number);
                 session.begun.remove(&number);
                 if !session.framed.remove(&number) {
@@ -185,9 +186,6 @@ impl Oracle {
                 }
                 if let Some(message) = self.messages.get_mut(&number) {
                     message.unread += 1;
-                    if message.large {
-                        session.untaken.insert(number);
-                    }
                 }
                 return;
             }
