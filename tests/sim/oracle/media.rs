@@ -200,8 +200,8 @@ impl Oracle {
                 session.refused.insert(number);
             }
         }
-        // What comes when the daemon has given the session up it may count, or not.
-        let sure = !session.over;
+        // What comes when the daemon has given the session up it may count, or not; and so what answers the first form after a 415.
+        let sure = !session.over && !session.other_form;
         let outstanding = session.chunks.values().any(|other| *other == number);
         if outstanding || !session.framed.contains(&number) || session.refused.contains(&number) {
             return;
