@@ -29,6 +29,8 @@ pub enum Command {
     Scale(Options),
     /// How soon messages are gone whose time is over, a hundred thousand a second; --seconds is their time to live
     Expiry(Options),
+    /// How much later deposits are answered while segments are had back, --rate a second for --seconds
+    Reclaim(Options),
     /// Processor time of the daemon with 100,000 users stored and no traffic
     Idle(Options),
     /// Says what changed between two results beyond the noise; exit 1 if something got worse
@@ -60,6 +62,7 @@ impl Command {
             Command::Memory(options) => ("memory", options),
             Command::Scale(options) => ("scale", options),
             Command::Expiry(options) => ("expiry", options),
+            Command::Reclaim(options) => ("reclaim", options),
             Command::Idle(options) => ("idle", options),
             Command::Compare { .. } | Command::Profile { .. } | Command::Gate(_) | Command::List => return None,
         })

@@ -35,7 +35,7 @@ struct Connection {
 /// One thread's part of a plan.
 pub(crate) fn run(plan: &Plan, shared: &Shared, number: usize, threads: usize) -> Result<Share, Failure> {
     let fail = |error: std::io::Error| Failure(format!("SIP over UDP to {}: {error}; is the daemon up?", plan.to));
-    let template = message("UDP", plan.size);
+    let template = message("UDP", plan.size, plan.life_s);
     let window = window(plan, template.len());
     let mut connections = Vec::new();
     for connection in (number..plan.connections).step_by(threads) {

@@ -55,6 +55,8 @@ pub struct Plan {
     pub interleave: bool,
     /// Octets of text.
     pub size: usize,
+    /// What their Expires says, if they have one.
+    pub life_s: Option<u32>,
     pub pace: Pace,
     /// Nothing new is sent after so long, even when messages are left.
     pub at_most: Option<Duration>,
@@ -300,7 +302,7 @@ impl<'a> Worker<'a> {
                 watched_for_room: false,
             });
         }
-        let template = message("TCP", plan.size);
+        let template = message("TCP", plan.size, plan.life_s);
         let window = window(plan, template.len());
         let mut batch = Vec::new();
         (0..WINDOW).for_each(|_| template.write(&mut batch, 0, 0, 0));

@@ -23,6 +23,7 @@ fn plan(to: SocketAddr) -> Plan {
         each: 100,
         interleave: true,
         size: 200,
+        life_s: None,
         pace: Pace::Peak,
         at_most: None,
         cpus: pin::allowed(),

@@ -67,6 +67,9 @@ pub const FIGURES: &[Figure] = &[
     figure("expiry_lag_ms.p50", "expiry behind its second, median", "ms", Better::Lower),
     figure("expiry_lag_ms.p99", "expiry behind its second, p99", "ms", Better::Lower),
     figure("expiry_lag_ms.max", "expiry behind its second, the last", "ms", Better::Lower),
+    figure("p99_ratio", "accepted at p99, to that without", "x", Better::Lower),
+    figure("segments_had_back", "segments had back", "", Better::Neither),
+    figure("copied_bytes", "copied forward", "B", Better::Neither),
     figure("cpu_percent", "processor while idle", "% of a core", Better::Lower),
     figure("rss_bytes", "resident", "B", Better::Lower),
     figure("rss_empty_bytes", "resident when empty", "B", Better::Neither),
@@ -88,6 +91,7 @@ pub fn main_figure(scenario: &str) -> &'static str {
         "memory" => "bytes_per_message",
         "scale" => "flatness",
         "expiry" => "expiry_lag_ms.p99",
+        "reclaim" => "p99_ratio",
         "idle" => "cpu_percent",
         _ => "ratio",
     }
@@ -166,6 +170,7 @@ pub fn goals(scenario: &str, size: usize, messages: u64) -> Vec<Goal> {
             goal("expiries_in_a_second", Bound::AtLeast(100_000.0)),
             goal("expiry_lag_ms.p99", Bound::Under(1_000.0)),
         ],
+        "reclaim" => vec![goal("p99_ratio", Bound::AtMost(2.0))],
         "idle" => vec![goal("cpu_percent", Bound::Under(1.0))],
         _ => Vec::new(),
     }

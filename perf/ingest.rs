@@ -62,12 +62,13 @@ fn measure(request: &Request, progress: &dyn Progress, places: &Places, daemon: 
         each: messages.div_ceil(u64::from(users)).min(u64::from(u32::MAX)) as u32,
         interleave: request.interleave,
         size: request.size,
+        life_s: None,
         pace: Pace::Peak,
         at_most: Some(phase),
         cpus: places.load.clone(),
         pin: request.pin,
     };
-    let message = sip::message("TCP", request.size);
+    let message = sip::message("TCP", request.size, None);
     let answer = capture::answer(daemon.sip, &message)?;
     if sip::status(&answer) != 202 {
         return Err(Failure(format!("the daemon refuses: {}; look at --size and --config", deposit::said(&answer))));

@@ -18,6 +18,7 @@ pub fn promised(scenario: &str) -> &'static [&'static str] {
         "memory" => &["bytes_per_message", "bytes_per_user"],
         "scale" => &["points", "flatness"],
         "expiry" => &["expiries_in_a_second", "expiry_lag_ms"],
+        "reclaim" => &["p99_ratio", "accept_us"],
         "idle" => &["cpu_percent"],
         _ => &[],
     }

@@ -19,7 +19,7 @@
 //! | load | [`deposit`], [`datagrams`], [`sip`], [`poll`], [`capture`] |
 //! | clients | [`clients`], [`population`], [`line`](mod@line), [`dialog`], [`msrp`] |
 //! | scenarios and their limits | [`push`], [`limit_push`], [`storm`], [`limit_storm`], [`ingest`], [`limit_ingest`], [`limit_disk`] |
-//! | scenarios of much that is stored | [`recovery`], [`memory`], [`scale`], [`expiry`], [`idle`], [`stock`] |
+//! | scenarios of much that is stored | [`recovery`], [`memory`], [`scale`], [`expiry`], [`reclaim`], [`idle`], [`stock`] |
 //! | several runs made into one, the goals, the place and the day | [`runs`], [`figures`], [`machine`], [`report`] |
 //! | what a person or a script reads | [`progress`], [`table`], [`json`], [`html`], [`record`], [`compare`] |
 //! | where time and instructions go | [`profile`], [`gate`] |
@@ -58,6 +58,7 @@ mod population;
 mod profile;
 mod progress;
 mod push;
+mod reclaim;
 mod record;
 mod recovery;
 mod report;

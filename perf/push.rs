@@ -62,6 +62,7 @@ pub fn plan(request: &Request, places: &Places, daemon: &Daemon, users: u32, eac
         each,
         interleave: request.interleave,
         size: request.size,
+        life_s: None,
         pace: Pace::Peak,
         at_most: None,
         cpus: places.load.clone(),

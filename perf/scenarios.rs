@@ -18,6 +18,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "memory", measures: "resident octets per stored message and per user with a queue" },
     Scenario { name: "scale", measures: "push and ingest with more and more messages stored" },
     Scenario { name: "expiry", measures: "how soon messages are gone whose time is over, a hundred thousand a second" },
+    Scenario { name: "reclaim", measures: "how much later deposits are answered while segments are had back" },
     Scenario { name: "idle", measures: "processor time with users stored and no traffic" },
 ];
 
@@ -31,6 +32,7 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Outcome, Failur
         "memory" => crate::memory::run(request, progress),
         "scale" => crate::scale::run(request, progress),
         "expiry" => crate::expiry::run(request, progress),
+        "reclaim" => crate::reclaim::run(request, progress),
         "idle" => crate::idle::run(request, progress),
         other => Err(Failure(format!("no scenario is named {other}; `deferd-perf list` names them"))),
     }

@@ -91,8 +91,9 @@ impl Template {
     }
 }
 
-/// A MESSAGE to a user with `size` octets of text. `transport` is the Via's.
-pub fn message(transport: &str, size: usize) -> Template {
+/// A MESSAGE to a user with `size` octets of text, and `life_s` to live where that is said. `transport` is the Via's.
+pub fn message(transport: &str, size: usize, life_s: Option<u32>) -> Template {
+    let expires = life_s.map(|life_s| format!("Expires: {life_s}\r\n")).unwrap_or_default();
     let sentence = b"all work and no play makes jack a dull boy. ";
     let text: Vec<u8> = sentence.iter().copied().cycle().take(size).collect();
     let mut octets = format!(
@@ -105,7 +106,7 @@ pub fn message(transport: &str, size: usize) -> Template {
          CSeq: 1 MESSAGE\r\n\
          P-Asserted-Identity: <sip:alice@example.org>\r\n\
          User-Agent: IM-client/OMA1.0 perf/1\r\n\
-         Content-Type: text/plain\r\n\
+         {expires}Content-Type: text/plain\r\n\
          Content-Length: {size}\r\n\r\n",
         String::from_utf8_lossy(BRANCH)
     )
@@ -275,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_template_holds_its_numbers_wherever_they_stand() {
-        let template = message("TCP", 300);
+        let template = message("TCP", 300, None);
         let mut out = Vec::new();
         template.write(&mut out, 0xa1, 0xb2, 0xc3);
         let cut = cut(&out).unwrap().unwrap();

@@ -4,8 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Users with something stored or a subscription, all cores together. The table is made at the start, whether they come or not: an entry of 56
-    /// octets and buckets of 64 for seven places, twice as many places as users, rounded up to a power of two. A million users
-    /// are 56 MiB and 32 MiB.
+    /// octets and buckets of 64 for seven places, twice as many places as users. A million users are 56 MiB and 18 MiB.
     pub users: usize,
     /// Connections of one core, SIP and MSRP together. A quiet one costs about 1 KiB here and a socket in the kernel.
     pub connections: usize,

@@ -48,6 +48,10 @@ impl Lists {
     /// Where a user's stands. What the directory says may be left over from whoever had the number before, at another home: the
     /// place itself says whose it is.
     fn place(&self, user: UserId) -> Option<(usize, usize)> {
+        if user == NOBODY {
+            // Free places are nobody's.
+            return None;
+        }
         let place = self.directory.list_of(user) as usize;
         let (block, at) = (place / TOGETHER, place % TOGETHER);
         (self.blocks.get(block)?.get(at)?.user == user).then_some((block, at))
@@ -118,7 +122,7 @@ mod tests {
         let directory = Arc::new(Directory::new(5_000, 1, [1; 16]));
         let users = users(&directory, 3_000);
         let mut lists = Lists::new(directory);
-        assert!(lists.is_empty() && users.iter().all(|user| lists.get(user).is_none()));
+        assert!(lists.get(&NOBODY).is_none() && lists.is_empty() && users.iter().all(|user| lists.get(user).is_none()));
         for (number, &user) in users.iter().enumerate() {
             lists.or_new(user).expiry_s = number as u32;
         }
@@ -128,6 +132,7 @@ mod tests {
             assert!(lists.remove(&user).is_some() && lists.remove(&user).is_none() && !lists.contains_key(&user));
         }
         assert_eq!((lists.len(), lists.keys().count()), (2_000, 2_000));
+        assert!(lists.get(&NOBODY).is_none(), "a free place is no user's");
         for (number, user) in users.iter().enumerate() {
             let found = lists.get(user).map(|waiting| waiting.expiry_s);
             assert_eq!(found, (number % 3 != 0).then_some(number as u32));

@@ -27,6 +27,7 @@ pub mod deliver;
 pub mod deposit;
 pub mod dismiss;
 pub mod encapsulate;
+mod expiries;
 mod feed;
 mod find;
 mod flight;

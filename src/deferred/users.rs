@@ -5,6 +5,7 @@
 
 use super::bin::{Binned, Laid};
 use super::cx::{Cx, Timer};
+use super::expiries::{Expiries, Links};
 use super::inquiry::Waiting as Standing;
 use super::lists::{Lists, NOBODY};
 use super::metadata::changes::Changes;
@@ -23,7 +24,6 @@ use crate::store::seen::Seen;
 use crate::store::stamp::Stamp;
 use crate::store::tally::Tally;
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,18 +35,25 @@ pub(super) struct Waiting {
     pub(super) user: UserId,
     /// Nothing stamped below is to be pushed: what is retained is not looked over again and again.
     new_from: Cell<Stamp>,
-    /// When its earliest message expires, as `Users::expiries` has it; 0: it is not watched.
+    /// When its earliest message expires, and its place among those of that second; 0: it is not watched.
     pub(super) expiry_s: u32,
+    pub(super) links: Links,
 }
 
 impl Default for Waiting {
     fn default() -> Waiting {
-        Waiting { queue: Queue::default(), user: NOBODY, new_from: Cell::default(), expiry_s: 0 }
+        Waiting {
+            queue: Queue::default(),
+            user: NOBODY,
+            new_from: Cell::default(),
+            expiry_s: 0,
+            links: Links::default(),
+        }
     }
 }
 
 const _: () = assert!(
-    size_of::<Waiting>() <= 48,
+    size_of::<Waiting>() <= 56,
     "limits.users of these, and what the directory has of them, are to stay below 200 octets each"
 );
 
@@ -63,7 +70,7 @@ pub struct Users {
     /// Messages and octets of those written off whose tombstones are not durable yet, of the users who have such.
     pub(super) doomed: SpreadMap<UserId, (u32, u64)>,
     /// Whose earliest message expires when. A timer each would cost more than all else that is known of a user.
-    expiries: BTreeSet<(u32, UserId)>,
+    expiries: Expiries,
     /// The one timer for the earliest of all, and its second.
     alarm: Option<(TimerKey, u32)>,
     seen: Seen,
@@ -101,7 +108,7 @@ impl Users {
         Users {
             waiting: Lists::new(directory),
             doomed: SpreadMap::default(),
-            expiries: BTreeSet::new(),
+            expiries: Expiries::default(),
             alarm: None,
             seen: Seen::with_horizon(dedupe_entries, TWINS_FOR),
             retiring: SpreadSet::default(),
@@ -473,7 +480,7 @@ impl Users {
 
     /// Watches a user's earliest expiry. `earliest_s` is that of what is new in the list.
     fn watch(&mut self, cx: &mut Cx, user: UserId, earliest_s: u32) {
-        let Some(waiting) = self.waiting.get_mut(&user) else { return };
+        let Some(waiting) = self.waiting.get(&user) else { return };
         if cx.policy.expired == Expired::DeliverMarked {
             return;
         }
@@ -482,23 +489,20 @@ impl Users {
         match waiting.expiry_s {
             0 => {}
             at if at <= earliest_s => return,
-            at => _ = self.expiries.remove(&(at, user)),
+            _ => self.expiries.remove(&mut self.waiting, user),
         }
-        waiting.expiry_s = earliest_s;
-        self.expiries.insert((earliest_s, user));
+        self.expiries.insert(&mut self.waiting, user, earliest_s);
         self.wake(cx);
     }
 
     /// A user has nothing left that could expire.
-    pub(super) fn unwatch(&mut self, user: UserId, waiting: &Waiting) {
-        if waiting.expiry_s > 0 {
-            self.expiries.remove(&(waiting.expiry_s, user));
-        }
+    pub(super) fn unwatch(&mut self, user: UserId) {
+        self.expiries.remove(&mut self.waiting, user);
     }
 
     /// Sets the alarm for the earliest expiry of all, unless it is set for that or an earlier time.
     fn wake(&mut self, cx: &mut Cx) {
-        let Some(&(earliest_s, _)) = self.expiries.first() else { return };
+        let Some(earliest_s) = self.expiries.earliest() else { return };
         match self.alarm {
             Some((_, at)) if at <= earliest_s => return,
             Some((timer, _)) => _ = cx.timers.cancel(timer),
@@ -514,13 +518,9 @@ impl Users {
         let now_s = cx.now.wall.seconds();
         let mut due = Vec::new();
         while due.len() < EXPIRIES_A_TURN
-            && self.expiries.first().is_some_and(|(at, _)| u64::from(*at) <= now_s)
-            && let Some((_, user)) = self.expiries.pop_first()
+            && let Some(user) = self.expiries.pop_due(&mut self.waiting, now_s)
         {
-            if let Some(waiting) = self.waiting.get_mut(&user) {
-                waiting.expiry_s = 0;
-                due.push(user);
-            }
+            due.push(user);
         }
         self.wake(cx);
         due

@@ -374,9 +374,8 @@ impl Users {
         }
         if waiting.queue.is_empty() {
             self.doomed.remove(&off.user);
-            if let Some(waiting) = self.waiting.remove(&off.user) {
-                self.unwatch(off.user, &waiting);
-            }
+            self.unwatch(off.user);
+            self.waiting.remove(&off.user);
             self.close_if_empty(cx, off.user);
         }
         (left, parts)

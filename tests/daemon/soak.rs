@@ -33,10 +33,9 @@ const SEGMENT: u64 = 1 << 20;
 /// alone, and one that is being made.
 const SEGMENTS_A_CORE: u64 = 8;
 
-/// While everything goes on there are more: the one whose end has begun and whose file is still there, what is filled between two
-/// looks of the daemon at what may go (250 ms, at some MB a second), and what is filled while its three steps, a hint read, a carrying, a
-/// removal, wait for the disk's thread on a machine that is busy with other tests. Six are seen to suffice where two of 1 MiB did not.
-const MORE_AT_A_MOMENT: u64 = 6;
+/// While everything goes on there are more: the one whose end has begun and whose file is still there, and what is filled while its three
+/// steps, a hint read, a carrying, a removal, wait for the disk's thread on a machine that is busy with other tests.
+const MORE_AT_A_MOMENT: u64 = 3;
 
 /// What one scrape says of a number, all cores together.
 pub(crate) fn measure(http: SocketAddr, name: &str) -> u64 {

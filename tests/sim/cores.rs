@@ -106,6 +106,12 @@ impl Cores {
         disk.manifest.key = KEY;
         disk.manifest.reserved_to = recovered.next_segment.max(reserved_from).saturating_add(RESERVATION);
         let segments = recovered.segments(reserved_from, disk.manifest.reserved_to, KEY);
+        // A thread of its own writes them; it may not come to all of them before the next crash.
+        for hint in std::mem::take(&mut recovered.unwritten) {
+            if !g.chance(100) {
+                disk.write_hint(&hint);
+            }
+        }
         let homes: Vec<_> = recovered.homes.drain(..).collect();
         for ((setup, home), resume) in setups.into_iter().zip(homes).zip(recovered.logs.drain(..)) {
             let log = LogSetup {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use deferd::base::dice::Dice;
 use deferd::base::net::CoreId;
 use deferd::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
+use deferd::store::hint::Hint;
 use deferd::store::manifest::Manifest;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -49,12 +50,17 @@ pub(crate) struct Ended {
     pub(crate) written: Option<Vec<u8>>,
 }
 
+/// How long the hint of a segment that was had back stays (`uring::gone`).
+const KEPT_US: u64 = 64_000_000;
+
 /// All files of the data directory.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     files: BTreeMap<Name, File>,
-    /// Hints of segments that were had back.
-    gone: BTreeMap<Name, Bytes>,
+    /// Hints of segments that were had back, and when.
+    gone: BTreeMap<Name, (u64, Bytes)>,
+    /// The time, for what is kept for a while only.
+    pub(crate) now: u64,
     under_way: BTreeMap<u64, UnderWay>,
     next: u64,
     /// The manifest as a start finds it.
@@ -316,12 +322,24 @@ impl Disk {
     /// A segment is about to go: its hint stays, under another name.
     fn keep_hint(&mut self, name: Name) {
         let hint = self.files.get_mut(&name).and_then(|file| file.hint.take());
-        self.gone.extend(hint.map(|hint| (name, hint)));
+        let now = self.now;
+        self.gone.retain(|_, (since, _)| now - *since <= KEPT_US);
+        self.gone.extend(hint.map(|hint| (name, (now, hint))));
+    }
+
+    /// A start has read segments that have no hint, and writes one for each while the cores begin.
+    pub(crate) fn write_hint(&mut self, hint: &Hint) {
+        if let Some((_, last)) = hint.groups() {
+            self.manifest.seal(hint.segment(), last);
+        }
+        if let Some(file) = self.files.get_mut(&(hint.log(), hint.segment())) {
+            file.hint = Some(Bytes::copy_from_slice(hint.octets()));
+        }
     }
 
     /// The hints of segments that were had back.
     pub(crate) fn gone(&self) -> impl Iterator<Item = (Name, &Bytes)> {
-        self.gone.iter().map(|(&name, hint)| (name, hint))
+        self.gone.iter().map(|(&name, (_, hint))| (name, hint))
     }
 
     /// A segment's hint.
@@ -340,6 +358,9 @@ impl Disk {
         for (&(log, segment), file) in &self.files {
             sum.line(u64::from(segment.0), format_args!("{} {:?}", log.0, file.hint));
             sum.octets(file.durable.as_deref().unwrap_or_default());
+        }
+        for (&(log, segment), (since, hint)) in &self.gone {
+            sum.line(*since, format_args!("{} {} {hint:?}", log.0, segment.0));
         }
         sum.line(0, format_args!("{:?}", self.manifest));
         sum.sum().0

@@ -44,6 +44,8 @@ pub(crate) struct Message {
     pushed: Option<(String, Vec<u8>)>,
     /// Delivered as far as the daemon must know: when.
     acknowledged: Option<u64>,
+    /// And the session in which it was has had its last word: nobody waits for a tombstone any more.
+    settled: bool,
     /// Delivered as far as the daemon may know, in this life.
     perhaps: bool,
     /// Its client has answered for all of it, at least once.
@@ -77,6 +79,7 @@ impl Message {
             stored: Vec::new(),
             pushed: None,
             acknowledged: None,
+            settled: false,
             perhaps: false,
             delivered: false,
             again: false,
@@ -101,6 +104,8 @@ struct Session {
     /// Messages of which every chunk has been framed.
     framed: BTreeSet<u32>,
     refused: BTreeSet<u32>,
+    /// Its client does not take the first form of messages. Large ones have no other, and are passed over from then on.
+    other_form: bool,
     /// The daemon may not count what comes from now on.
     over: bool,
 }
@@ -113,6 +118,8 @@ struct Call {
     open: bool,
     tried: u64,
     answered: bool,
+    /// Its user said BYE.
+    left: bool,
     /// The connection it came by is gone: its BYE needs another.
     orphan: bool,
     /// The connection its INVITE went out on: with it an attempt ends.
@@ -244,9 +251,10 @@ impl Oracle {
                     if !hurt
                         && !message.twin
                         && !message.erased
-                        && message.acknowledged.is_some_and(|at| at + TOMBSTONE_US < now) =>
+                        && (message.settled || message.acknowledged.is_some_and(|at| at + TOMBSTONE_US < now)) =>
                 {
-                    wrong.push(format!("message {number} was acknowledged long ago and waits again"));
+                    let when = if message.settled { "in a session that has ended" } else { "long ago" };
+                    wrong.push(format!("message {number} was acknowledged {when} and waits again"));
                 }
                 Some(_) => {}
             }
@@ -259,15 +267,11 @@ impl Oracle {
                 // A commit that was under way may be there whole: it is as good as one that was answered.
                 message.stored.push((*record).into());
                 message.acknowledged = None;
+                message.settled = false;
                 message.perhaps = false;
                 message.again = true;
                 if self.rot.forgets || !message.rotten.is_empty() {
                     (message.gone, message.deleted) = (false, false);
-                }
-                if message.twin && message.delivered {
-                    // Delivered, and repeated by its sender while the log that was to forget the repetition had failed: it comes
-                    // once more, in the place of that.
-                    message.accepted = None;
                 }
                 continue;
             }

@@ -150,9 +150,11 @@ fn what_rots_is_counted() {
 ///   way out, with tombstones that are not durable yet (`leaving.rs` has that).
 /// - 0x817, "rotted, gone, and nobody said so": a record of the segment being written had rotted, and the run ended without another
 ///   start. The next start names it: the oracle asks one at the end.
+/// - 0x2b1 and 0x3fa, "message 47 comes before 20": a client did not take the type of one message; from then on the session has
+///   another form for all, which large messages do not have: they are passed over, and the oracle waited for one.
 #[test]
 fn seeds_that_once_failed_keep_the_promises() {
-    for seed in [0x5c1, 0x817] {
+    for seed in [0x2b1, 0x3fa, 0x5c1, 0x817] {
         if let Err(what) = run(seed, false) {
             panic!("SIM_SEED={seed:#x}: {what}");
         }

@@ -167,6 +167,7 @@ impl World {
     fn step(&mut self, event: Event) {
         let g = &mut self.g;
         g.oracle.wall(g.true_wall());
+        self.disk.now = g.now;
         match event {
             Event::Input { life, core, input } if life == g.life => self.cores.input(g, core, *input),
             Event::Turn { life, core } if life == g.life => self.cores.turn(g, &mut self.disk, core),

@@ -105,12 +105,15 @@ impl Directory {
     }
 
     pub(super) fn bucket_of(&self, hash: u64) -> u64 {
-        // The lower half chose the home core, so the bucket comes from the upper.
-        hash >> 32
+        // The lower half chose the home core, so the bucket comes from the upper: as large a part of all buckets as the half is of what it
+        // can be, so that they need not be a power of two.
+        ((hash >> 32) * self.buckets.len() as u64) >> 32
     }
 
     fn bucket(&self, number: u64) -> &Bucket {
-        &self.buckets[number as usize & (self.buckets.len() - 1)]
+        // Round once at most: no user is further from their bucket than there are buckets.
+        let (at, len) = (number as usize, self.buckets.len());
+        &self.buckets[if at < len { at } else { at - len }]
     }
 
     pub(super) fn look_up<'a>(&'a self, hash: u64, address: &[u8], guard: &Guard) -> Option<Found<'a>> {

@@ -25,12 +25,15 @@ type Name = (CoreId, SegmentNo);
 struct Disk {
     files: BTreeMap<Name, Vec<u8>>,
     hints: BTreeMap<Name, Vec<u8>>,
+    /// Hints of segments that were had back.
+    gone: BTreeMap<Name, Vec<u8>>,
     manifest: Manifest,
 }
 
 impl Disk {
     fn new() -> Disk {
-        Disk { files: BTreeMap::new(), hints: BTreeMap::new(), manifest: Manifest::new(KEY, 1_000) }
+        let (files, hints, gone) = Default::default();
+        Disk { files, hints, gone, manifest: Manifest::new(KEY, 1_000) }
     }
 
     /// A file that the manifest knows of.
@@ -67,7 +70,7 @@ impl Disk {
             }
             DiskOp::Remove { ticket, log, segment } => {
                 self.files.remove(&(log, segment));
-                self.hints.remove(&(log, segment));
+                self.gone.extend(self.hints.remove_entry(&(log, segment)));
                 self.manifest.forget(segment);
                 DiskDone::Removed { ticket, outcome: Ok(()) }
             }
@@ -86,7 +89,7 @@ impl Disk {
             DiskOp::Recycle { ticket, log, old, new, header } => {
                 let mut image = self.files.remove(&(log, old)).expect("it is there");
                 image[..header.len()].copy_from_slice(&header);
-                self.hints.remove(&(log, old));
+                self.gone.extend(self.hints.remove_entry(&(log, old)));
                 self.manifest.forget(old);
                 self.put((log, new), image);
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
@@ -115,6 +118,9 @@ impl Files for Disk {
     }
     fn read_hint(&self, log: CoreId, segment: SegmentNo) -> Result<Vec<u8>, DiskFault> {
         self.hints.get(&(log, segment)).cloned().ok_or(DiskFault::Missing)
+    }
+    fn gone(&self) -> Vec<(CoreId, SegmentNo, Vec<u8>)> {
+        self.gone.iter().map(|(&(log, segment), hint)| (log, segment, hint.clone())).collect()
     }
 }
 
@@ -222,10 +228,18 @@ fn misfortunes(disk: &mut Disk, octets: &[u8]) {
                 if step[6] & 1 == 0 {
                     disk.manifest.forget(name.1);
                 }
+                // It was had back, and its hint stays; or another's stands there in its name.
+                let hint = disk.hints.iter().nth(usize::from(step[7])).or(disk.hints.get_key_value(&name));
+                if step[6] & 2 != 0
+                    && let Some((_, hint)) = hint
+                {
+                    disk.gone.insert(name, hint.clone());
+                }
             }
             // Its hint rots, is cut short, or is gone.
             8 => {
-                if let Some(hint) = disk.hints.get_mut(&name).filter(|hint| !hint.is_empty()) {
+                let hint = if step[7] & 128 == 0 { disk.hints.get_mut(&name) } else { disk.gone.values_mut().next() };
+                if let Some(hint) = hint.filter(|hint| !hint.is_empty()) {
                     let len = hint.len();
                     hint.iter_mut().skip(at % len).zip(&step[4..]).for_each(|(octet, rot)| *octet ^= rot);
                 }

@@ -98,6 +98,7 @@ impl Oracle {
                 && !earlier.gone
                 && !earlier.perhaps
                 && !session.begun.contains(&earlier.number)
+                && !(session.other_form && earlier.large)
                 && earlier.rotten.is_empty()
                 && !self.may_have_expired(earlier)
                 && self
@@ -177,6 +178,7 @@ impl Oracle {
             200..300 => {}
             // The type is not taken: it may come again in another form, from its first octet. Where there is none it counts as unread.
             415 => {
+                session.other_form = true;
                 session.chunks.retain(|_, other| *other != number);
                 session.begun.remove(&number);
                 if !session.framed.remove(&number) {
@@ -198,8 +200,8 @@ impl Oracle {
                 session.refused.insert(number);
             }
         }
-        // What comes when the daemon has given the session up it may count, or not.
-        let sure = !session.over;
+        // What comes when the daemon has given the session up it may count, or not; and so what answers the first form after a 415.
+        let sure = !session.over && !session.other_form;
         let outstanding = session.chunks.values().any(|other| *other == number);
         if outstanding || !session.framed.contains(&number) || session.refused.contains(&number) {
             return;

@@ -46,6 +46,12 @@ impl Oracle {
             {
                 self.accept(number);
             }
+            if message.status() == 200
+                && message.cseq().1 == Method::Bye
+                && let Some(user) = self.calls.get(&call_id).filter(|call| call.left).map(|call| call.user)
+            {
+                self.settle(user);
+            }
             if message.status() == 200 && message.cseq().1 == Method::Refer {
                 self.erasure_told(&call_id);
             }
@@ -53,8 +59,15 @@ impl Oracle {
         }
         match message.method() {
             Method::Invite if message.to_tag().is_none() => self.invite(now, via, &call_id, &message),
-            // With these the daemon has given the call up.
-            Method::Bye | Method::Cancel => self.call_over(&call_id),
+            Method::Bye => {
+                let standing = self.calls.get(&call_id).filter(|call| call.open && call.answered);
+                if let Some(user) = standing.map(|call| call.user) {
+                    self.settle(user);
+                }
+                self.call_over(&call_id);
+            }
+            // With this the daemon has given the call up.
+            Method::Cancel => self.call_over(&call_id),
             _ => {}
         }
     }
@@ -93,9 +106,15 @@ impl Oracle {
         if self.calls.get(call_id).is_none_or(|call| call.cseq != cseq) {
             self.calls.insert(
                 call_id.to_vec(),
-                Call { user, cseq, open: true, tried: now, answered: false, orphan: false, via },
+                Call { user, cseq, open: true, tried: now, answered: false, left: false, orphan: false, via },
             );
         }
+    }
+
+    /// The last word of a user's session leaves: what was acknowledged in it is over for good.
+    fn settle(&mut self, user: usize) {
+        let theirs = self.messages.values_mut().filter(|message| message.user == user);
+        theirs.for_each(|message| message.settled |= message.acknowledged.is_some());
     }
 
     fn call_over(&mut self, call_id: &[u8]) {
@@ -138,10 +157,14 @@ impl Oracle {
         {
             // A start knows a message again while the segment is there that it lay in. Delivered, and all of it gone: it is new.
             (heard.gone, heard.acknowledged, heard.twin) = (false, None, true);
-            (heard.accepted, heard.sent) = (None, self.count);
+            (heard.accepted, heard.sent, heard.settled) = (None, self.count, false);
         }
         let refused = !message.is_request() && message.status() >= 300 && message.cseq().1 == Method::Invite;
-        if refused || message.is_request() && message.method() == Method::Bye {
+        let is_bye = message.is_request() && message.method() == Method::Bye;
+        if let Some(call) = self.calls.get_mut(&call_id).filter(|call| is_bye && call.open && call.answered) {
+            call.left = true;
+        }
+        if refused || is_bye {
             self.call_over(&call_id);
         } else if !message.is_request()
             && message.cseq().1 == Method::Invite
