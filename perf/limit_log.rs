@@ -77,7 +77,7 @@ impl Stored<'_> {
             drop(out);
             Mapping::of(&file)
         })();
-        let messages = cut.iter().map(|message| stretches(message)).collect();
+        let messages = cut.iter().map(stretches).collect();
         let sums = bodies.iter().map(|body| crc32c::crc32c(body)).collect();
         let mapping = made.map_err(fail)?;
         Ok(Stored { batch, messages, sums, body, stride, users, each, interleave, mapping, path })
