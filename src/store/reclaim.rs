@@ -157,7 +157,7 @@ impl Reclaim {
         if self.usage.wanted > 0 {
             self.look_at = now + LOOK_CLOSELY;
         }
-        if self.segments.is_held() && log.is_disk_full() {
+        if self.segments.is_held() && self.segments.is_short() {
             tracing::warn!(
                 core = self.core.0,
                 "the disk is full: the backup under way is given up, its segments are needed"
@@ -171,6 +171,16 @@ impl Reclaim {
             let ticket = self.ticket();
             out.push(DiskOp::ReadHint { ticket, log: state.segment.log, segment: *number });
             self.step = Step::ReadingHint(*number);
+            return None;
+        }
+        // Kept for later, while another log can take nothing now.
+        if self.segments.is_short()
+            && !log.is_disk_full()
+            && let Some(segment) = log.give_spare()
+        {
+            let ticket = self.ticket();
+            out.push(DiskOp::Remove { ticket, log: self.core, segment });
+            self.step = Step::Going(segment, None);
             return None;
         }
         let victims = victims(&own, log.segment_octets());
@@ -187,7 +197,7 @@ impl Reclaim {
     fn may_go(&self, state: &SegmentState, log: &Log) -> bool {
         let allowed = self.usage.sealed_live * ENOUGH_PERCENT / 100 + FIXED_SEGMENTS * log.segment_octets();
         let adopted = state.segment.log != self.core;
-        state.is_wanted() || adopted || log.is_disk_full() || self.usage.sealed_octets > allowed
+        state.is_wanted() || adopted || self.segments.is_short() || self.usage.sealed_octets > allowed
     }
 
     /// A segment was sealed, so that there may be one too many: the next [`Reclaim::turn`] looks.
@@ -246,7 +256,9 @@ impl Reclaim {
                     log.offer(Room { segment: new, at: SEGMENT_HEAD as u64, end: octets });
                     self.gone(now, old);
                 }
-                // Under which name the file is now nobody knows: the next start does.
+                // An earlier try went wrong half-way, and the file with it.
+                Err(DiskFault::Missing) => self.gone(now, old),
+                // It is tried again.
                 Err(fault) => self.give_up(now, old, fault),
             },
             _ => {}
@@ -317,7 +329,9 @@ impl Reclaim {
         };
         let ticket = self.ticket();
         let Segment { log: whose, octets, .. } = state.segment;
-        let fits = whose == self.core && octets == log.segment_octets() && log.spares() < SPARES;
+        // On a disk that is full room is for who has none.
+        let wanted = log.is_disk_full() || !self.segments.is_short();
+        let fits = wanted && whose == self.core && octets == log.segment_octets() && log.spares() < SPARES;
         let new = if fits { self.segments.fresh() } else { None };
         match new {
             Some(new) => {

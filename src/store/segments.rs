@@ -13,7 +13,7 @@ use super::disk::SegmentNo;
 use crate::base::net::CoreId;
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// What is to be known of a segment before it is read.
@@ -89,6 +89,8 @@ pub struct Segments {
     reserved_to: AtomicU64,
     key: [u8; 16],
     hold: AtomicU8,
+    /// Logs that the disk has no room for.
+    short: AtomicU32,
 }
 
 /// Nobody copies the files.
@@ -108,7 +110,21 @@ impl Segments {
             reserved_to: AtomicU64::new(u64::from(reserved_to)),
             key,
             hold: AtomicU8::new(FREE),
+            short: AtomicU32::new(0),
         }
+    }
+
+    /// One log more has no room on the disk, or one less.
+    pub fn set_short(&self, more: bool) {
+        match more {
+            true => self.short.fetch_add(1, Ordering::AcqRel),
+            false => self.short.fetch_sub(1, Ordering::AcqRel),
+        };
+    }
+
+    /// True while some log has no room: what another keeps for later is wanted now.
+    pub fn is_short(&self) -> bool {
+        self.short.load(Ordering::Acquire) > 0
     }
 
     /// From now on no segment is removed or used again: somebody copies the files. Those that are on their way out may still go

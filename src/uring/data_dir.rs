@@ -14,6 +14,7 @@
 use super::fill::{allocate, fill};
 use super::gone::GoneHints;
 use super::mapping::{Mappings, SharedMapping};
+use super::spare;
 use crate::base::net::CoreId;
 use crate::store::disk::SegmentNo;
 use crate::store::layout::SEGMENT_OCTETS_MAX;
@@ -186,6 +187,7 @@ impl DataDir {
         let mut current = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
         self.replace("manifest", &manifest.encode())?;
         *current = Some(manifest.clone());
+        spare::keep(&self.path);
         Ok(())
     }
 
@@ -210,7 +212,7 @@ impl DataDir {
 
     /// A new file under a name of `data_dir`, whole or not there: written, synced, renamed, and the name made durable.
     fn replace(&self, name: &str, octets: &[u8]) -> io::Result<()> {
-        replace(&self.path, name, octets)
+        spare::with(&self.path, || replace(&self.path, name, octets))
     }
 
     pub(super) fn hint_name(segment: SegmentNo) -> String {
@@ -414,15 +416,23 @@ impl DataDir {
         };
         renamed?;
         // The name first: a new header under the old name would be a segment that nobody knows.
-        sync_directory(&self.log_path(log))?;
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        file.write_all_at(header, 0)?;
-        file.sync_all()?;
-        self.amend_manifest(|manifest| {
-            manifest.forget(old);
-            manifest.list(log, new);
-        })?;
-        Ok(file)
+        let made = sync_directory(&self.log_path(log)).and_then(|()| {
+            let file = OpenOptions::new().read(true).write(true).open(&path)?;
+            file.write_all_at(header, 0)?;
+            file.sync_all()?;
+            self.amend_manifest(|manifest| {
+                manifest.forget(old);
+                manifest.list(log, new);
+            })?;
+            Ok(file)
+        });
+        if made.is_err() {
+            // Neither the one nor the other: asked for again, the old one is not there, and that is what was wanted.
+            let _ = fs::remove_file(&path);
+            self.note_in_manifest(|manifest| manifest.forget(old));
+        }
+        spare::keep(&self.path);
+        made
     }
 
     /// Deletes a segment, and keeps its hint for a while; durable afterwards. Its octets are given back at once, although cores may have it open still.
@@ -445,6 +455,7 @@ impl DataDir {
             _ => sync_directory(&self.log_path(log))?,
         }
         self.note_in_manifest(|manifest| manifest.forget(segment));
+        spare::keep(&self.path);
         Ok(())
     }
 }

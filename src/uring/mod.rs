@@ -25,6 +25,7 @@ pub mod mapping;
 pub mod op;
 mod rest;
 pub mod socket;
+mod spare;
 pub mod stream;
 pub mod thread;
 

@@ -2,10 +2,16 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use deferd::{
+    base::net::CoreId,
+    store::{disk::SegmentNo, manifest::Manifest},
+    uring::data_dir::DataDir,
+};
 use deferd_kit::{
     daemon::{Daemon, DaemonOptions},
     peer::Transport,
@@ -274,4 +280,26 @@ fn a_rotten_record_is_reported_and_its_neighbours_are_delivered() {
         scene.push_brings(&mut bob, &deposited);
         scene.nothing_waits(&mut bob);
     }
+}
+
+#[test]
+fn a_segment_is_had_back_although_the_disk_has_no_room_for_a_list() {
+    let Some(disk) = Tmpfs::mount("size=4m") else { return };
+    let data = DataDir::open(disk.path()).expect("a data directory");
+    data.write_manifest(&Manifest::new([7; 16], 9)).expect("a manifest");
+    let log = CoreId(0);
+    for number in [1, 2] {
+        data.prepare_segment(log, SegmentNo(number), 1 << 20, b"head").expect("a segment");
+    }
+    let fill = |name: &str| {
+        let mut file = fs::File::create(disk.path().join(name)).expect("a file");
+        while file.write_all(&[1; 4096]).is_ok() {}
+    };
+    fill("first");
+    data.recycle_segment(log, SegmentNo(1), SegmentNo(3), b"head").expect("another's file");
+    fill("second");
+    data.remove_segment(log, SegmentNo(2)).expect("room");
+    let listed = Manifest::decode(&data.read_manifest().expect("a manifest").expect("octets")).expect("whole");
+    assert!(listed.segments().iter().any(|listed| listed.segment == SegmentNo(3)));
+    assert_eq!(data.segments().expect("a list").len(), 1);
 }

@@ -2,7 +2,7 @@
 
 use super::{Group, Log, LogEvent, Refused, Room};
 use crate::base::clock::Tick;
-use crate::store::disk::{DiskFault, DiskOp};
+use crate::store::disk::{DiskFault, DiskOp, SegmentNo};
 use crate::store::layout::{SEGMENT_HEAD, SegmentHead};
 use crate::store::segments::Segment;
 use bytes::{Bytes, BytesMut};
@@ -103,6 +103,17 @@ impl Log {
         self.spare.sort_unstable_by_key(|room| std::cmp::Reverse(room.segment));
     }
 
+    /// One of them, for whom the disk has no room.
+    pub fn give_spare(&mut self) -> Option<SegmentNo> {
+        self.spare.pop().map(|room| room.segment)
+    }
+
+    fn set_disk_full(&mut self, full: bool) {
+        if std::mem::replace(&mut self.disk_full, full) != full {
+            self.segments.set_short(full);
+        }
+    }
+
     /// How many segments wait to be written.
     pub fn spares(&self) -> usize {
         self.spare.len()
@@ -160,13 +171,13 @@ impl Log {
             if let Some(seg) = place {
                 seg.state = State::Ready;
             }
-            self.disk_full = false;
+            self.set_disk_full(false);
             self.may_prepare = true;
             return None;
         };
         let segment = place.take()?.room.segment;
         self.segments.remove(segment);
-        self.disk_full = true;
+        self.set_disk_full(true);
         self.may_prepare = false;
         // What was to lie there is lost; what goes before it is not. Groups behind it can only lie in the same segment.
         let lost = |group: &Group| group.segment == segment;
