@@ -385,7 +385,7 @@ fn some_refusals_end_a_subscription() {
     }
 }
 
-/// The wish, the dialog and its numbers are on the disk before the 200.
+/// The wish, the dialog and its numbers are on the disk before the 200; that it is over, before the last NOTIFY.
 //= RFC 3261 12.2.2: a request may be higher than the remote sequence number by more than one
 #[test]
 fn a_subscription_survives_the_daemon() {
