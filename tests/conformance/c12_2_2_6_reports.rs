@@ -1,6 +1,9 @@
 //! 12.2.2.6 Delivery Report for deleted Messages: who asked for it hears that a message will never be delivered; once.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use deferd_kit::{
     agents::{Client, SipCore},
@@ -49,7 +52,6 @@ fn expect_report(client: &Client) -> SipMessage {
 //= 12.2.2.6-1: SHALL check whether the deleted messages include a Failure Delivery Report request as defined in IMDN
 //= 12.2.2.6-2: SHALL use SIP MESSAGE to send a Failure Delivery Report to the original sender
 //= 12.2.2.7-3: SHALL act according to 12.2.2.6
-//= RFC 5438 7.2.1: the IMDN is sent to the URI in the top IMDN-Route header field
 #[test]
 fn the_sender_of_a_deleted_message_hears_of_it() {
     let (scene, core, alice) = scene();
@@ -84,6 +86,45 @@ fn the_sender_of_a_deleted_message_hears_of_it() {
         assert!(xml.contains(part), "{part}: {xml}");
     }
     expect_no(&alice, "MESSAGE");
+}
+
+//= RFC 5438 7.2.1: the IMDN is sent to the URI in the top IMDN-Route header field
+#[test]
+fn a_report_goes_back_the_way_the_message_came() {
+    let (scene, core, _alice) = scene();
+    let list = scene.client(Transport::Udp, "sip:list@example.net", scene.daemon.sip());
+    core.route(&list);
+    let routes =
+        "imdn.IMDN-Record-Route: <sip:list@example.net>\r\nimdn.IMDN-Record-Route: <sip:first@example.net>\r\n";
+    let body = asking("routed", "negative-delivery", "hello").replacen(
+        "imdn.Message-ID",
+        &format!("{routes}imdn.Message-ID"),
+        1,
+    );
+    let sender = scene.alice();
+    sender.deposit(sender.text(BOB, "").with_body("message/cpim", body));
+    let bob = scene.bob();
+    assert_eq!(bob.exchange(&refer_quietly(&bob, DEFERRED)).code(), 200);
+    let report = expect_report(&list);
+    assert_eq!(report.uri(), "sip:list@example.net");
+    let body = String::from_utf8(report.body).unwrap();
+    let at = |line: &str| body.find(line).unwrap_or_else(|| panic!("{line}: {body}"));
+    assert!(at("imdn.IMDN-Route: <sip:list@example.net>") < at("imdn.IMDN-Route: <sip:first@example.net>"), "{body}");
+    assert!(body.contains(&format!("To: <{ALICE}>")), "{body}");
+}
+
+/// The sender of what goes into the DELETE bin is told at once, and not again when it is purged.
+#[test]
+fn who_is_told_of_a_deletion_does_not_wait_for_the_purge() {
+    let (scene, _core, alice) = scene_with("bin_retention = \"2s\"");
+    let bob = scene.bob();
+    deposit(&scene, "binned", "negative-delivery");
+    assert_eq!(bob.exchange(&refer_quietly(&bob, DEFERRED)).code(), 200);
+    let told = Instant::now();
+    expect_report(&alice);
+    assert!(told.elapsed() < Duration::from_secs(2), "before the purge");
+    let again = alice.inbox.find(Duration::from_secs(3), |message| message.method() == "MESSAGE");
+    assert!(again.is_none(), "and once");
 }
 
 //= 12.2.2.7: the order is: delete, 200 OK, delivery report, metadata, NOTIFY
