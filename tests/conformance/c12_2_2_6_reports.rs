@@ -11,12 +11,13 @@ use deferd_kit::{
     log::Log,
     peer::Transport,
     scene::{ALICE, BOB, Scene},
+    sdp::{Answer, Sdp, Setup},
     sip::SipMessage,
 };
 
 use crate::{
     DEFERD,
-    selection::{DEFERRED, asking, expect_no, expect_notify, ids, refer, refer_quietly, uri},
+    selection::{DEFERRED, ack, asking, expect_bye, expect_no, expect_notify, ids, invite, refer, refer_quietly, uri},
 };
 
 /// A daemon behind a core that brings alice what is for her.
@@ -160,6 +161,42 @@ fn the_sender_of_an_expired_message_hears_of_it() {
     sender.deposit(request.with_body("message/cpim", asking("old", "negative-delivery", "hello")));
     let body = String::from_utf8(expect_report(&alice).body).unwrap();
     assert!(body.contains("<message-id>old</message-id>") && body.contains("<failed/>"), "{body}");
+    expect_no(&alice, "MESSAGE");
+}
+
+/// Its time was over while the daemon was down: it expires at the start.
+#[test]
+fn what_expired_while_nobody_ran_is_reported_at_the_start() {
+    let (mut scene, core, alice) = scene();
+    let sender = scene.alice();
+    let request = sender.text(BOB, "").with("Expires", "2");
+    sender.deposit(request.with_body("message/cpim", asking("late", "negative-delivery", "hello")));
+    scene.kill9();
+    expect_no(&alice, "MESSAGE");
+    thread::sleep(Duration::from_secs(2));
+    scene.restart(1);
+    let body = String::from_utf8(expect_report(&alice).body).unwrap();
+    assert!(body.contains("<message-id>late</message-id>") && body.contains("<failed/>"), "{body}");
+    let mut bob = scene.bob_udp();
+    core.route(&bob);
+    scene.nothing_waits(&mut bob);
+}
+
+/// Nor after a retrieval.
+#[test]
+fn who_retrieved_the_message_was_not_failed() {
+    let (scene, core, alice) = scene();
+    let bob = scene.bob_udp();
+    core.route(&bob);
+    deposit(&scene, "fetched", "negative-delivery");
+    let msrp = bob.msrp(Setup::Active);
+    let request = invite(&bob, &Answer::new(msrp.path(), Setup::Active).write());
+    let ok = bob.exchange(&request);
+    ack(&bob, &request, &ok);
+    msrp.connect(Sdp::read(&ok.body).unwrap().attribute("path").unwrap());
+    msrp.expect_messages(1);
+    expect_bye(&bob, &request);
+    assert_eq!(bob.exchange(&refer_quietly(&bob, DEFERRED)).code(), 200);
     expect_no(&alice, "MESSAGE");
 }
 
