@@ -100,6 +100,26 @@ fn with_a_list_those_come_that_it_names_in_its_order() {
     scene.same(&again, &[deposits[0].clone(), deposits[2].clone(), deposits[3].clone()]);
 }
 
+/// RFC 5366 5.2: a list of disposition recipient-list-history says who else was invited, and chooses nothing.
+#[test]
+fn a_list_of_who_else_was_invited_names_no_messages() {
+    let scene = Scene::new(DEFERD);
+    let deposits = deposits(&scene, 2);
+    let bob = scene.bob();
+    let pushed = retrieve(
+        &bob,
+        |sdp| {
+            let history = invite_list(&bob, sdp, &["nobody"]);
+            let body = String::from_utf8(history.body.clone()).unwrap();
+            let body = body.replace("recipient-list\r\n", "recipient-list-history;handling=optional\r\n");
+            assert!(body.contains("-history"), "{body}");
+            history.with_body("multipart/mixed;boundary=\"boundary1\"", body)
+        },
+        2,
+    );
+    scene.same(&pushed, &deposits);
+}
+
 #[test]
 fn what_was_retrieved_goes_where_the_operator_wants_that() {
     let scene = Scene::with(DaemonOptions::new(DEFERD).line("policy", "retrieved = \"delete\""));
