@@ -20,7 +20,7 @@ pub enum Expired {
     Delete,
     /// Delivered all the same, marked as expired.
     DeliverMarked,
-    /// Kept for retrieval, not pushed.
+    /// Kept for retrieval, not pushed: from then on it counts as had, also for reports.
     Keep,
 }
 

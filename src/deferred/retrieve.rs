@@ -174,7 +174,9 @@ fn judge(cx: &mut Cx, pushes: &Pushes, asked: &Asked) -> Result<(Agreed, Option<
 fn listed(cx: &Cx, bodies: &[Body<'_>]) -> Result<Option<Sought>, Refusal> {
     let mut list = UriList::new();
     let mut any = false;
-    for body in bodies.iter().filter(|body| body.is(resource_lists::MEDIA_TYPE)) {
+    // A list that says to whom else a request went names no messages (RFC 5366 5.2); one without a disposition does.
+    let names = |body: &&Body<'_>| body.is(resource_lists::MEDIA_TYPE) && !body.is_for(b"recipient-list-history");
+    for body in bodies.iter().filter(names) {
         any = true;
         list.read(body.octets).map_err(|fault| Refusal::of(fault.status()))?;
     }

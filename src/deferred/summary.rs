@@ -5,8 +5,8 @@
 //!
 //! ```text
 //!   SUBSCRIBE ──record durable──▶ 200, NOTIFY ──▶ active ──refresh──▶ (the same)
-//!                                                   ├── Expires 0, time over ──▶ NOTIFY terminated ──▶ gone
-//!                                                   ├── a NOTIFY unanswered, or refused for good ────▶ gone
+//!                                                   ├── Expires 0, time over ──record durable──▶ NOTIFY terminated ──▶ gone
+//!                                                   ├── a NOTIFY unanswered, or refused for good ──▶ gone
 //!                                                   └── restart ──▶ record anew, NOTIFY ──▶ active
 //! ```
 
@@ -85,6 +85,8 @@ struct Live {
     numbers: u32,
     owed: Owed,
     over: Option<Over>,
+    /// Its record says so, or never will: nothing is in the way of the last NOTIFY.
+    closed: bool,
     /// What the last NOTIFY said.
     said: Option<Tally>,
     /// Messages that came since the last NOTIFY, the latest of them.
@@ -120,6 +122,8 @@ enum What {
     Refresh(Key, Wall),
     /// Found by a start, and written anew.
     Renewed(Key),
+    /// It is over, by the subscriber's wish where somebody is answered.
+    Closed(Key),
 }
 
 /// A SUBSCRIBE outside of any dialog.
@@ -284,23 +288,24 @@ impl Summaries {
         live.flow = Some(flow);
         let tag = live.subscription.dialog().local_tag().to_vec();
         let accepted = accepted(cx, message, &tag, live, &flow, granted_s);
-        if granted_s == 0 {
-            cx.respond(reply, 200, accepted);
-            self.end(key, Over::Say(Reason::Timeout));
-            return Ok(());
-        }
         let refused = respond::storage_failed(cx, message, flow.peer());
-        let until = cx.now.wall + Duration::from_secs(granted_s.into());
-        let before = std::mem::replace(&mut live.until, until);
-        let kept = live.keep(cx);
-        live.until = before;
-        let Ok((seq, state)) = kept else {
+        let (until, what) = match granted_s {
+            0 => (kept::OVER, What::Closed(key)),
+            _ => {
+                let until = cx.now.wall + Duration::from_secs(granted_s.into());
+                (until, What::Refresh(key, until))
+            }
+        };
+        let Ok((seq, state)) = live.keep_until(cx, until) else {
             cx.counts.overloads += 1;
             return Err(Refusal::of(503).retry_after(respond::STORAGE_RETRY_AFTER_S));
         };
         live.committing += 1;
+        if granted_s == 0 {
+            live.over = Some(Over::Say(Reason::Timeout));
+        }
         let answer = Some((reply, accepted, refused));
-        cx.commit(seq, Commit::Subscribe(Box::new(Subscribed { answer, state, what: What::Refresh(key, until) })));
+        cx.commit(seq, Commit::Subscribe(Box::new(Subscribed { answer, state, what })));
         Ok(())
     }
 
@@ -319,6 +324,7 @@ impl Summaries {
             }
             What::Refresh(key, until) => (key, Some(until)),
             What::Renewed(key) => (key, None),
+            What::Closed(key) => return self.closed(key),
         };
         if let Some(live) = self.live.get_mut(key) {
             live.committing -= 1;
@@ -334,6 +340,7 @@ impl Summaries {
     /// The disk failed under a subscription: what was before it holds.
     pub fn failed(&mut self, cx: &mut Cx, users: &mut Users, lost: Subscribed) {
         cx.state_failed(&lost.state);
+        let asked = lost.answer.is_some();
         if let Some((reply, _, refused)) = lost.answer {
             cx.counts.refused += 1;
             cx.respond(reply, 503, refused);
@@ -343,6 +350,15 @@ impl Summaries {
                 cx.directory.leave(live.user);
                 users.close_if_empty(cx, live.user);
             }
+            // Who asked for the end, and is told that it is none, goes on.
+            What::Closed(key) if asked => {
+                if let Some(live) = self.live.get_mut(key) {
+                    live.committing -= 1;
+                    (live.over, live.owed, live.hold) = (None, Owed::Whole, cx.now.tick + tell::AGAIN);
+                    self.touch(key);
+                }
+            }
+            What::Closed(key) => self.closed(key),
             What::Refresh(key, _) | What::Renewed(key) => {
                 if let Some(live) = self.live.get_mut(key) {
                     live.committing -= 1;
@@ -360,6 +376,11 @@ impl Summaries {
     pub fn adopt(&mut self, cx: &mut Cx, users: &mut Users, owner: Address, key: &[u8], value: &[u8], after: Duration) {
         let state = StateKey { kind: StateKind::Subscription, owner: (&owner[..]).into(), key: key.into() };
         let read = kept::decode(key, value);
+        if read.as_ref().is_some_and(|read| read.until == kept::OVER) {
+            // Whoever asked for that may have been told, or comes again and hears 481.
+            cx.end_state(&state);
+            return;
+        }
         let entered = read.and_then(|read| Some((read, cx.directory.enter(&owner).ok()?)));
         let Some((read, user)) = entered else {
             tracing::error!(
@@ -374,6 +395,15 @@ impl Summaries {
         live.subscription.dialog_mut().leap(read.numbers);
         (live.kept, live.hold) = (true, cx.now.tick + after);
         self.insert(users, live);
+    }
+
+    /// That it is over is durable, or never will be.
+    fn closed(&mut self, key: Key) {
+        if let Some(live) = self.live.get_mut(key) {
+            live.committing -= 1;
+            live.closed = true;
+            self.touch(key);
+        }
     }
 
     /// It is over.
@@ -432,6 +462,7 @@ impl Live {
             numbers: 0,
             owed: Owed::Whole,
             over: None,
+            closed: false,
             said: None,
             fresh: VecDeque::new(),
             reading: None,
@@ -448,11 +479,6 @@ impl Live {
     fn state(&self) -> StateKey {
         let key = self.id.to_be_bytes();
         StateKey { kind: StateKind::Subscription, owner: (&self.owner[..]).into(), key: key.into() }
-    }
-
-    /// Seconds left.
-    fn left_s(&self, cx: &Cx) -> u32 {
-        u32::try_from(self.until.0.saturating_sub(cx.now.wall.0) / 1_000_000).unwrap_or(u32::MAX)
     }
 
     /// When its time is over.

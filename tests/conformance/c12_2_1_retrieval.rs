@@ -15,7 +15,7 @@ use deferd_kit::{
 
 use crate::{
     DEFERD,
-    selection::{ack, expect_bye, ids, invite, invite_list, uri, waits, within},
+    selection::{ack, asking, expect_bye, ids, invite, invite_list, uri, waits, within},
 };
 
 fn deposits(scene: &Scene, count: usize) -> Vec<SipMessage> {
@@ -100,6 +100,26 @@ fn with_a_list_those_come_that_it_names_in_its_order() {
     scene.same(&again, &[deposits[0].clone(), deposits[2].clone(), deposits[3].clone()]);
 }
 
+/// RFC 5366 5.2: a list of disposition recipient-list-history says who else was invited, and chooses nothing.
+#[test]
+fn a_list_of_who_else_was_invited_names_no_messages() {
+    let scene = Scene::new(DEFERD);
+    let deposits = deposits(&scene, 2);
+    let bob = scene.bob();
+    let pushed = retrieve(
+        &bob,
+        |sdp| {
+            let history = invite_list(&bob, sdp, &["nobody"]);
+            let body = String::from_utf8(history.body.clone()).unwrap();
+            let body = body.replace("recipient-list\r\n", "recipient-list-history;handling=optional\r\n");
+            assert!(body.contains("-history"), "{body}");
+            history.with_body("multipart/mixed;boundary=\"boundary1\"", body)
+        },
+        2,
+    );
+    scene.same(&pushed, &deposits);
+}
+
 #[test]
 fn what_was_retrieved_goes_where_the_operator_wants_that() {
     let scene = Scene::with(DaemonOptions::new(DEFERD).line("policy", "retrieved = \"delete\""));
@@ -162,9 +182,14 @@ fn what_cannot_be_served_says_why() {
         &good,
         "<resource-lists xmlns=\"urn:ietf:params:xml:ns:resource-lists\"><list/></resource-lists>",
     );
+    let entries: String = (0..1_001).map(|number| format!("<entry uri=\"{}\"/>", uri(&number.to_string()))).collect();
+    let too_many = format!(
+        "<resource-lists xmlns=\"urn:ietf:params:xml:ns:resource-lists\"><list>{entries}</list></resource-lists>"
+    );
+    let not_theirs = "399 mailserver.example.org \"127 Service not authorised\"";
     let table: Vec<(SipMessage, u16, &str)> = vec![
-        (invite(&bob, &good).without("P-Asserted-Identity"), 403, "399"),
-        (invite(&bob, &good).set("P-Asserted-Identity", "<sip:bob@elsewhere.net>"), 403, "399"),
+        (invite(&bob, &good).without("P-Asserted-Identity"), 403, not_theirs),
+        (invite(&bob, &good).set("P-Asserted-Identity", "<sip:bob@elsewhere.net>"), 403, not_theirs),
         (sdp(|sdp| sdp.replace("a=recvonly", "a=sendrecv")), 488, "399"),
         (sdp(|sdp| sdp.replace("a=recvonly\r\n", "")), 488, "399"),
         (sdp(|sdp| sdp.replace("m=message", "m=audio")), 488, "304"),
@@ -176,6 +201,7 @@ fn what_cannot_be_served_says_why() {
         (invite(&bob, &good).with_body("text/plain", "hello"), 415, ""),
         (no_list, 400, ""),
         (resource_list_of(&bob, &good, "no xml"), 400, ""),
+        (resource_list_of(&bob, &good, &too_many), 413, ""),
         (invite(&bob, &good).without("Contact"), 400, ""),
         (invite(&bob, &good).with("Require", "teleport"), 420, ""),
         (invite(&bob, &good).with("Session-Expires", "60"), 422, ""),
@@ -185,6 +211,15 @@ fn what_cannot_be_served_says_why() {
         let response = bob.exchange(&request);
         assert_eq!(response.code(), status, "{request:?}\n{response:?}");
         assert!(response.header("Warning").unwrap_or_default().starts_with(warning), "{warning}: {response:?}");
+        let obliges = match status {
+            415 => Some(("Accept", "application/sdp, multipart/mixed, application/resource-lists+xml")),
+            420 => Some(("Unsupported", "teleport")),
+            422 => Some(("Min-SE", "90")),
+            _ => None,
+        };
+        if let Some((name, value)) = obliges {
+            assert_eq!(response.header(name), Some(value), "{response:?}");
+        }
         if status == 488 {
             let capable = Sdp::read(&response.body).unwrap();
             assert_eq!(capable.port_and_proto(), Some((0, "TCP/MSRP")));
@@ -203,6 +238,29 @@ fn resource_list_of(bob: &Client, sdp: &[u8], document: &str) -> SipMessage {
     let tail = format!("\r\n--b\r\n{list}\r\n\r\n{document}\r\n--b--");
     let body = [b"--b\r\nContent-Type: application/sdp\r\n\r\n".as_slice(), sdp, tail.as_bytes()].concat();
     invite(bob, sdp).with_body("multipart/mixed;boundary=b", body)
+}
+
+/// Who says nothing of timers has none; whoever is to refresh by the request's word refreshes.
+//= RFC 4028 9, table 2: who refreshes, and when Require says so
+#[test]
+fn the_session_timer_is_as_the_client_wants_it() {
+    let scene = Scene::new(DEFERD);
+    deposits(&scene, 1);
+    let bob = scene.bob();
+    let sdp = Answer::new("msrp://127.0.0.1:9/x;tcp", Setup::Active).write();
+    for (request, required, agreed) in [
+        (invite(&bob, &sdp).without("Supported"), None, None),
+        (invite(&bob, &sdp).with("Session-Expires", "600;refresher=uas"), None, Some("600;refresher=uas")),
+        (invite(&bob, &sdp).with("Session-Expires", "600;refresher=uac"), Some("timer"), Some("600;refresher=uac")),
+    ] {
+        let ok = bob.exchange(&request);
+        assert_eq!(ok.code(), 200, "{ok:?}");
+        ack(&bob, &request, &ok);
+        assert_eq!(ok.header("Session-Expires"), agreed, "{ok:?}");
+        assert!(required.is_none() || ok.header("Require") == required, "{ok:?}");
+        assert!(agreed.is_some() || ok.header("Require").is_none(), "{ok:?}");
+        assert_eq!(bob.exchange(&within(&bob, "BYE", 2, &request, &ok)).code(), 200);
+    }
 }
 
 /// A client that listens, though it offers, is connected to; a plain RFC 4975 one connects itself.
@@ -263,6 +321,28 @@ fn during_a_push_the_rest_is_retrieved() {
     all.extend(deposits(&scene, 1));
     let retrieved = retrieve(&bob, |sdp| invite(&bob, sdp), 3);
     scene.same(&retrieved, &all);
+}
+
+/// As many sessions as the operator allows: the next is asked to come again, and loses nothing.
+#[test]
+fn a_retrieval_beyond_the_bound_of_sessions_is_503() {
+    let scene = Scene::with(DaemonOptions::new(DEFERD).line("limits", "sessions = 1"));
+    let deposits = deposits(&scene, 1);
+    let carols = scene.alice().message("sip:carol@example.org", "for carol");
+    let bob = scene.bob();
+    let msrp = bob.msrp(Setup::Active);
+    msrp.set_policy(|_, _| vec![Reply::Silence]);
+    let request = invite(&bob, &Answer::new(msrp.path(), Setup::Active).write());
+    let ok = begin(&bob, &msrp, &request);
+    msrp.expect_sends(1);
+    let carol = scene.client(Transport::Tcp, "sip:carol@example.org", scene.daemon.sip());
+    let sdp = Answer::new("msrp://127.0.0.1:9/x;tcp", Setup::Active).write();
+    let refused = carol.exchange(&invite(&carol, &sdp));
+    assert_eq!(refused.code(), 503, "{refused:?}");
+    assert!(refused.header("Retry-After").is_some(), "{refused:?}");
+    assert_eq!(bob.exchange(&within(&bob, "BYE", 2, &request, &ok)).code(), 200);
+    scene.same(&retrieve(&carol, |sdp| invite(&carol, sdp), 1), &[carols]);
+    scene.same(&retrieve(&bob, |sdp| invite(&bob, sdp), 1), &deposits);
 }
 
 /// RFC 5366 5.1: the list belongs to the first INVITE.
@@ -375,6 +455,11 @@ fn the_older_forms_have_their_switch() {
     scene.same(&retrieve(&bob, |sdp| to(sdp, &original), 1), &deposits[1..2]);
     scene.same(&retrieve(&bob, |sdp| to(sdp, &uri(&ids[2])), 1), &deposits[2..]);
     scene.same(&retrieve(&bob, |sdp| to(sdp, "sip:bob@mailserver.example.org"), 3), &deposits);
+    // RFC 5438's name for a message is as good as the request's.
+    let alice = scene.alice();
+    let body = asking("34jk324j", "display", "hello");
+    let named = alice.deposit(alice.text(BOB, "").with_body("message/cpim", body));
+    scene.same(&retrieve(&bob, |sdp| to(sdp, "sip:34jk324j@mailserver.example.org"), 1), &[named]);
     let unknown =
         to(&Answer::new("msrp://127.0.0.1:9/x;tcp", Setup::Active).write(), "sip:no%40body@mailserver.example.org");
     assert_eq!(bob.exchange(&unknown).code(), 404);

@@ -1,6 +1,9 @@
 //! 12.2.2.6 Delivery Report for deleted Messages: who asked for it hears that a message will never be delivered; once.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use deferd_kit::{
     agents::{Client, SipCore},
@@ -8,12 +11,13 @@ use deferd_kit::{
     log::Log,
     peer::Transport,
     scene::{ALICE, BOB, Scene},
+    sdp::{Answer, Sdp, Setup},
     sip::SipMessage,
 };
 
 use crate::{
     DEFERD,
-    selection::{DEFERRED, asking, expect_no, expect_notify, ids, refer, refer_quietly, uri},
+    selection::{DEFERRED, ack, asking, expect_bye, expect_no, expect_notify, ids, invite, refer, refer_quietly, uri},
 };
 
 /// A daemon behind a core that brings alice what is for her.
@@ -49,7 +53,6 @@ fn expect_report(client: &Client) -> SipMessage {
 //= 12.2.2.6-1: SHALL check whether the deleted messages include a Failure Delivery Report request as defined in IMDN
 //= 12.2.2.6-2: SHALL use SIP MESSAGE to send a Failure Delivery Report to the original sender
 //= 12.2.2.7-3: SHALL act according to 12.2.2.6
-//= RFC 5438 7.2.1: the IMDN is sent to the URI in the top IMDN-Route header field
 #[test]
 fn the_sender_of_a_deleted_message_hears_of_it() {
     let (scene, core, alice) = scene();
@@ -86,6 +89,45 @@ fn the_sender_of_a_deleted_message_hears_of_it() {
     expect_no(&alice, "MESSAGE");
 }
 
+//= RFC 5438 7.2.1: the IMDN is sent to the URI in the top IMDN-Route header field
+#[test]
+fn a_report_goes_back_the_way_the_message_came() {
+    let (scene, core, _alice) = scene();
+    let list = scene.client(Transport::Udp, "sip:list@example.net", scene.daemon.sip());
+    core.route(&list);
+    let routes =
+        "imdn.IMDN-Record-Route: <sip:list@example.net>\r\nimdn.IMDN-Record-Route: <sip:first@example.net>\r\n";
+    let body = asking("routed", "negative-delivery", "hello").replacen(
+        "imdn.Message-ID",
+        &format!("{routes}imdn.Message-ID"),
+        1,
+    );
+    let sender = scene.alice();
+    sender.deposit(sender.text(BOB, "").with_body("message/cpim", body));
+    let bob = scene.bob();
+    assert_eq!(bob.exchange(&refer_quietly(&bob, DEFERRED)).code(), 200);
+    let report = expect_report(&list);
+    assert_eq!(report.uri(), "sip:list@example.net");
+    let body = String::from_utf8(report.body).unwrap();
+    let at = |line: &str| body.find(line).unwrap_or_else(|| panic!("{line}: {body}"));
+    assert!(at("imdn.IMDN-Route: <sip:list@example.net>") < at("imdn.IMDN-Route: <sip:first@example.net>"), "{body}");
+    assert!(body.contains(&format!("To: <{ALICE}>")), "{body}");
+}
+
+/// The sender of what goes into the DELETE bin is told at once, and not again when it is purged.
+#[test]
+fn who_is_told_of_a_deletion_does_not_wait_for_the_purge() {
+    let (scene, _core, alice) = scene_with("bin_retention = \"2s\"");
+    let bob = scene.bob();
+    deposit(&scene, "binned", "negative-delivery");
+    assert_eq!(bob.exchange(&refer_quietly(&bob, DEFERRED)).code(), 200);
+    let told = Instant::now();
+    expect_report(&alice);
+    assert!(told.elapsed() < Duration::from_secs(2), "before the purge");
+    let again = alice.inbox.find(Duration::from_secs(3), |message| message.method() == "MESSAGE");
+    assert!(again.is_none(), "and once");
+}
+
 //= 12.2.2.7: the order is: delete, 200 OK, delivery report, metadata, NOTIFY
 #[test]
 fn the_answer_comes_first_and_the_notification_last() {
@@ -119,6 +161,42 @@ fn the_sender_of_an_expired_message_hears_of_it() {
     sender.deposit(request.with_body("message/cpim", asking("old", "negative-delivery", "hello")));
     let body = String::from_utf8(expect_report(&alice).body).unwrap();
     assert!(body.contains("<message-id>old</message-id>") && body.contains("<failed/>"), "{body}");
+    expect_no(&alice, "MESSAGE");
+}
+
+/// Its time was over while the daemon was down: it expires at the start.
+#[test]
+fn what_expired_while_nobody_ran_is_reported_at_the_start() {
+    let (mut scene, core, alice) = scene();
+    let sender = scene.alice();
+    let request = sender.text(BOB, "").with("Expires", "2");
+    sender.deposit(request.with_body("message/cpim", asking("late", "negative-delivery", "hello")));
+    scene.kill9();
+    expect_no(&alice, "MESSAGE");
+    thread::sleep(Duration::from_secs(2));
+    scene.restart(1);
+    let body = String::from_utf8(expect_report(&alice).body).unwrap();
+    assert!(body.contains("<message-id>late</message-id>") && body.contains("<failed/>"), "{body}");
+    let mut bob = scene.bob_udp();
+    core.route(&bob);
+    scene.nothing_waits(&mut bob);
+}
+
+/// Nor after a retrieval.
+#[test]
+fn who_retrieved_the_message_was_not_failed() {
+    let (scene, core, alice) = scene();
+    let bob = scene.bob_udp();
+    core.route(&bob);
+    deposit(&scene, "fetched", "negative-delivery");
+    let msrp = bob.msrp(Setup::Active);
+    let request = invite(&bob, &Answer::new(msrp.path(), Setup::Active).write());
+    let ok = bob.exchange(&request);
+    ack(&bob, &request, &ok);
+    msrp.connect(Sdp::read(&ok.body).unwrap().attribute("path").unwrap());
+    msrp.expect_messages(1);
+    expect_bye(&bob, &request);
+    assert_eq!(bob.exchange(&refer_quietly(&bob, DEFERRED)).code(), 200);
     expect_no(&alice, "MESSAGE");
 }
 

@@ -10,13 +10,15 @@ use deferd_kit::{
     msrp_client::Reply,
     peer::Transport,
     scene::{BOB, Scene},
-    sdp::Setup,
+    sdp::{Answer, Setup},
     sip::SipMessage,
 };
 
 use crate::{
     DEFERD,
-    selection::{DEFERRED, DELETE, expect_no, expect_notify, ids, refer, refer_quietly, resource_list, uri, waits},
+    selection::{
+        DEFERRED, DELETE, expect_no, expect_notify, ids, invite_list, refer, refer_quietly, resource_list, uri, waits,
+    },
 };
 
 fn deposits(scene: &Scene, count: usize) -> Vec<SipMessage> {
@@ -132,6 +134,12 @@ fn unknown_and_foreign_ids_are_not_found() {
     let list = refer_list(&carol, &[&ids[0], &ids[1]]);
     assert_eq!(carol.exchange(&list).code(), 200);
     assert_eq!(expect_notify(&carol, &list).body, b"SIP/2.0 404 Not Found\r\n");
+    // Without a subscription too, and without the option tag.
+    let quiet = refer_list(&carol, &[&ids[0], &ids[1]]).set("Refer-Sub", "false").without("Require");
+    let response = carol.exchange(&quiet);
+    assert_eq!((response.code(), response.header("Refer-Sub")), (200, Some("false")), "{response:?}");
+    let nothing = refer_quietly(&carol, DEFERRED);
+    assert_eq!(carol.exchange(&nothing).code(), 200, "all of nothing");
     let list = refer_list(&bob, &[&ids[0], "01jq8z4m7v5c2t9x3h6k0d1b2w"]);
     assert_eq!(bob.exchange(&list).code(), 200);
     let notify = expect_notify(&bob, &list);
@@ -199,6 +207,20 @@ fn nobody_subscribes_to_a_refer_that_was_not() {
     let within = bob.request_to("SUBSCRIBE", DELETE).with("Event", "refer").with("Contact", bob.contact.clone());
     let within = within.set("To", format!("<{DELETE}>;tag=gone"));
     assert_eq!(bob.exchange(&within).code(), 481, "its subscription is over with its only NOTIFY");
+}
+
+//= RFC 6665 4.2.2: a NOTIFY that nobody takes is the end of a subscription that is over anyway: nothing is said again
+#[test]
+fn a_notify_that_is_refused_is_not_repeated() {
+    let scene = Scene::new(DEFERD);
+    deposits(&scene, 1);
+    let mut bob = scene.bob();
+    let request = refer(&bob, DEFERRED);
+    assert_eq!(bob.exchange(&request).code(), 200);
+    let notify = bob.inbox.expect_request("NOTIFY");
+    bob.inbox.respond(&notify, &SipMessage::response(&notify.message, 481, "Gone", "x"));
+    expect_no(&bob, "NOTIFY");
+    waits(&scene, &mut bob, &[]);
 }
 
 /// A deletion that was answered 200 holds whatever happens to the daemon next.
@@ -298,6 +320,8 @@ fn what_is_in_the_bin_is_nobodys_and_is_purged_in_its_time() {
     assert_eq!(count(&scene, "deferd_messages_purged_total"), 0);
     // Out of the list, out of the quota, and not found again: before a restart and after it.
     assert_eq!(bob.exchange(&refer_quietly(&bob, &uri(&ids[0]))).code(), 404);
+    let sdp = Answer::new("msrp://127.0.0.1:9/x;tcp", Setup::Active).write();
+    assert_eq!(bob.exchange(&invite_list(&bob, &sdp, &[&ids[0]])).code(), 488, "nor retrieved");
     let later = scene.alice().message(BOB, "there is room again");
     scene.kill9();
     scene.restart(1);

@@ -7,10 +7,14 @@ use deferd_kit::{
     large::{Chunk, Large},
     payload,
     scene::{BOB, Scene},
-    sdp::Setup,
+    sdp::{Answer, Sdp, Setup},
 };
 
-use crate::{DEFERD, c12_2_2_1_large::alice as sender};
+use crate::{
+    DEFERD,
+    c12_2_2_1_large::alice as sender,
+    selection::{ack, expect_bye, ids, invite_list, refer_quietly, uri},
+};
 
 fn scene(section: &str, line: &str) -> Scene {
     Scene::with(DaemonOptions::new(DEFERD).line(section, line))
@@ -96,7 +100,7 @@ fn a_port_in_the_address_names_no_other_user() {
     assert_eq!(deferd_kit::payload::pager(&bob.take_push(1)[0]).unwrap().body, deposit.body);
 }
 
-/// For everybody or for some: 480, whatever comes; what was stored before is delivered.
+/// For everybody or for some: 480, whatever comes.
 #[test]
 fn where_nothing_is_deferred_a_message_is_480() {
     let carol = "sip:carol@example.org";
@@ -115,6 +119,39 @@ fn where_nothing_is_deferred_a_message_is_480() {
             let answer = large.exchange(&Large::invite(&large, user, &Large::offer(&msrp).write()));
             assert_eq!(answer.code(), status, "{line} {user}: {answer:?}");
         }
+    }
+}
+
+/// Who turns deferral off owes what is stored all the same: it is listed, retrieved, deleted and pushed as ever.
+#[test]
+fn what_was_stored_before_is_delivered_where_nothing_is_deferred_any_more() {
+    for line in ["deferral = false", "not_deferred = [\"*@example.org\"]"] {
+        let mut scene = Scene::new(DEFERD);
+        let mut deposits: Vec<_> =
+            (0..3).map(|number| scene.alice().message(BOB, &format!("message {number}"))).collect();
+        let large = Large::open(sender(&scene), BOB);
+        large.expect(&large.chunk(&Chunk::whole("before", b"stored before")), 200);
+        large.bye();
+        scene.restart_with("policy", line);
+        let alice = scene.alice();
+        assert_eq!(alice.exchange(alice.text(BOB, "after")).response.code(), 480, "{line}");
+        let mut bob = scene.bob();
+        let ids = ids(&mut bob, 4);
+        assert_eq!(bob.exchange(&refer_quietly(&bob, &uri(&ids[1]))).code(), 200, "{line}");
+        deposits.remove(1);
+        let msrp = bob.msrp(Setup::Active);
+        let request = invite_list(&bob, &Answer::new(msrp.path(), Setup::Active).write(), &[&ids[0]]);
+        let ok = bob.exchange(&request);
+        assert_eq!(ok.code(), 200, "{line}: {ok:?}");
+        ack(&bob, &request, &ok);
+        msrp.connect(Sdp::read(&ok.body).unwrap().attribute("path").unwrap());
+        scene.same(&msrp.expect_messages(1), &deposits[..1]);
+        expect_bye(&bob, &request);
+        bob.publish_presence(true);
+        let pushed = bob.take_push(2);
+        scene.same(&pushed[..1], &deposits[1..]);
+        let parts = payload::parts(&pushed[1].content_type, &pushed[1].body).unwrap();
+        assert!(String::from_utf8_lossy(&parts[1].content).contains("stored before"), "{line}");
     }
 }
 

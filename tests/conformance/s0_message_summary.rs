@@ -212,6 +212,9 @@ fn who_may_not_or_asks_for_what_is_not_is_refused() {
         (subscribe(&bob).without("P-Asserted-Identity"), 403, None),
         (subscribe(&bob).set("Event", "message-waiting"), 489, Some("Allow-Events")),
         (subscribe(&bob).without("Event"), 489, Some("Allow-Events")),
+        // What clients try so as to hear of changes in the metadata.
+        (subscribe(&bob).set("Event", "xcap-diff"), 489, Some("Allow-Events")),
+        (subscribe(&bob).set("Event", "sip-profile"), 489, Some("Allow-Events")),
         (subscribe(&bob).with("Accept", "application/pidf+xml"), 406, Some("Accept")),
         (subscribe(&bob).with("Expires", "59"), 423, Some("Min-Expires")),
         (subscribe(&bob).with("Require", "eventlist"), 420, Some("Unsupported")),
@@ -385,7 +388,7 @@ fn some_refusals_end_a_subscription() {
     }
 }
 
-/// The wish, the dialog and its numbers are on the disk before the 200.
+/// The wish, the dialog and its numbers are on the disk before the 200; that it is over, before the last NOTIFY.
 //= RFC 3261 12.2.2: a request may be higher than the remote sequence number by more than one
 #[test]
 fn a_subscription_survives_the_daemon() {

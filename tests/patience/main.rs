@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod behind_core;
+mod endings;
 mod ground;
 mod large;
 mod people;

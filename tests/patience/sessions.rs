@@ -171,7 +171,7 @@ fn a_session_that_stays_held_is_ended_and_its_messages_wait_on() {
 }
 
 /// The 200 of bob's client to every SEND so far.
-fn take(rig: &mut Rig, octets: &str) {
+pub(crate) fn take(rig: &mut Rig, octets: &str) {
     let frames = read_all(octets.as_bytes()).unwrap();
     let sends = frames.iter().filter(|frame| frame.kind == Kind::Request("SEND".into()));
     let answers: String = sends

@@ -4,10 +4,11 @@
 //!   version │ until, microseconds since 1970 │ sequence numbers, 4 octets │ flow, behind its length │ Event, behind its length │ dialog
 //! ```
 
-use super::Live;
+use super::{Live, Subscribed, What};
+use crate::base::arena::Key;
 use crate::base::clock::Wall;
 use crate::base::net::Flow;
-use crate::deferred::cx::Cx;
+use crate::deferred::cx::{Commit, Cx};
 use crate::deferred::identity::{Address, SUMMARY_PREFIX};
 use crate::deferred::kept::{decode_flow, encode_flow};
 use crate::deferred::states::StateWritten;
@@ -21,6 +22,9 @@ const VERSION: u8 = 1;
 /// NOTIFYs that a subscription may have sent since its record was written, beyond one a second: the first, the last, and what clocks
 /// do.
 const SPARE_NUMBERS: u32 = 16;
+
+/// The end of a subscription whose end is on record: before any other time there is.
+pub(super) const OVER: Wall = Wall(0);
 
 /// What was read back.
 #[derive(Debug)]
@@ -39,9 +43,14 @@ impl Live {
     /// A record is written for each SUBSCRIBE, not for each NOTIFY: there is at most one of those a second, so as many numbers are
     /// left out after a restart as the record had seconds to go.
     pub(super) fn keep(&mut self, cx: &mut Cx) -> Result<(Seq, StateWritten), Refused> {
-        let numbers = self.left_s(cx).saturating_add(SPARE_NUMBERS);
+        self.keep_until(cx, self.until)
+    }
+
+    /// The same with another end, which counts when the record is durable.
+    pub(super) fn keep_until(&mut self, cx: &mut Cx, until: Wall) -> Result<(Seq, StateWritten), Refused> {
+        let numbers = left_s(cx, until).saturating_add(SPARE_NUMBERS);
         let mut value = vec![VERSION];
-        value.extend_from_slice(&self.until.0.to_le_bytes());
+        value.extend_from_slice(&until.0.to_le_bytes());
         value.extend_from_slice(&numbers.to_le_bytes());
         encode_flow(&mut value, self.flow);
         let event = self.subscription.event();
@@ -52,6 +61,20 @@ impl Live {
         (self.kept, self.numbers) = (true, numbers);
         Ok(written)
     }
+
+    /// Puts its end on record, before anybody is told of it: whoever was told hears nothing more, whatever happens. False when the log does
+    /// not take it: a subscriber who is told something once more answers 481, and that is the end.
+    pub(super) fn close(&mut self, cx: &mut Cx, key: Key) -> bool {
+        let Ok((seq, state)) = self.keep_until(cx, OVER) else { return false };
+        self.committing += 1;
+        cx.commit(seq, Commit::Subscribe(Box::new(Subscribed { answer: None, state, what: What::Closed(key) })));
+        true
+    }
+}
+
+/// Seconds left until then.
+pub(super) fn left_s(cx: &Cx, until: Wall) -> u32 {
+    u32::try_from(until.0.saturating_sub(cx.now.wall.0) / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// Back from a record with this key; `None` for octets that are none of ours.

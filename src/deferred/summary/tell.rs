@@ -104,6 +104,9 @@ impl Summaries {
             //= RFC 6665 4.2.2: the subscription's time is over: "terminated" with the reason "timeout"
             live.over = Some(Over::Say(subscription::Reason::Timeout));
         }
+        if live.over.is_some() && live.kept && !live.closed && live.close(cx, key) {
+            return;
+        }
         if live.over.is_none() {
             if live.owed == Owed::Change && live.fresh.is_empty() && live.said == Some(users.tally(live.user)) {
                 live.owed = Owed::Nothing;
@@ -203,7 +206,7 @@ impl Summaries {
         let body = digest::body(&cx.policy, &live.owner, tally, groups);
         let state = match live.over {
             Some(Over::Say(reason)) => State::Terminated(reason),
-            _ => State::Active { expires_s: live.left_s(cx) },
+            _ => State::Active { expires_s: kept::left_s(cx, live.until) },
         };
         let (via, contact) = (invite::via(cx, flow), kept::contact(cx, flow, &live.owner, live.id));
         let notify = live

@@ -297,6 +297,13 @@ impl Daemon {
         self.options.cores = cores;
         self.launch();
     }
+
+    /// Killed, and started again with one more line of configuration.
+    #[track_caller]
+    pub fn restart_with(&mut self, section: &str, line: &str) {
+        self.options.lines.push((section.into(), line.into()));
+        self.restart(self.options.cores);
+    }
 }
 
 impl Drop for Daemon {
