@@ -256,7 +256,7 @@ impl Reclaim {
                     log.offer(Room { segment: new, at: SEGMENT_HEAD as u64, end: octets });
                     self.gone(now, old);
                 }
-                // An earlier try went wrong half-way, and the file with it.
+                // It went wrong half-way, and the file with it.
                 Err(DiskFault::Missing) => self.gone(now, old),
                 // It is tried again.
                 Err(fault) => self.give_up(now, old, fault),

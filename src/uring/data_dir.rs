@@ -398,7 +398,7 @@ impl DataDir {
     /// removed at the next start.
     ///
     /// # Errors
-    /// `AlreadyExists`; what the kernel says otherwise.
+    /// `AlreadyExists`; `NotFound` when the old one is gone and no new one has come of it; what the kernel says otherwise.
     pub fn recycle_segment(&self, log: CoreId, old: SegmentNo, new: SegmentNo, header: &[u8]) -> io::Result<File> {
         let path = self.segment_path(log, new);
         if path.exists() {
@@ -426,11 +426,13 @@ impl DataDir {
             })?;
             Ok(file)
         });
-        if made.is_err() {
-            // Neither the one nor the other: asked for again, the old one is not there, and that is what was wanted.
-            let _ = fs::remove_file(&path);
+        let made = made.or_else(|error| {
+            tracing::debug!(%error, segment = old.0, "a segment cannot be used again, it is removed");
+            // Neither the one nor the other. The old one is not there, and that is what was wanted.
+            fs::remove_file(&path)?;
             self.note_in_manifest(|manifest| manifest.forget(old));
-        }
+            Err(io::Error::from_raw_os_error(libc::ENOENT))
+        });
         spare::keep(&self.path);
         made
     }
