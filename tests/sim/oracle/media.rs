@@ -98,7 +98,7 @@ impl Oracle {
                 && !earlier.gone
                 && !earlier.perhaps
                 && !session.begun.contains(&earlier.number)
-                && !(session.other_form && earlier.large)
+                && (!session.other_form || !earlier.large)
                 && earlier.rotten.is_empty()
                 && !self.may_have_expired(earlier)
                 && self
