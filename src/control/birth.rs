@@ -232,7 +232,8 @@ fn tell(report: &RecoveryReport, took: Duration) {
     }
 }
 
-/// Removes files of segments whose making a crash has ended: nothing was ever written into them, and their numbers never come again.
+/// Removes files of segments whose making a crash has ended, or their first group's writing: nothing in them counts, and their numbers never
+/// come again.
 fn clear_away(data: &DataDir, report: &RecoveryReport) {
     for &(log, segment) in &report.unfinished {
         match data.remove_segment(log, segment) {

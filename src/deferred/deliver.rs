@@ -11,7 +11,7 @@ use crate::base::arena::Key;
 use crate::base::clock::Now;
 use crate::base::gather::Gather;
 use crate::base::net::{ConnId, Flow};
-use crate::proto::msrp::session::{self, Session, SessionEvent, SessionSetup};
+use crate::proto::msrp::session::{self, Reach, Session, SessionEvent, SessionSetup};
 use crate::proto::sip::offer::{Answer, Offer};
 use crate::store::directory::UserId;
 use crate::store::record::{Flags, Locator};
@@ -359,7 +359,12 @@ impl Pushes {
                 // Had before, and stays had: nothing is to be written down.
                 push.delivered.retain(|locator| !locator.flags().has(Flags::RETAINED));
             }
-            let (count, gone) = (push.delivered.len(), std::mem::take(&mut push.delivered));
+            let contested = match push.contested {
+                true => users.contest(push.user, push.afterwards, &mut push.delivered),
+                false => Vec::new(),
+            };
+            let gone = std::mem::replace(&mut push.delivered, contested);
+            let count = gone.len();
             let off = WrittenOff { session: Some(key), ..WrittenOff::of(push.user, gone, push.way.reason()) };
             if users.delivered(cx, push.afterwards, off) {
                 push.retiring += count;
@@ -373,29 +378,56 @@ impl Pushes {
         }
     }
 
-    /// These messages were deleted: what is being sent of them ends with `#`. Who has all octets of one may show it.
+    /// These messages are being deleted: what is being sent of them ends with `#`. Who has all octets of one may show it, and the
+    /// answer to that counts until the deletion is durable: should it fail, nobody is sent the message who has it.
     pub fn withdraw(&mut self, user: UserId, gone: &[Locator]) {
         let keys: Vec<Key> = self.sessions(user).collect();
         for key in keys {
             let Some(push) = self.live.get_mut(key) else { continue };
             for place in gone.iter().map(Locator::place) {
-                if let Some(token) = push.in_flight.withdraw(place)
-                    && let Some(session) = &mut push.session
-                {
-                    session.withdraw(token);
+                let Some(token) = push.in_flight.find(place) else { continue };
+                let is_paged = push.paged.as_ref().is_some_and(|(_, paged)| *paged == token);
+                match push.session.as_ref().and_then(|session| session.reach(token)) {
+                    None if !is_paged => {}
+                    Some(Reach::Waits) => {}
+                    Some(Reach::Begun) => _ = push.skipped.insert(place),
+                    None | Some(Reach::Whole) => {
+                        push.contested = true;
+                        continue;
+                    }
                 }
+                push.forgo(token);
             }
             self.touch(key);
         }
     }
 
-    /// Tombstones of this user are durable.
+    /// Tombstones of this user are durable, or never will be.
     pub fn retired(&mut self, off: &WrittenOff) {
-        let keys: Vec<Key> = self.sessions(off.user).collect();
         if let Some(push) = off.session.and_then(|key| self.live.get_mut(key)) {
             push.retiring -= off.gone.len().min(push.retiring);
         }
+        self.look_at(off.user);
+    }
+
+    /// Something of this user's is not what it was: their sessions are looked at.
+    pub fn look_at(&mut self, user: UserId) {
+        let keys: Vec<Key> = self.sessions(user).collect();
         keys.into_iter().for_each(|key| self.touch(key));
+    }
+
+    /// Messages of a dismissal are gone: no answer to them counts any more.
+    pub fn dismissed(&mut self, user: UserId, gone: &[Locator]) {
+        let keys: Vec<Key> = self.sessions(user).collect();
+        for key in keys {
+            let Some(push) = self.live.get_mut(key).filter(|push| push.contested) else { continue };
+            for place in gone.iter().map(Locator::place) {
+                if let Some(token) = push.in_flight.find(place) {
+                    push.forgo(token);
+                }
+            }
+            self.touch(key);
+        }
     }
 
     /// Frames what the sessions of `conn` have to send, up to `budget` octets: each gets its turn.

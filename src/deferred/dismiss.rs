@@ -59,6 +59,8 @@ pub struct Leaving {
 /// How a dismissal ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Dismissed {
+    /// Whose messages.
+    pub user: UserId,
     /// Whose wish it was.
     pub because: Because,
     /// Everything is durable. False: the disk failed, and what was not written off is its user's again.
@@ -103,7 +105,7 @@ impl Dismissals {
         // Pinned, so that nobody else gets the place of a user whose last message this is.
         let Ok(user) = cx.directory.enter(&owner) else {
             cx.counts.overloads += 1;
-            self.done.push(Dismissed { because, durable: false, owed: Vec::new() });
+            self.done.push(Dismissed { user, because, durable: false, owed: Vec::new() });
             return;
         };
         let reported = match because {
@@ -169,7 +171,7 @@ impl Dismissals {
         let dismissal = self.live.get_mut(key).filter(|dismissal| !dismissal.reading)?;
         if dismissal.failed {
             let gone: Vec<Locator> = dismissal.to_read.drain(..).collect();
-            users.spare(dismissal.user, &gone);
+            users.spare(cx, dismissal.user, &gone);
         }
         let batch = next_batch(&mut dismissal.to_read);
         if !batch.is_empty() {
@@ -186,7 +188,8 @@ impl Dismissals {
         if let Some(over) = self.live.remove(key) {
             cx.directory.leave(over.user);
             users.close_if_empty(cx, over.user);
-            self.done.push(Dismissed { because: over.because, durable: !over.failed, owed: over.owed });
+            let Dismissal { user, because, failed, owed, .. } = over;
+            self.done.push(Dismissed { user, because, durable: !failed, owed });
         }
         None
     }

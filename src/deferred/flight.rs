@@ -60,11 +60,10 @@ impl Flight {
         at.and_then(|at| self.ring.get(at)).is_some_and(Option::is_some)
     }
 
-    /// Ends the message of this place; its number.
-    pub(super) fn withdraw(&mut self, place: Place) -> Option<u64> {
+    /// The number of the message of this place.
+    pub(super) fn find(&self, place: Place) -> Option<u64> {
         let is_it = |one: &Option<(Locator, Form)>| one.is_some_and(|(locator, _)| locator.place() == place);
-        let number = self.first + self.ring.iter().position(is_it)? as u64;
-        self.end(number).map(|_| number)
+        Some(self.first + self.ring.iter().position(is_it)? as u64)
     }
 
     /// All that have not ended do so unfinished, in the order in which they were taken. What comes next has numbers of its own.
@@ -99,7 +98,8 @@ mod tests {
             .map(|n| flight.begin(Locator::new(place(n), Stamp(u64::from(n)), 9, 64, Flags::default())))
             .collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4]);
-        assert_eq!((flight.withdraw(place(3)), flight.withdraw(place(3))), (Some(3), None));
+        assert_eq!((flight.find(place(3)), flight.find(place(9))), (Some(3), None));
+        assert!(flight.end(3).is_some() && flight.find(place(3)).is_none());
         assert!(flight.has(2) && !flight.has(3) && !flight.has(5));
         flight.takes_form(2, Form::Cpim);
         flight.takes_form(3, Form::Cpim);

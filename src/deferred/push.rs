@@ -117,8 +117,10 @@ pub(super) struct Push {
     pub(super) loading_from: u64,
     /// The last load was answered at once.
     pub(super) prompt: bool,
-    /// Answered 200, tombstone not yet appended.
+    /// Answered 200, tombstone not yet appended; or somebody else is deleting it, and it is not known yet whether that succeeds.
     pub(super) delivered: Vec<Locator>,
+    /// Something that its client has whole was to be deleted.
+    pub(super) contested: bool,
     /// What becomes of them.
     pub(super) afterwards: Afterwards,
     /// Tombstones that are not durable yet.
@@ -352,7 +354,8 @@ impl Pushes {
             self.part_if_written(cx, key);
             self.arm(cx, key);
         }
-        for Left { user, delivered, afterwards, reason, refused } in std::mem::take(&mut self.left) {
+        for Left { user, mut delivered, afterwards, reason, refused } in std::mem::take(&mut self.left) {
+            users.contest(user, afterwards, &mut delivered);
             for (place, refusal) in refused {
                 users.refused(place, refusal);
             }
@@ -464,6 +467,7 @@ impl Push {
             loading_from: 0,
             prompt: false,
             delivered: Vec::new(),
+            contested: false,
             afterwards,
             retiring: 0,
             end: None,
@@ -486,6 +490,14 @@ impl Push {
             || self.delivered.iter().any(|had| had.place() == place)
     }
 
+    /// A message is not for this session any more, and no answer to it counts.
+    pub(super) fn forgo(&mut self, token: u64) {
+        self.in_flight.end(token);
+        if let Some(session) = &mut self.session {
+            session.withdraw(token);
+        }
+    }
+
     /// True when a message is on its way through this session.
     pub(super) fn has_in_hand(&self, place: Place) -> bool {
         self.in_flight.contains(place) || self.delivered.iter().any(|had| had.place() == place)
@@ -503,7 +515,7 @@ impl Push {
             Idle::Held
         } else if session.is_idle() && session.unreported() > 0 {
             Idle::Unreported
-        } else if session.is_idle() && !self.loading && self.in_flight.is_empty() && self.retiring > 0 {
+        } else if session.is_idle() && !self.loading && self.in_flight.is_empty() && !self.is_written() {
             Idle::Unwritten
         } else {
             Idle::No

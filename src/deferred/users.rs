@@ -10,7 +10,7 @@ use super::inquiry::Waiting as Standing;
 use super::lists::{Lists, NOBODY};
 use super::metadata::changes::Changes;
 use super::payload::Unfit;
-use super::policy::{Expired, OverQuota};
+use super::policy::{Afterwards, Expired, OverQuota};
 use super::refusals::{Refusal, Refusals, Refused};
 pub use super::write_off::{Batch, Buried, Durable, WrittenOff};
 use crate::base::clock::{Tick, Wall};
@@ -34,7 +34,7 @@ pub(super) struct Waiting {
     /// Whose.
     pub(super) user: UserId,
     /// Nothing stamped below is to be pushed: what is retained is not looked over again and again.
-    new_from: Cell<Stamp>,
+    pub(super) new_from: Cell<Stamp>,
     /// When its earliest message expires, and its place among those of that second; 0: it is not watched.
     pub(super) expiry_s: u32,
     pub(super) links: Links,
@@ -76,6 +76,8 @@ pub struct Users {
     seen: Seen,
     /// Written off, and the tombstone not durable yet: in the list still, and for nobody any more.
     pub(super) retiring: SpreadSet<Place>,
+    /// Of those, what was to be deleted and its client acknowledged in the meantime, and what is to become of it should the deletion fail.
+    pub(super) contested: SpreadMap<Place, Afterwards>,
     /// Refused by clients, and how often.
     pub(super) refusals: Refusals,
     /// Records that are being copied forward, by the place they still count under; the copy, once it is appended.
@@ -112,6 +114,7 @@ impl Users {
             alarm: None,
             seen: Seen::with_horizon(dedupe_entries, TWINS_FOR),
             retiring: SpreadSet::default(),
+            contested: SpreadMap::default(),
             refusals: Refusals::default(),
             moving: SpreadMap::default(),
             parts: SpreadMap::default(),
@@ -406,18 +409,6 @@ impl Users {
         let doomed = self.doomed.entry(user).or_default();
         (doomed.0, doomed.1) = (doomed.0 + 1, doomed.1 + octets);
         true
-    }
-
-    /// They could not be written off: they are their user's again.
-    pub fn spare(&mut self, user: UserId, gone: &[Locator]) {
-        for locator in gone {
-            if self.retiring.remove(&locator.place()) {
-                self.undoom(user, 1, self.weight(locator));
-                if let Some(waiting) = self.waiting.get(&user) {
-                    waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
-                }
-            }
-        }
     }
 
     /// They are gone, or spared: nobody counts on them any more.

@@ -333,8 +333,51 @@ impl Users {
     /// What was not delivered, and cannot be deleted either, is its user's again.
     fn lose(&mut self, cx: &mut Cx, off: &WrittenOff) {
         match off.dismissal {
-            Some(_) => self.spare(off.user, &off.gone),
+            Some(_) => self.spare(cx, off.user, &off.gone),
             None => drop(self.retire(cx, off, false)),
+        }
+    }
+
+    /// Takes out of what a client has acknowledged what is being deleted already, or is gone; those that are not gone yet. They are
+    /// delivered should the deletion fail.
+    pub(super) fn contest(&mut self, user: UserId, then: Afterwards, delivered: &mut Vec<Locator>) -> Vec<Locator> {
+        let (mut contested, mut free) = (Vec::new(), Vec::with_capacity(delivered.len()));
+        for had in delivered.drain(..) {
+            let Some(now) = self.queue(user).and_then(|queue| queue.at(had.stamp())).copied() else { continue };
+            if self.retiring.contains(&now.place()) {
+                self.contested.insert(now.place(), then);
+                contested.push(had);
+            } else {
+                free.push(had);
+            }
+        }
+        *delivered = free;
+        contested
+    }
+
+    /// They could not be written off: they are their user's again, but for what the client has acknowledged meanwhile.
+    pub fn spare(&mut self, cx: &mut Cx, user: UserId, gone: &[Locator]) {
+        let mut delivered = Vec::new();
+        for locator in gone {
+            if !self.retiring.contains(&locator.place()) {
+                continue;
+            }
+            let then = self.contested.remove(&locator.place());
+            if then == Some(Afterwards::Delete) {
+                delivered.push(*locator);
+                continue;
+            }
+            self.retiring.remove(&locator.place());
+            self.undoom(user, 1, weight(&self.parts, locator));
+            if let Some(waiting) = self.waiting.get_mut(&user) {
+                if then == Some(Afterwards::Retain) {
+                    waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
+                }
+                waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
+            }
+        }
+        if !delivered.is_empty() {
+            drop(self.retire(cx, &WrittenOff::of(user, delivered, Reason::Delivered), false));
         }
     }
 
@@ -346,6 +389,7 @@ impl Users {
         for locator in &off.gone {
             self.refusals.forget(locator.place());
             if !off.kept && self.retiring.remove(&locator.place()) {
+                self.contested.remove(&locator.place());
                 (messages, octets) = (messages + 1, octets + weight(&self.parts, locator));
             }
         }

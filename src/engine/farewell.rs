@@ -69,7 +69,10 @@ impl Core {
     pub(super) fn dismissed(&mut self) {
         let done = self.dismissals.take_done();
         let owes = done.iter().any(|done| !done.owed.is_empty());
-        for Dismissed { because, durable, owed } in done {
+        for Dismissed { user, because, durable, owed } in done {
+            if !durable {
+                self.pushes.look_at(user);
+            }
             match because {
                 Because::Asked(asked) => {
                     let (deletions, house, cx) = self.house();
@@ -126,6 +129,7 @@ impl Core {
                 self.bin.keep(&mut self.cx, laid);
             }
             if let Some(dismissal) = off.dismissal {
+                self.pushes.dismissed(off.user, &off.gone);
                 self.dismissals.written(&mut self.cx, &mut self.users, dismissal, Some(owed));
             }
         }

@@ -5,6 +5,7 @@ mod lent;
 mod lives;
 mod repeated;
 mod rot;
+mod torn;
 
 use super::directory::Directory;
 use super::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
@@ -115,6 +116,13 @@ impl Disk {
                 self.manifest.list(log, new);
                 DiskDone::Recycled { ticket, outcome: Ok(()) }
             }
+        }
+    }
+
+    /// A start removes what does not count.
+    fn clear_away(&mut self, found: &Recovered) {
+        for &(log, segment) in &found.report.unfinished {
+            self.serve(DiskOp::Remove { ticket: 0, log, segment });
         }
     }
 

@@ -178,7 +178,8 @@ pub struct RecoveryReport {
     pub damage: Vec<DamageFound>,
     /// Torn tails that were cut: whose log, where.
     pub torn: Vec<(CoreId, Place)>,
-    /// Files of segments whose making or whose end did not come to its end: nothing in them counts. They may be removed.
+    /// Files of segments whose making or whose end did not come to its end, and those that hold a torn tail and nothing else: nothing in
+    /// them counts. They are to be removed before their log is written again.
     pub unfinished: Vec<(CoreId, SegmentNo)>,
 }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use deferd::{base::net::ConnId, engine::input::Service};
-use deferd_kit::{msrp, sip::SipMessage};
+use deferd_kit::sip::SipMessage;
 
-use crate::people::{BOB, HOME, MEDIA, answer, deposit, exchange, push, request};
+use crate::people::{BOB, HOME, MEDIA, answer, deposit, exchange, push, request, taken};
 use crate::rig::{Rig, Way};
 
 fn seconds(seconds: u64) -> Duration {
@@ -18,15 +18,6 @@ fn registered(rig: &mut Rig, expires: u32) {
     let register = request(rig, "REGISTER", "sip:scscf.example.org", "sip:im.example.org");
     let register = register.set("To", format!("<{BOB}>")).with("Expires", expires.to_string());
     assert_eq!(exchange(rig, &register).code(), 200);
-}
-
-/// The push's SEND, answered by bob.
-#[track_caller]
-fn taken(rig: &mut Rig) {
-    let said = rig.media(0, MEDIA);
-    let frames = msrp::read_all(said.as_bytes()).unwrap();
-    let sent = frames.iter().rfind(|frame| frame.content.is_some()).expect("a SEND with content");
-    rig.receive(0, MEDIA, &msrp::response(sent, 200, "OK"));
 }
 
 /// The user goes in the middle of a push: what is under way is taken or not, and nothing is begun any more.

@@ -13,7 +13,7 @@ use deferd_kit::{
     sip::SipMessage,
 };
 
-use crate::people::{ALICE, BOB, HOME, answer, deposit, exchange, presence, push, request};
+use crate::people::{ALICE, BOB, HOME, MEDIA, answer, deposit, exchange, presence, push, request, taken};
 use crate::rig::{Rig, Way};
 
 fn seconds(seconds: u64) -> Duration {
@@ -47,8 +47,8 @@ fn a_refer_that_the_disk_does_not_take_is_503_and_deletes_nothing() {
         deposit(&mut rig, &[], "text/plain", "hello");
         let mut session = within.then(|| push(&mut rig, &[]));
         rig.disk_is_broken = true;
-        // The first breaks the log; the second finds it broken. A session ends with the first: what it sent was withdrawn.
-        for _ in 0..if within { 1 } else { 2 } {
+        // The first breaks the log; the second finds it broken.
+        for _ in 0..2 {
             let refer = match &mut session {
                 Some(session) => session.request(&mut rig, "REFER"),
                 None => request(&mut rig, "REFER", BOB, "sip:Delete@im.example.org"),
@@ -60,11 +60,67 @@ fn a_refer_that_the_disk_does_not_take_is_503_and_deletes_nothing() {
             rig.expect_no("NOTIFY");
         }
         if within {
+            // Its client has the message, says nothing and is gone: it waits, and comes in the next session.
+            rig.expect_no("BYE");
+            rig.reset(0, MEDIA);
             let bye = rig.expect_request("BYE");
             answer(&mut rig, &bye, 200, &[], None);
+            rig.pass(seconds(31));
             rig.expect_request("INVITE");
+            assert_eq!(rig.media(0, MEDIA).matches("hello").count(), 1, "once in a session");
         }
     }
+}
+
+/// The simulator, 0x1446, 0x1958 and 0x1920: a message was with its client, whole, when its user deleted it and the disk failed. It was taken
+/// back from its session all the same: the client's answer counted for nothing, and the message came once more, in the same session or the
+/// next.
+#[test]
+fn what_its_client_has_while_a_deletion_fails_is_not_sent_again() {
+    for answered_first in [false, true] {
+        let mut rig = Rig::new(1);
+        deposit(&mut rig, &[], "text/plain", "hello");
+        let mut session = push(&mut rig, &[]);
+        rig.disk_waits = true;
+        let refer = session.request(&mut rig, "REFER").with("Refer-To", "<sip:Deferred@im.example.org>");
+        rig.datagram(0, HOME, &refer);
+        if answered_first {
+            taken(&mut rig);
+            rig.expect_no("BYE");
+        }
+        rig.disk_is_broken = true;
+        rig.disk_goes_on();
+        assert_eq!(rig.expect_answer(&refer).code(), 503);
+        if !answered_first {
+            rig.expect_no("BYE");
+            taken(&mut rig);
+        }
+        let bye = rig.expect_request("BYE");
+        answer(&mut rig, &bye, 200, &[], None);
+        let publish = presence(&mut rig, None);
+        exchange(&mut rig, &publish);
+        rig.pass(seconds(700));
+        rig.expect_no("INVITE");
+        assert_eq!(rig.media(0, MEDIA).matches("hello").count(), 1, "answered first: {answered_first}");
+    }
+}
+
+/// Who acknowledges what is being deleted has it, and hears that the session is over when neither can come again.
+#[test]
+fn a_session_waits_for_the_deletion_of_what_its_client_acknowledged() {
+    let mut rig = Rig::new(1);
+    deposit(&mut rig, &[], "text/plain", "hello");
+    let mut session = push(&mut rig, &[]);
+    rig.disk_waits = true;
+    let refer = session.request(&mut rig, "REFER").with("Refer-To", "<sip:Deferred@im.example.org>");
+    rig.datagram(0, HOME, &refer);
+    taken(&mut rig);
+    rig.expect_no("BYE");
+    rig.disk_goes_on();
+    assert!(rig.expect_answer(&refer).code() < 300);
+    rig.pass(seconds(1));
+    let bye = rig.expect_request("BYE");
+    answer(&mut rig, &bye, 200, &[], None);
 }
 
 /// Each log keeps a segment back for what makes room.

@@ -122,3 +122,12 @@ pub(crate) fn answer(rig: &mut Rig, sent: &Sent, code: u16, more: &[(&str, &str)
         Way::Down(core, conn) => rig.receive(core, conn, &response.write()),
     }
 }
+
+/// The push's SEND, answered by bob.
+#[track_caller]
+pub(crate) fn taken(rig: &mut Rig) {
+    let said = rig.media(0, MEDIA);
+    let frames = msrp::read_all(said.as_bytes()).unwrap();
+    let sent = frames.iter().rfind(|frame| frame.content.is_some()).expect("a SEND with content");
+    rig.receive(0, MEDIA, &msrp::response(sent, 200, "OK"));
+}

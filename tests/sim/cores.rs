@@ -112,6 +112,7 @@ impl Cores {
                 disk.write_hint(&hint);
             }
         }
+        recovered.report.unfinished.iter().for_each(|&name| disk.clear_away(name));
         let homes: Vec<_> = recovered.homes.drain(..).collect();
         for ((setup, home), resume) in setups.into_iter().zip(homes).zip(recovered.logs.drain(..)) {
             let log = LogSetup {

@@ -337,6 +337,13 @@ impl Disk {
         }
     }
 
+    /// A start removes a file in which nothing counts.
+    pub(crate) fn clear_away(&mut self, name: Name) {
+        self.keep_hint(name);
+        self.files.remove(&name);
+        self.manifest.forget(name.1);
+    }
+
     /// The hints of segments that were had back.
     pub(crate) fn gone(&self) -> impl Iterator<Item = (Name, &Bytes)> {
         self.gone.iter().map(|(&name, (_, hint))| (name, hint))

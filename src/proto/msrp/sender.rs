@@ -27,6 +27,17 @@ const PIECES_SPARE: usize = 8;
 /// author, so one collision is already a chance of 2^-64 per place.
 const NUMBERS_TRIED: usize = 64;
 
+/// How far a message is on its way out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// Nothing of it has gone out.
+    Waits,
+    /// Some of it has.
+    Begun,
+    /// All of it has, and not all of that is answered.
+    Whole,
+}
+
 /// An answer, matched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Answered {
@@ -381,6 +392,16 @@ impl Sender {
         self.transactions.release(seq);
         self.settle(seq, if begun && say_so { Fate::GivenUp } else { Fate::Settled });
         Some(token)
+    }
+
+    /// How far the message with this token is; `None` when it is settled, or was never offered.
+    pub(super) fn reach(&self, token: u64) -> Option<Reach> {
+        let open = |message: &&Message| message.fate == Fate::Open && message.outgoing.token == token;
+        self.messages.iter().find(open).map(|message| match message {
+            Message { framed: true, .. } => Reach::Whole,
+            Message { sent: 0, .. } => Reach::Waits,
+            Message { .. } => Reach::Begun,
+        })
     }
 
     /// The message with this token is not to be delivered any more.

@@ -4,6 +4,7 @@
 
 use super::receiver::{OWED_MAX, Receiver};
 pub use super::receiver::{respond_fault, respond_stateless};
+pub use super::sender::Reach;
 use super::sender::{Answered, Sender};
 use super::transactions::Carries;
 use crate::base::clock::Tick;
@@ -202,6 +203,11 @@ impl Session {
         } else if !self.over && !self.closing && !self.hushed {
             self.sender.offer(outgoing);
         }
+    }
+
+    /// How far a message is that was offered and is not settled.
+    pub fn reach(&self, token: u64) -> Option<Reach> {
+        self.sender.reach(token)
     }
 
     /// Takes a message back that its owner does not want delivered any more: what is not sent is not, what is begun ends with

@@ -105,6 +105,7 @@ fn crash_loop(seed: u64) {
         );
         hints_say_what_segments_say(&disk, &found, &directory, cores);
         starts_agree(&disk, &found, &directory);
+        disk.clear_away(&found);
         let segments = found.segments(reserved, reserved + 200, KEY);
         reserved += 200;
         let mut present: BTreeMap<u64, Locator> = BTreeMap::new();

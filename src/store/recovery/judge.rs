@@ -104,8 +104,16 @@ pub(super) fn judge(files: &mut [SegmentFile], found: &mut Recovered, hints: &mu
             continue;
         }
         report.hinted += u64::from(file.hinted);
-        found.segments.push((file.segment, Segment { log, salt: file.salt, octets: file.len }));
+        let is_torn = !file.broken.is_empty();
         let lost = weigh(file, &numbers, report, hints);
+        let is_blank = file.sealed == 0 && !lost.any && file.hint.as_ref().is_some_and(|hint| hint.groups().is_none());
+        if is_torn && is_blank && file.unread.is_none() {
+            // The rest of a tail that was cut is all there is. As a spare it might lie for long, and when the group of that number that
+            // counts is had back, what is left of this one would pass for it, and be damage.
+            report.unfinished.push((log, file.segment));
+            continue;
+        }
+        found.segments.push((file.segment, Segment { log, salt: file.salt, octets: file.len }));
         let Some(hint) = file.hint.take() else { continue };
         let (first, last) = hint.groups().unwrap_or((1, 0));
         report.groups += (last + 1).saturating_sub(first);

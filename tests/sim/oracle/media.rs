@@ -93,11 +93,12 @@ impl Oracle {
         let sent = message.sent;
         let Some(session) = self.sessions.get(path) else { return };
         let earlier = self.messages.values().find(|earlier| {
-            let changed = session.other_form && earlier.large;
             earlier.user == user
                 && earlier.accepted.is_some_and(|accepted| accepted < sent)
-                && !(earlier.gone || earlier.perhaps || changed)
+                && !earlier.gone
+                && !earlier.perhaps
                 && !session.begun.contains(&earlier.number)
+                && (!session.other_form || !earlier.large)
                 && earlier.rotten.is_empty()
                 && !self.may_have_expired(earlier)
                 && self
