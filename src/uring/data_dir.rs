@@ -412,7 +412,7 @@ impl DataDir {
         let Some(renamed) = self.mappings.unless_mapped(log, old, || fs::rename(&before, &path)) else {
             let octets = fs::metadata(&before)?.len();
             self.remove_segment(log, old)?;
-            return self.prepare_segment(log, new, octets, header);
+            return self.prepare_segment(log, new, octets, header).or_else(|error| Err(only_gone(old, &error)));
         };
         renamed?;
         // The name first: a new header under the old name would be a segment that nobody knows.
@@ -427,11 +427,9 @@ impl DataDir {
             Ok(file)
         });
         let made = made.or_else(|error| {
-            tracing::debug!(%error, segment = old.0, "a segment cannot be used again, it is removed");
-            // Neither the one nor the other. The old one is not there, and that is what was wanted.
             fs::remove_file(&path)?;
             self.note_in_manifest(|manifest| manifest.forget(old));
-            Err(io::Error::from_raw_os_error(libc::ENOENT))
+            Err(only_gone(old, &error))
         });
         spare::keep(&self.path);
         made
@@ -460,6 +458,12 @@ impl DataDir {
         spare::keep(&self.path);
         Ok(())
     }
+}
+
+/// The old segment is gone, as was wanted, and no new one has come of it.
+fn only_gone(old: SegmentNo, error: &io::Error) -> io::Error {
+    tracing::debug!(%error, segment = old.0, "a segment cannot be used again, it is removed");
+    io::Error::from_raw_os_error(libc::ENOENT)
 }
 
 /// A new file in a directory, whole or not there.
