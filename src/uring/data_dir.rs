@@ -412,7 +412,7 @@ impl DataDir {
         let Some(renamed) = self.mappings.unless_mapped(log, old, || fs::rename(&before, &path)) else {
             let octets = fs::metadata(&before)?.len();
             self.remove_segment(log, old)?;
-            return self.prepare_segment(log, new, octets, header).or_else(|error| Err(only_gone(old, &error)));
+            return self.prepare_segment(log, new, octets, header).map_err(|error| only_gone(old, &error));
         };
         renamed?;
         // The name first: a new header under the old name would be a segment that nobody knows.
