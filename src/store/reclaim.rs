@@ -56,6 +56,9 @@ const LOOK_CLOSELY: Duration = Duration::from_millis(25);
 /// What could not be read, written or removed is tried again after this.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// On a full disk after this: another core may have taken for a moment what a manifest needs, and what is had back is what is lacking.
+const AGAIN_IF_FULL: Duration = Duration::from_secs(1);
+
 /// A hint that is not there may be in the making: a start writes those that are missing while the cores run already. So long they
 /// have, once in a life: what goes without a hint leaves nothing by which a repetition is known after the next crash.
 const HINTS_WITHIN: Duration = Duration::from_secs(2);
@@ -356,7 +359,7 @@ impl Reclaim {
     fn give_up(&mut self, now: Tick, number: SegmentNo, fault: DiskFault) {
         tracing::warn!(core = self.core.0, segment = number.0, ?fault, "a segment cannot be had back now");
         self.step = Step::Idle;
-        self.not_before = now + AGAIN;
+        self.not_before = now + if fault == DiskFault::Full { AGAIN_IF_FULL } else { AGAIN };
     }
 
     /// True while a file is being removed or used again.
