@@ -14,7 +14,7 @@ use crate::engine::input::Input;
 use crate::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use bytes::{Bytes, BytesMut};
 use crossbeam::queue::SegQueue;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
@@ -167,6 +167,8 @@ pub struct Disk {
     /// To the blocking thread, which ends when this is gone.
     work: mpsc::Sender<DiskOp>,
     settled: Arc<SegQueue<Settled>>,
+    /// Files that had gone when the mappings were last looked over.
+    gone: Cell<u64>,
 }
 
 impl Disk {
@@ -210,7 +212,7 @@ impl Disk {
             mapped: RefCell::new(Files::new(MAPPED_SEGMENTS)),
             spare: RefCell::default(),
         };
-        Ok(Disk { shared: Rc::new(shared), work, settled })
+        Ok(Disk { shared: Rc::new(shared), work, settled, gone: Cell::new(0) })
     }
 
     /// Begins an operation; the answer comes as an input.
@@ -279,6 +281,13 @@ impl Disk {
 
     /// Takes what the blocking thread has settled.
     pub fn collect(&self, mut take: impl FnMut(DiskDone)) {
+        let gone = self.shared.data.mappings().gone();
+        if self.gone.replace(gone) != gone {
+            let mut mapped = self.shared.mapped.borrow_mut();
+            let over = |name: &Name| !self.shared.data.mappings().has(name.0, name.1);
+            let names: Vec<Name> = mapped.order.iter().copied().filter(over).collect();
+            names.into_iter().for_each(|name| mapped.remove(name));
+        }
         while let Some(settled) = self.settled.pop() {
             if let Some((name, file)) = settled.file {
                 self.shared.files.borrow_mut().insert(name, Rc::new(OwnedFd::from(file)));

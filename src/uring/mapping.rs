@@ -23,6 +23,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -172,7 +173,7 @@ impl std::ops::Deref for SharedMapping {
 /// Which segments of a data directory are mapped, whichever core has done it: it maps each once for all. Cores keep what they got;
 /// the lock is taken once per core and segment.
 #[derive(Debug, Default)]
-pub struct Mappings(Mutex<HashMap<(CoreId, SegmentNo), Weak<Mapping>>>);
+pub struct Mappings(Mutex<HashMap<(CoreId, SegmentNo), Weak<Mapping>>>, AtomicU64);
 
 impl Mappings {
     /// The mapping of a segment that lies at `path`.
@@ -193,6 +194,17 @@ impl Mappings {
     /// A segment's file is gone: whoever holds pages of it keeps them, and nobody gets new ones.
     pub fn forget(&self, log: CoreId, segment: SegmentNo) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(log, segment));
+        self.1.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many files have gone: who keeps mappings looks at them again when it has changed, for a file that is mapped keeps its octets.
+    pub fn gone(&self) -> u64 {
+        self.1.load(Ordering::Acquire)
+    }
+
+    /// True while a segment's file is there and mapped.
+    pub fn has(&self, log: CoreId, segment: SegmentNo) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&(log, segment))
     }
 
     /// Does `then` to a segment that nobody has mapped; `None`, and nothing done, when somebody has: a message on its way may lie in

@@ -214,6 +214,9 @@ impl Log {
         }
         let pieces = if length < COPY_RECORD_BELOW { 0 } else { sections.body.pieces() };
         // On a full disk copies are what makes room again: they may lie in the reserve, but never wait beyond the bound.
+        if sections.origin.is_some() && self.is_for_states(octets) {
+            return Err(Refused::DiskFull);
+        }
         self.make_room(octets, pieces, essential || sections.origin.is_some())?;
         let Some(mut group) = self.open.take() else { return Err(Refused::Full) };
 
@@ -259,6 +262,15 @@ impl Log {
         group.head.highest = self.highest;
         self.open = Some(group);
         Ok((place, octets, self.last))
+    }
+
+    /// True when a copy of so many octets would take of the reserve what publications and tombstones need: a quarter of it. Copies
+    /// of what does not come free could fill it, and then nobody could come back to empty the disk.
+    fn is_for_states(&self, octets: u64) -> bool {
+        let Some(active) = self.active.filter(|_| self.on_reserve && self.disk_full) else { return false };
+        let open = self.open.as_ref().filter(|open| open.segment == active.room.segment);
+        let at = open.map_or(active.room.at, |open| open.at + open.gather.len() as u64);
+        at + octets > active.room.end - active.room.end / 4
     }
 
     /// Sees to it that there is an open group with room for a record.
