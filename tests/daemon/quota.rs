@@ -61,6 +61,7 @@ fn reservations_come_to_nothing_on_a_disk_that_fills() {
         .expect("deferctl runs");
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("trouble: core") && status.contains("the disk is full"), "{status}");
+    disk.remount("size=20m");
     let phone = |user: &String| Phone::start(&ledger, &weather, Transport::Tcp, user, daemon.sip(), Chance::new(seed));
     let phones: Vec<Phone> = users.iter().map(phone).collect();
     drained(&ledger, &weather, phones, &mut daemon, seed);
