@@ -34,6 +34,8 @@ const OCTETS: &str = "deferd_domain_bytes{domain=\"example.org\"}";
 
 /// Many deposits at once on a disk that becomes full again and again: some are durable, some fail in the middle of a commit, some
 /// are refused before. Then everything is delivered.
+///
+/// Ignored until the fault is mended; `cargo nextest run --test daemon --run-ignored only -E 'test(reservations_come)'` runs it.
 #[test]
 #[ignore = "one run of ten does not drain in 40 s: two cores on a full disk, an open fault of the product"]
 fn reservations_come_to_nothing_on_a_disk_that_fills() {
