@@ -44,7 +44,7 @@ impl Tmpfs {
         &self.0
     }
 
-    pub(crate) fn remount(&self, options: &str) {
+    fn remount(&self, options: &str) {
         let done = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
         assert!(done.is_ok_and(|status| status.success()), "remount,{options}");
     }
