@@ -12,12 +12,11 @@ use crate::clients::{Crowd, Kept, Pushed};
 use crate::daemon::Scratch;
 use crate::limit_push::{self, Batch};
 use crate::outcome::{Failure, Progress};
-use std::fs::{self, File, OpenOptions};
+use memmap2::Mmap;
+use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, IoSlice, Write};
 use std::net::TcpStream;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::ptr::NonNull;
 
 /// What a log keeps beside a body: a record's head, addresses, header lines. The daemon's is near this.
 const BESIDE: usize = 256;
@@ -35,7 +34,7 @@ pub struct Stored<'a> {
     users: usize,
     each: usize,
     interleave: bool,
-    mapping: Mapping,
+    mapping: Mmap,
     path: PathBuf,
 }
 
@@ -75,7 +74,8 @@ impl Stored<'_> {
             }
             out.flush()?;
             drop(out);
-            Mapping::of(&file)
+            // SAFETY: nobody but us has the file, and from now on it is only read.
+            unsafe { Mmap::map(&file) }
         })();
         let messages = cut.iter().map(stretches).collect();
         let sums = bodies.iter().map(|body| crc32c::crc32c(body)).collect();
@@ -111,7 +111,7 @@ impl Stored<'_> {
             let number = from + nth;
             let at = if self.interleave { number * self.users + user } else { user * self.each + number };
             let end = (at + 1) * self.stride;
-            let body = &self.mapping.octets()[end - self.body..end];
+            let body = &self.mapping[end - self.body..end];
             if crc32c::crc32c(body) != self.sums[nth] {
                 return Err(io::Error::other("a body is not what was written"));
             }
@@ -155,41 +155,4 @@ fn stretches(message: &limit_push::Bodies) -> Vec<Stretch> {
     }
     out.push(Stretch { frame: (at, message.to), body: (0, 0) });
     out
-}
-
-/// A file's octets where the page cache has them.
-struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: memory that is only read, unmapped once by whoever drops it.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn of(file: &File) -> io::Result<Mapping> {
-        let len = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        // SAFETY: a new mapping at an address of the kernel's choice; the descriptor is open while `file` is borrowed.
-        let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Mapping { start, len })
-    }
-
-    fn octets(&self) -> &[u8] {
-        // SAFETY: those of the mapping, which lasts until the drop; nobody writes the file any more.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `of` with this length, unmapped here only.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
 }

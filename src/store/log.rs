@@ -417,6 +417,8 @@ impl Log {
 
     fn poison(&mut self, fault: DiskFault) -> LogEvent {
         self.poisoned = true;
+        // It waits for room no more.
+        self.set_disk_full(false);
         self.open = None;
         self.closed.clear();
         self.waiting = 0;

@@ -108,7 +108,7 @@ impl Log {
         self.spare.pop().map(|room| room.segment)
     }
 
-    fn set_disk_full(&mut self, full: bool) {
+    pub(super) fn set_disk_full(&mut self, full: bool) {
         if std::mem::replace(&mut self.disk_full, full) != full {
             self.segments.set_short(full);
         }
