@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deferd_kit::sip::{SipMessage, uri_of};
 
-use crate::people::{ALICE, BOB, HOME, MEDIA, answer, deposit, exchange, push, request};
+use crate::people::{BOB, HOME, MEDIA, answer, deposit, deposit_with_report, exchange, push, request};
 use crate::rig::{Rig, Sent};
 use crate::sessions::take;
 
@@ -121,15 +121,7 @@ fn a_subscriber_who_answers_nothing_is_forgotten_after_32_seconds() {
 fn a_message_that_expires_while_it_is_sent_is_sent_to_its_end() {
     for taken in [true, false] {
         let mut rig = Rig::new(1);
-        let alice = deferd_kit::agents::pidf_document(ALICE, true);
-        let publish = request(&mut rig, "PUBLISH", ALICE, ALICE).with("Event", "presence").with("Expires", "86400");
-        let publish = publish.with_body("application/pidf+xml", alice);
-        assert_eq!(exchange(&mut rig, &publish).code(), 200);
-        let asking = format!(
-            "From: <{ALICE}>\r\nTo: <{BOB}>\r\nDateTime: 2026-02-01T10:00:00Z\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
-             imdn.Message-ID: brief\r\nimdn.Disposition-Notification: negative-delivery\r\n\r\nContent-Type: text/plain\r\n\r\nhello"
-        );
-        deposit(&mut rig, &[("Expires", "60")], "message/cpim", &asking);
+        deposit_with_report(&mut rig, &[("Expires", "60")]);
         push(&mut rig, &[]);
         let octets = rig.media(0, MEDIA);
         rig.pass(seconds(90));

@@ -13,7 +13,9 @@ use deferd_kit::{
     sip::SipMessage,
 };
 
-use crate::people::{ALICE, BOB, HOME, MEDIA, answer, deposit, exchange, presence, push, request, taken};
+use crate::people::{
+    ALICE, BOB, HOME, MEDIA, answer, deposit, deposit_with_report, exchange, presence, push, request, taken,
+};
 use crate::rig::{Rig, Way};
 
 fn seconds(seconds: u64) -> Duration {
@@ -217,15 +219,7 @@ fn a_connection_that_dies_on_another_core_is_noticed_at_once() {
 #[test]
 fn a_report_that_nobody_takes_is_tried_four_times_and_given_up() {
     let mut rig = Rig::new(1);
-    let alice = deferd_kit::agents::pidf_document(ALICE, true);
-    let publish = request(&mut rig, "PUBLISH", ALICE, ALICE).with("Event", "presence").with("Expires", "86400");
-    let publish = publish.with_body("application/pidf+xml", alice);
-    assert_eq!(exchange(&mut rig, &publish).code(), 200);
-    let asking = format!(
-        "From: <{ALICE}>\r\nTo: <{BOB}>\r\nDateTime: 2026-02-01T10:00:00Z\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
-         imdn.Message-ID: asked1\r\nimdn.Disposition-Notification: negative-delivery\r\n\r\nContent-Type: text/plain\r\n\r\nhello"
-    );
-    deposit(&mut rig, &[], "message/cpim", &asking);
+    deposit_with_report(&mut rig, &[]);
     let refer = request(&mut rig, "REFER", BOB, "sip:Delete@im.example.org")
         .with("Refer-To", "<sip:Deferred@im.example.org>")
         .with("Refer-Sub", "false");

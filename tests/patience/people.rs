@@ -123,6 +123,19 @@ pub(crate) fn answer(rig: &mut Rig, sent: &Sent, code: u16, more: &[(&str, &str)
     }
 }
 
+/// Alice is there, and has left bob a message of which she wants to hear should it fail.
+pub(crate) fn deposit_with_report(rig: &mut Rig, headers: &[(&str, &str)]) {
+    let document = deferd_kit::agents::pidf_document(ALICE, true);
+    let publish = request(rig, "PUBLISH", ALICE, ALICE).with("Event", "presence").with("Expires", "86400");
+    let publish = publish.with_body("application/pidf+xml", document);
+    assert_eq!(exchange(rig, &publish).code(), 200);
+    let asking = format!(
+        "From: <{ALICE}>\r\nTo: <{BOB}>\r\nDateTime: 2026-02-01T10:00:00Z\r\nNS: imdn <urn:ietf:params:imdn>\r\n\
+         imdn.Message-ID: asked\r\nimdn.Disposition-Notification: negative-delivery\r\n\r\nContent-Type: text/plain\r\n\r\nhello"
+    );
+    deposit(rig, headers, "message/cpim", &asking);
+}
+
 /// The push's SEND, answered by bob.
 #[track_caller]
 pub(crate) fn taken(rig: &mut Rig) {
