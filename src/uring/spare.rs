@@ -4,6 +4,7 @@
 use super::fill::allocate;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Its name in the data directory.
@@ -27,7 +28,7 @@ pub(super) fn with(data_dir: &Path, write: impl Fn() -> io::Result<()>) -> io::R
 /// Makes it where it is not. Best effort: where there is no room for it now there may be later.
 pub(super) fn keep(data_dir: &Path) {
     let path = data_dir.join(NAME);
-    let Ok(file) = OpenOptions::new().write(true).create_new(true).open(&path) else { return };
+    let Ok(file) = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path) else { return };
     if allocate(&file, OCTETS).is_err() {
         let _ = fs::remove_file(&path);
     }
