@@ -14,6 +14,7 @@ pub mod mailbox;
 pub mod net;
 pub mod prefetch;
 pub mod span;
+pub mod split;
 pub mod spread;
 pub(crate) mod sync;
 pub mod timers;

@@ -21,6 +21,7 @@ use super::users::{self, Users};
 use super::{outcome, policy::Policy};
 use crate::base::clock::{Tick, Wall};
 use crate::base::net::Flow;
+use crate::base::split::SplitMap;
 use crate::base::timers::TimerKey;
 use crate::proto::sip::publication::{Publications, PublishRequest, Refusal as Unpublished};
 use crate::store::record::StateKind;
@@ -29,7 +30,6 @@ use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::{pidf, settings};
 use pending::{Known, Pending};
-use std::collections::HashMap;
 use std::time::Duration;
 
 /// Event packages as [`Publications`] counts them.
@@ -110,7 +110,7 @@ struct Presence {
 
 /// All users with publications whose home this core is.
 pub struct Presences {
-    users: HashMap<Address, Presence>,
+    users: SplitMap<Address, Presence>,
     users_max: usize,
     line: line::Line,
 }
@@ -118,7 +118,7 @@ pub struct Presences {
 impl Presences {
     /// None; at most `users_max`.
     pub fn new(users_max: usize) -> Presences {
-        Presences { users: HashMap::new(), users_max, line: line::Line::default() }
+        Presences { users: SplitMap::default(), users_max, line: line::Line::default() }
     }
 
     /// How many users are known.
@@ -211,7 +211,7 @@ impl Presences {
             .line(Name::SipETag, &change.tag())
             .finish();
         let refused = respond::storage_failed(cx, message, peer);
-        let user = self.users.entry(owner.clone()).or_insert_with(Presence::unknown);
+        let user = self.users.get_or_insert_with(owner.clone(), Presence::unknown);
         let edition = user.know(Known { publications, flow: Some(flow), wish, bindings });
         let fresh = value.is_some();
         cx.counts.publications += 1;

@@ -11,11 +11,13 @@ use crate::base::clock::{Now, Tick};
 use crate::base::gather::Gather;
 use crate::base::limits::Limits;
 use crate::base::net::{ConnId, CoreId};
-use crate::base::spread::SpreadMap;
+use crate::base::split::SplitMap;
+use crate::base::spread::Spread;
 use crate::deferred::push::Pushes;
 use crate::wire::{msrp, sip};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
+use std::hash::BuildHasherDefault;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -32,6 +34,9 @@ const READ_GROWTH: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After its last session an MSRP connection may be used again for this long.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Parts in which connections are looked over. A hundred thousand are 20 ms of looking into cold memory: not at one time.
+pub(super) const SWEEPS: usize = 8;
 
 /// Empty gathers kept for the next sends of the core, whichever connection's: a turn has not many more under way. With
 /// [`SPARE_ROOM`] 16 MiB at most.
@@ -116,8 +121,10 @@ pub(super) enum Taker {
 
 /// All connections of one core.
 pub(super) struct Conns {
-    pub(super) table: SpreadMap<ConnId, Conn>,
+    pub(super) table: SplitMap<ConnId, Conn, BuildHasherDefault<Spread>>,
     limits: Limits,
+    /// The part of them that was last looked over.
+    swept: usize,
     /// By how much all reads together are larger than at first.
     grown: usize,
     /// Empty gathers with their memory: the one used last goes out next, so its memory is still in the processor's cache.
@@ -128,7 +135,14 @@ pub(super) struct Conns {
 
 impl Conns {
     pub(super) fn new(limits: &Limits) -> Conns {
-        Conns { table: SpreadMap::default(), limits: limits.clone(), grown: 0, spare: Vec::new(), due: VecDeque::new() }
+        Conns {
+            table: SplitMap::default(),
+            limits: limits.clone(),
+            swept: 0,
+            grown: 0,
+            spare: Vec::new(),
+            due: VecDeque::new(),
+        }
     }
 
     /// Lets go of the memory that is kept for the next sends.
@@ -328,10 +342,12 @@ impl Conns {
         }
     }
 
-    /// Connections that have waited too long for the rest of a message, or for anybody to use them.
+    /// Connections that have waited too long for the rest of a message, or for anybody to use them: of those that are looked at now,
+    /// another [`SWEEPS`]th at each call.
     pub(super) fn overdue(&mut self, now: Now, uses: impl Fn(ConnId) -> bool) -> Vec<ConnId> {
         let mut overdue = Vec::new();
-        for (&id, conn) in &mut self.table {
+        self.swept = (self.swept + 1) % SWEEPS;
+        for (&id, conn) in self.table.part_mut(self.swept, SWEEPS) {
             if conn.closing {
                 continue;
             }
@@ -376,7 +392,7 @@ mod tests {
                 conns.returned(ConnId(n * 2), BytesMut::new(), READ_MOST);
             }
         }
-        let sizes: usize = conns.table.values().map(|conn| conn.read_size - READ_FIRST).sum();
+        let sizes: usize = conns.table.iter().map(|(_, conn)| conn.read_size - READ_FIRST).sum();
         assert_eq!(conns.grown, sizes);
         assert!(sizes <= READ_GROWTH && sizes > READ_GROWTH / 2, "{sizes}");
         for n in 0..2_000u64 {

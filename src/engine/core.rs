@@ -10,7 +10,7 @@
 //! next input, or when `has_mail`. The same inputs at the same times give the same effects.
 
 use super::addresses::addresses;
-use super::conns::{Conn, Conns, Cutter, Written};
+use super::conns::{Conn, Conns, Cutter, SWEEPS, Written};
 use super::effect::Effect;
 use super::input::{Input, Service};
 use super::letters::Letter;
@@ -57,8 +57,8 @@ use std::time::Duration;
 /// come meanwhile do not wait behind the frames of a thousand sessions.
 const TURN_OCTETS: usize = 512 * 1024;
 
-/// How often connections are looked over.
-const SWEEP: Duration = Duration::from_secs(1);
+/// How often a part of the connections is looked over: all of them once a second.
+const SWEEP: Duration = Duration::from_millis(1_000 / SWEEPS as u64);
 
 /// Timers that fire in one turn. A million messages that expire in one second are taken a thousand at a time, about a millisecond
 /// each, and what arrives meanwhile is answered in between. The rest is due still: the next turn comes at once.

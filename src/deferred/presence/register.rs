@@ -151,7 +151,7 @@ impl Presences {
         };
         let accepted = answered(cx, message, &flow, bindings.own(now), same);
         let refused = respond::storage_failed(cx, message, flow.peer());
-        let user = self.users.entry(owner.clone()).or_insert_with(Presence::unknown);
+        let user = self.users.get_or_insert_with(owner.clone(), Presence::unknown);
         let edition = user.know(Known { publications, flow: way, wish, bindings });
         cx.counts.registrations += 1;
         // The client is still at its own REGISTER: it is given time to finish, and to publish.

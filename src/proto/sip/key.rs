@@ -3,10 +3,11 @@
 use crate::base::arena::Key;
 use crate::base::dice::Dice;
 use crate::base::net::CoreId;
+use crate::base::split::SplitMap;
 use crate::wire::sip::{Message, Method, Name, Via};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::ops::Deref;
 
 /// Which server transaction. Stale once it is gone; never another's.
@@ -122,7 +123,7 @@ impl Hasher for AsIs {
 }
 
 /// A table by print.
-pub(super) type ByPrint<V> = std::collections::HashMap<Print, V, std::hash::BuildHasherDefault<AsIs>>;
+pub(super) type ByPrint<V> = SplitMap<Print, V, BuildHasherDefault<AsIs>>;
 
 /// Makes prints.
 ///
