@@ -4,10 +4,11 @@
 //! entries are some hundred octets that takes 40 ms where memory comes slowly, with a million a second, and whatever else comes in
 //! waits. Here the key's hash chooses one of 256 tables, and each grows by itself: the same work in 256 steps, at different times.
 
+use super::spread::Spread;
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, RandomState};
 
 /// Pieces of a table. With a million entries 4,096 move at once, a third of a millisecond; an empty table takes 12 KiB.
 const PIECES: usize = 256;
@@ -19,6 +20,9 @@ pub struct SplitMap<K, V, S = RandomState> {
     hasher: S,
     len: usize,
 }
+
+/// One by a key of ours ([`super::spread`]).
+pub type SpreadSplitMap<K, V> = SplitMap<K, V, BuildHasherDefault<Spread>>;
 
 impl<K, V, S: BuildHasher + Clone + Default> Default for SplitMap<K, V, S> {
     fn default() -> Self {
@@ -155,7 +159,7 @@ mod tests {
 
     #[test]
     fn no_piece_grows_with_the_whole() {
-        let mut numbers = SplitMap::<u64, (), std::hash::BuildHasherDefault<crate::base::spread::Spread>>::default();
+        let mut numbers = SpreadSplitMap::<u64, ()>::default();
         let mut names = SplitMap::<String, ()>::default();
         for number in 0..64 * PIECES as u64 {
             numbers.insert(number, ());

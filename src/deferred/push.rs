@@ -23,6 +23,7 @@ use super::write_off::WrittenOff;
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
 use crate::base::net::{ConnId, Flow};
+use crate::base::split::SpreadSplitMap;
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::proto::msrp::session::{Session, SessionEvent};
@@ -175,7 +176,7 @@ pub struct Pushes {
     pub(super) links: SpreadMap<ConnId, Link>,
     /// Connections that we opened, by where they lead.
     pub(super) dialled: SpreadMap<SocketAddr, ConnId>,
-    pub(super) late: SpreadMap<ClientKey, Late>,
+    pub(super) late: SpreadSplitMap<ClientKey, Late>,
     pub(super) late_order: VecDeque<(Tick, ClientKey)>,
     pub(super) ended: Vec<Ended>,
     /// Of pushes that are over.
@@ -199,7 +200,7 @@ impl Pushes {
             by_tid: SpreadMap::default(),
             links: SpreadMap::default(),
             dialled: SpreadMap::default(),
-            late: SpreadMap::default(),
+            late: SpreadSplitMap::default(),
             late_order: VecDeque::new(),
             ended: Vec::new(),
             left: Vec::new(),

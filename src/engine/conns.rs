@@ -11,13 +11,11 @@ use crate::base::clock::{Now, Tick};
 use crate::base::gather::Gather;
 use crate::base::limits::Limits;
 use crate::base::net::{ConnId, CoreId};
-use crate::base::split::SplitMap;
-use crate::base::spread::Spread;
+use crate::base::split::SpreadSplitMap;
 use crate::deferred::push::Pushes;
 use crate::wire::{msrp, sip};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
-use std::hash::BuildHasherDefault;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -121,7 +119,7 @@ pub(super) enum Taker {
 
 /// All connections of one core.
 pub(super) struct Conns {
-    pub(super) table: SplitMap<ConnId, Conn, BuildHasherDefault<Spread>>,
+    pub(super) table: SpreadSplitMap<ConnId, Conn>,
     limits: Limits,
     /// The part of them that was last looked over.
     swept: usize,
@@ -136,7 +134,7 @@ pub(super) struct Conns {
 impl Conns {
     pub(super) fn new(limits: &Limits) -> Conns {
         Conns {
-            table: SplitMap::default(),
+            table: SpreadSplitMap::default(),
             limits: limits.clone(),
             swept: 0,
             grown: 0,

@@ -15,14 +15,12 @@ use super::op::{self, Outgoing, SharedFd};
 use super::socket::{self, Tuning};
 use crate::base::gather::Gather;
 use crate::base::net::ConnId;
-use crate::base::split::SplitMap;
-use crate::base::spread::Spread;
+use crate::base::split::SpreadSplitMap;
 use crate::engine::input::{Input, Service};
 use bytes::BytesMut;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::hash::BuildHasherDefault;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -115,7 +113,7 @@ enum Entry {
 pub struct Streams {
     desk: Rc<Desk>,
     tuning: Tuning,
-    table: RefCell<SplitMap<ConnId, Entry, BuildHasherDefault<Spread>>>,
+    table: RefCell<SpreadSplitMap<ConnId, Entry>>,
     /// The next accepted connection's number: even ones are accepted, odd ones are opened by the core.
     next: Cell<u64>,
     /// When accepting last failed aloud.
