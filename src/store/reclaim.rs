@@ -518,8 +518,14 @@ mod tests {
         let own = Ending { place: Place { segment: SegmentNo(0), offset: 9 }, reason: Reason::Expired, at_s: 1 };
         let (missed, had, unsaid) = (Reason::Expired, Reason::Delivered, Reason::Unknown);
         let retained = vec![
-            of(1, missed, 8), of(2, had, 9), of(2, missed, 8), of(3, missed, 8), of(3, unsaid, 0), of(4, unsaid, 0),
-            of(4, had, 9), own,
+            of(1, missed, 8),
+            of(2, had, 9),
+            of(2, missed, 8),
+            of(3, missed, 8),
+            of(3, unsaid, 0),
+            of(4, unsaid, 0),
+            of(4, had, 9),
+            own,
         ];
         let dead = vec![of(5, unsaid, 0), of(5, missed, 8), of(5, had, 9), own];
         let (dead, mut retained) = Said { dead, retained }.of_others(SegmentNo(0), &segments);
