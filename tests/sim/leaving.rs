@@ -177,8 +177,10 @@ fn what_was_kept_beyond_its_time_is_known_after_the_end_of_its_segment() {
     assert_eq!((rest.len(), owed.len()), (house.others, 1), "its sender is owed a report");
     let publish = user::presence_of("sip:s0@example.com");
     house.world.people.sip.send(&mut house.world.g, Who::Nobody, false, Method::Publish, "sip:s0@example.com", publish);
-    house.run(400_000_000);
+    house.run(800_000_000);
     assert_eq!(house.world.erased()[2], 1, "taken, once");
+    house.world.people.sip.leave(&mut house.world.g);
+    house.run(1_000_000);
     house.is_clean();
 }
 
