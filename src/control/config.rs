@@ -280,6 +280,7 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     policy.legacy_s0_retrieval = table.flag("legacy_s0_retrieval", policy.legacy_s0_retrieval);
     let expired = [("delete", Expired::Delete), ("deliver_marked", Expired::DeliverMarked), ("keep", Expired::Keep)];
     policy.expired = table.word("expired", policy.expired, &expired);
+    policy.orig_ioi = table.text_or("orig_ioi", policy.orig_ioi, units::hostname).value;
     policy.aliases = read_aliases(&mut table);
     read_admission(&mut table, &mut policy);
     policy.user_delete = table.flag("user_delete", policy.user_delete);

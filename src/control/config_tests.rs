@@ -49,6 +49,7 @@ bin_retention = "1d"
 reg_push_delay = "9s"
 user_delete = false
 report_user_delete = false
+orig_ioi = "Home1.example.net"
 aliases = ["tel:+1-514-1234567 = sip:bob@example.org", "tel:+15550001=sip:carol@Example.net:5070"]
 not_deferred = ["tel:+15141234567"]
 processing_imdn = false
@@ -149,7 +150,7 @@ fn every_key_is_read() {
     assert_eq!((policy.push_min_interval, policy.bin_retention), (secs(6), secs(86_400)));
     assert_eq!(policy.reg_push_delay, secs(9));
     assert_eq!((policy.report_user_delete, policy.processing_imdn, policy.legacy_s0_retrieval), (false, false, true));
-    assert!(!policy.user_delete);
+    assert_eq!((policy.user_delete, policy.orig_ioi.as_str()), (false, "home1.example.net"));
     let address = |uri: &str| Address::of_uri(uri.as_bytes()).unwrap();
     let means = |number: &str| policy.aliases.of(address(number));
     assert_eq!(means("tel:+15141234567"), address("sip:bob@example.org"));

@@ -86,6 +86,8 @@ pub struct Policy {
     pub hostname: String,
     /// The served domains, lower case.
     pub domains: Vec<String>,
+    /// Whose network we are, for the core's charging (RFC 7315); empty: the first of `domains`.
+    pub orig_ioi: String,
     /// Numbers under which users are known as well.
     pub aliases: Aliases,
     /// `IM-serv/<release_version>` in User-Agent and Server (Appendix F).
@@ -182,6 +184,7 @@ impl Policy {
         Policy {
             hostname: hostname.to_ascii_lowercase(),
             domains: domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+            orig_ioi: String::new(),
             aliases: Aliases::default(),
             release_version: "OMA1.0".into(),
             offline_delivery: true,

@@ -74,6 +74,8 @@ fn the_sender_of_a_deleted_message_hears_of_it() {
     assert_eq!(report.header("P-Asserted-Identity"), Some(format!("<{BOB}>").as_str()));
     assert!(report.header("From").unwrap().starts_with(&format!("<{BOB}>;tag=")));
     assert!(report.header("User-Agent").unwrap().starts_with("IM-serv/OMA1.0"));
+    let charged = report.header("P-Charging-Vector").unwrap();
+    assert!(charged.starts_with("icid-value=\"") && charged.ends_with("\";orig-ioi=example.org"), "{charged}");
     let body = String::from_utf8(report.body).unwrap();
     let (head, rest) = body.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with(&format!(
