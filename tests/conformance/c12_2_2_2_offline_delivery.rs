@@ -250,6 +250,9 @@ fn a_core_is_told_what_its_charging_wants() {
     call.refuse(&call.response(422, "Session Interval Too Small").with("Min-SE", "3600"));
     let again = bob.expect_invite();
     assert_eq!(icid(again.request(), "example.org"), first, "one dialog, one value");
+    // RFC 3261 18.1.1: more would need another transport.
+    let octets = again.request().write().len();
+    assert!(octets <= 1_300, "{octets} octets over UDP: {:?}", again.request());
     again.refuse(&again.response(480, "Temporarily Unavailable"));
     bob.publish_presence(false);
     scene.restart_with("policy", "orig_ioi = \"home1.example.net\"");
