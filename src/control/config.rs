@@ -11,7 +11,7 @@ use super::table::{Findings, Found, Problem, Table};
 use super::units;
 use crate::base::limits::Limits;
 use crate::base::net::CoreId;
-use crate::deferred::policy::{Afterwards, Expired, OverQuota, Payload, Policy, Summary};
+use crate::deferred::policy::{Afterwards, Aliases, Blocked, Expired, OverQuota, Payload, Policy, Summary};
 use crate::engine::setup::{MsrpSetup, Setup, SipAddress, SipSetup, Transport};
 use crate::wire::sip::fields::MediaType;
 use crate::wire::{scan, summary};
@@ -280,7 +280,10 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     policy.legacy_s0_retrieval = table.flag("legacy_s0_retrieval", policy.legacy_s0_retrieval);
     let expired = [("delete", Expired::Delete), ("deliver_marked", Expired::DeliverMarked), ("keep", Expired::Keep)];
     policy.expired = table.word("expired", policy.expired, &expired);
+    policy.orig_ioi = table.text_or("orig_ioi", policy.orig_ioi, units::hostname).value;
+    policy.aliases = read_aliases(&mut table);
     read_admission(&mut table, &mut policy);
+    policy.user_delete = table.flag("user_delete", policy.user_delete);
     policy.report_user_delete = table.flag("report_user_delete", policy.report_user_delete);
     policy.processing_imdn = table.flag("processing_imdn", policy.processing_imdn);
     policy.bin_retention = table.text_or("bin_retention", policy.bin_retention, units::duration).value;
@@ -346,12 +349,29 @@ fn read_policy(mut table: Table<'_, '_>, hostname: &str, domains: &[String]) -> 
     policy
 }
 
+/// Numbers and whom they mean, each once.
+fn read_aliases(table: &mut Table<'_, '_>) -> Aliases {
+    let list = table.list("aliases", &[], units::alias);
+    for (number, found) in list.iter().enumerate() {
+        if list.iter().take(number).any(|other| other.value.0 == found.value.0) {
+            table.note(&found.at, "policy.aliases has this number twice");
+        }
+    }
+    Aliases::new(values(list))
+}
+
 /// Who may write, what, and how it may leave.
 fn read_admission(table: &mut Table<'_, '_>, policy: &mut Policy) {
     policy.pager_fallback = table.flag("pager_fallback", policy.pager_fallback);
     policy.deferral = table.flag("deferral", policy.deferral);
-    policy.not_deferred = values(table.list("not_deferred", &[], units::blocked));
-    policy.blocked_senders = values(table.list("blocked_senders", &[], units::blocked));
+    // Whoever is named by a number is known by the address that it means.
+    let named = |blocked| match blocked {
+        Blocked::User(user) => Blocked::User(policy.aliases.of(user)),
+        host => host,
+    };
+    policy.not_deferred = values(table.list("not_deferred", &[], units::blocked)).into_iter().map(named).collect();
+    policy.blocked_senders =
+        values(table.list("blocked_senders", &[], units::blocked)).into_iter().map(named).collect();
     let range = |text: &str| match MediaType::parse(text.as_bytes()) {
         Some(_) => Ok(text.to_owned()),
         None => Err("is no media range such as \"text/*\""),

@@ -1,6 +1,7 @@
 //! Tests of the configuration: every key once, and a table of bad files with the lines that are to be reported.
 
 use super::*;
+use crate::deferred::identity::Address;
 
 const LEAST: &str = "[server]\nhostname = \"Im.Example.org\"\ndomains = [\"Example.org\"]\n";
 
@@ -46,7 +47,11 @@ retrieved  = "delete"
 expired    = "deliver_marked"
 bin_retention = "1d"
 reg_push_delay = "9s"
+user_delete = false
 report_user_delete = false
+orig_ioi = "Home1.example.net"
+aliases = ["tel:+1-514-1234567 = sip:bob@example.org", "tel:+15550001=sip:carol@Example.net:5070"]
+not_deferred = ["tel:+15141234567"]
 processing_imdn = false
 legacy_s0_retrieval = true
 max_message_size = "1MiB"
@@ -145,6 +150,13 @@ fn every_key_is_read() {
     assert_eq!((policy.push_min_interval, policy.bin_retention), (secs(6), secs(86_400)));
     assert_eq!(policy.reg_push_delay, secs(9));
     assert_eq!((policy.report_user_delete, policy.processing_imdn, policy.legacy_s0_retrieval), (false, false, true));
+    assert_eq!((policy.user_delete, policy.orig_ioi.as_str()), (false, "home1.example.net"));
+    let address = |uri: &str| Address::of_uri(uri.as_bytes()).unwrap();
+    let means = |number: &str| policy.aliases.of(address(number));
+    assert_eq!(means("tel:+15141234567"), address("sip:bob@example.org"));
+    assert_eq!(means("tel:+15550001"), address("sip:carol@example.net"));
+    assert_eq!(means("tel:+15550002"), address("tel:+15550002"));
+    assert_eq!(policy.not_deferred, [Blocked::User(address("sip:bob@example.org"))]);
     assert_eq!((policy.after_push, policy.retrieved), (Afterwards::Retain, Afterwards::Delete));
     assert_eq!((policy.expired, policy.over_quota), (Expired::DeliverMarked, OverQuota::DropOldest));
     assert_eq!((policy.max_message_size, policy.quota_messages, policy.quota_octets), (1 << 20, 77, 3 << 20));
@@ -227,6 +239,11 @@ const BAD: &[(&str, &[(usize, &str)])] = &[
     ("[xdms]\nmode = \"extern\"\nmax_messages = 0", &[(5, "is one of"), (6, "from 1 to")]),
     ("cores = 3\n[http]\nlisten = \"0.0.0.0:2857\"", &[(6, "overlaps msrp.listen's 127.0.0.1:2855")]),
     ("[policy]\nafter_push = \"burn\"\nexpired = 3", &[(5, "\"delete\", \"retain\""), (6, "deliver_marked")]),
+    ("[policy]\naliases = [\"sip:a@b = sip:c@d\", \"tel:+1\"]", &[(5, "is no alias"), (5, "is no alias")]),
+    (
+        "[policy]\naliases = [\"tel:+1 = sip:a@b\",\n\"tel:+(1)=sip:c@d\"]\nuser_delete = 0",
+        &[(6, "this number twice"), (7, "policy.user_delete")],
+    ),
     ("[policy]\nmin_se = \"60s\"", &[(5, "RFC 4028")]),
     ("[policy]\nsession_expires = \"90s\"\nmin_se = \"100s\"", &[(5, "below policy.min_se")]),
     ("[policy.expire]\nmax = \"1d\"\ndefault_large = \"2d\"", &[(6, "default_large is above")]),

@@ -395,6 +395,7 @@ fn listed(locator: &Locator, standing: Waiting, by_client: Option<Refused>) -> V
         (Flags::REPORT, "report wanted"),
         (Flags::LARGE, "large"),
         (Flags::PRIVATE, "private"),
+        (Flags::MISSED, "expired"),
     ];
     let flags: Vec<&str> = flags.iter().filter(|(flag, _)| locator.flags().has(*flag)).map(|(_, name)| *name).collect();
     json!({

@@ -115,6 +115,19 @@ pub fn blocked(text: &str) -> Result<Blocked, &'static str> {
     }
 }
 
+/// A number and whom it means: `tel:+15141234567 = sip:bob@example.org`.
+///
+/// # Errors
+/// What is expected, as a sentence's end.
+pub fn alias(text: &str) -> Result<(Address, Address), &'static str> {
+    const EXPECTED: &str =
+        "is no alias: write a number, = and an address, such as \"tel:+15141234567 = sip:bob@example.org\"";
+    let (number, address) = text.split_once('=').ok_or(EXPECTED)?;
+    let of =
+        |text: &str, scheme: &[u8]| Address::of_uri(text.trim().as_bytes()).filter(|found| found.starts_with(scheme));
+    of(number, b"tel:").zip(of(address, b"sip:")).ok_or(EXPECTED)
+}
+
 /// A host name as RFC 3261 25.1 has `hostname`, lower-cased: labels of letters, digits and inner hyphens.
 ///
 /// # Errors

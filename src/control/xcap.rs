@@ -61,13 +61,15 @@ const DOCUMENT_MAX: usize = DOCUMENT_OCTETS_MAX + (1 << 20);
 
 /// What this server can (RFC 4825 12).
 //= RFC 4825 12: "xcap-caps" MUST be listed in the <auids> element, its namespace in the <namespaces> element
-const CAPS: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<xcap-caps xmlns=\"urn:ietf:params:xml:ns:xcap-caps\">\r\n <auids>\r\n  \
+const CAPS: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<xcap-caps xmlns=\"urn:ietf:params:xml:ns:xcap-caps\" \
+    xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" \
+    xsi:schemaLocation=\"urn:ietf:params:xml:ns:xcap-caps urn:ietf:params:xml:schema:xcap-caps\">\r\n <auids>\r\n  \
     <auid>xcap-caps</auid>\r\n  <auid>org.openmobilealliance.deferred-list</auid>\r\n </auids>\r\n <extensions/>\r\n <namespaces>\r\n  \
     <namespace>urn:ietf:params:xml:ns:xcap-caps</namespace>\r\n  <namespace>urn:oma:xml:im:history-list</namespace>\r\n \
     </namespaces>\r\n</xcap-caps>\r\n";
 
-/// Changes when [`CAPS`] does, which is with the version.
-const CAPS_TAG: &str = concat!("caps-", env!("CARGO_PKG_VERSION"));
+/// Changes when [`CAPS`] does: with the version, or with the number here.
+const CAPS_TAG: &str = concat!("caps-2-", env!("CARGO_PKG_VERSION"));
 
 const CAPS_NAMESPACE: &str = "urn:ietf:params:xml:ns:xcap-caps";
 
@@ -382,6 +384,7 @@ async fn find(document: Bytes, selector: Selector) -> Result<(Bytes, &'static st
     };
     match found {
         Ok(Some(Selected::Element(range))) => Ok((document.slice(range), "application/xcap-el+xml")),
+        //= RFC 4825 8.3: an XML attribute: its value is returned, as "application/xcap-att+xml"
         Ok(Some(Selected::Attribute(value))) => Ok((value.into(), "application/xcap-att+xml")),
         Ok(Some(Selected::Namespaces(octets))) => Ok((octets.into(), "application/xcap-ns+xml")),
         //= RFC 4825 8.3: if the node-selector is a no-match or invalid, the server returns a 404 response

@@ -134,6 +134,11 @@ impl Deletions {
             415 => Refusal::of(415).with(Name::Accept, resource_lists::MEDIA_TYPE),
             status => Refusal::of(status),
         })?;
+        //= RFC 3515 2.4.2 (603): if the approval sought is immediately denied, the UA MAY decline the request
+        if !cx.policy.user_delete {
+            let warning = respond::warning(cx, "messages are not deleted by their users here");
+            return Err(Refusal::of(603).with(Name::Warning, warning));
+        }
         // Where a NOTIFY is to go, the request must say how.
         if referral.subscribes && within.is_none() {
             Subscription::accept(message, b"x", b"refer").map_err(|unusable| Refusal::of(unusable.status().0))?;

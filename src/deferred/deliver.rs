@@ -14,7 +14,7 @@ use crate::base::net::{ConnId, Flow};
 use crate::proto::msrp::session::{self, Reach, Session, SessionEvent, SessionSetup};
 use crate::proto::sip::offer::{Answer, Offer};
 use crate::store::directory::UserId;
-use crate::store::record::{Flags, Locator};
+use crate::store::record::Locator;
 use crate::wire::msrp::head::{Method, RequestHead};
 use crate::wire::msrp::uri::MsrpUri;
 use bytes::Bytes;
@@ -357,7 +357,7 @@ impl Pushes {
         if let Some(push) = self.live.get_mut(key) {
             if push.afterwards == Afterwards::Retain {
                 // Had before, and stays had: nothing is to be written down.
-                push.delivered.retain(|locator| !locator.flags().has(Flags::RETAINED));
+                push.delivered.retain(|locator| !locator.flags().is_had());
             }
             let contested = match push.contested {
                 true => users.contest(push.user, push.afterwards, &mut push.delivered),

@@ -119,9 +119,8 @@ impl Dismissals {
         let now: Vec<Locator> = now.collect();
         let gone: Vec<Locator> = now.into_iter().filter(|locator| users.doom(user, locator)).collect();
         pushes.withdraw(user, &gone);
-        // Who had it was not failed (RFC 5438: never after delivery).
-        let owes =
-            |locator: &Locator| reported && locator.flags().has(Flags::REPORT) && !locator.flags().has(Flags::RETAINED);
+        // Who had it was not failed (RFC 5438: never after delivery); for whom it was kept beyond its time, was.
+        let owes = |locator: &Locator| reported && locator.flags().has(Flags::REPORT) && !locator.flags().is_had();
         let room = !reports.is_full();
         let (to_read, plain): (Vec<Locator>, Vec<Locator>) = gone.iter().partition(|locator| room && owes(locator));
         if !room {

@@ -1,6 +1,6 @@
 //! Who is who: the served user a request is for, and the user it comes from (12.2; RFC 3325).
 
-use super::policy::Policy;
+use super::policy::{Aliases, Policy};
 use crate::wire::sip::address::NameAddr;
 use crate::wire::sip::fault::What;
 use crate::wire::sip::message::Message;
@@ -132,8 +132,10 @@ pub fn resource(
     })?;
     match uri.scheme {
         Scheme::Sip | Scheme::Sips => {}
-        // A tel: URI needs an alias, and there is no alias table.
-        Scheme::Tel => return Err(Unserved::NotFound),
+        Scheme::Tel => {
+            let address = policy.aliases.of(canonical(&uri).ok_or(Unserved::TooLong)?);
+            return if is_served(policy, &address) { Ok(Resource::User(address)) } else { Err(Unserved::NotFound) };
+        }
         Scheme::Other => return Err(Unserved::Scheme),
     }
     let served = policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()));
@@ -163,10 +165,10 @@ pub fn resource(
     Ok(Resource::User(address))
 }
 
-/// The authenticated originator (RFC 3325 9.1).
+/// The authenticated originator (RFC 3325 9.1), under the address that a number is an alias of.
 ///
 //= RFC 3325 5: a P-Asserted-Identity is honoured only from a trusted peer, never From.
-pub fn originator(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<Address> {
+pub fn originator(aliases: &Aliases, message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<Address> {
     let peer = peer.to_canonical();
     if !trusted.iter().any(|net| net.contains(&peer)) {
         return None;
@@ -181,7 +183,7 @@ pub fn originator(message: &Message, peer: IpAddr, trusted: &[IpNet]) -> Option<
             Scheme::Other => {}
         }
     }
-    Address::of(&tel?)
+    Address::of(&tel?).map(|address| aliases.of(address))
 }
 
 /// True for a user of a served domain, who alone can have messages here.
@@ -234,6 +236,14 @@ mod tests {
         assert_eq!(of("sip:example.org"), Ok(Resource::Server));
         assert_eq!(of("sip:bob@192.0.2.10"), Err(Unserved::NotFound));
         assert_eq!(of("tel:+15551234"), Err(Unserved::NotFound));
+        let address = |uri: &str| Address::of_uri(uri.as_bytes()).unwrap();
+        let pairs = [("tel:+1-555-1234", "sip:bob@example.org"), ("tel:+15550000", "sip:carol@example.net")];
+        let mut policy = Policy::new("im.example.org", &["example.org"]);
+        policy.aliases = Aliases::new(pairs.map(|(tel, sip)| (address(tel), address(sip))));
+        let of_tel = |uri: &str| resource(&policy, uri.as_bytes(), |_| false);
+        assert_eq!(of_tel("tel:+1(555)12-34;isub=7"), user("sip:bob@example.org"));
+        assert_eq!(of_tel("tel:+15550000"), Err(Unserved::NotFound), "an alias of somebody elsewhere");
+        assert_eq!(of_tel("tel:5551234;phone-context=+1"), Err(Unserved::NotFound), "another number");
         assert_eq!(of("http://example.org/"), Err(Unserved::Scheme));
         assert_eq!(of(&format!("sip:{}@example.org", "x".repeat(2_000))), Err(Unserved::TooLong));
         assert_eq!(of("sip:push-0000@192.0.2.10"), Ok(Resource::Contact(b"push-0000".as_slice().into())));

@@ -113,9 +113,13 @@ impl Inquiries {
     }
 
     /// Takes a question in. The answer comes under `ticket`, at once or later.
-    pub fn ask(&mut self, cx: &mut Cx, known: &mut Known<'_>, ticket: u64, question: Question) {
+    pub fn ask(&mut self, cx: &mut Cx, known: &mut Known<'_>, ticket: u64, mut question: Question) {
+        // By a number too; whose home that would be says nothing.
+        if let Some(owner) = question.owner_mut() {
+            *owner = cx.policy.aliases.of(owner.clone());
+        }
         // First: who has much to do has nothing to say about others' users.
-        if question.owner().is_some_and(|owner| cx.directory.home(owner) != cx.core) {
+        if question.owner_mut().is_some_and(|owner| cx.directory.home(owner) != cx.core) {
             return self.answers.push_back((ticket, Answer::Elsewhere));
         }
         if self.reading.len() + self.scans.len() + self.checking.len() + self.documents.len() >= QUESTIONS_MAX {

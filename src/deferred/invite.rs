@@ -95,10 +95,13 @@ impl Call {
         if let Some(route) = &self.route {
             request = request.line(Name::Route, route);
         }
+        request =
+            request.line(Name::From, &from).line(Name::To, &to).line(Name::PAssertedIdentity, identity.as_bytes());
+        //= 12.2.2.2 (IMS): shall use IMS session mechanisms: the core's Route, and what its charging wants of who originates
+        if self.route.is_some() || cx.addresses.has_core() {
+            request = request.line(Name::PChargingVector, &charging_vector(cx, &self.call_id));
+        }
         request = request
-            .line(Name::From, &from)
-            .line(Name::To, &to)
-            .line(Name::PAssertedIdentity, identity.as_bytes())
             .line(Name::CallId, &self.call_id)
             .line(Name::CSeq, format!("{} INVITE", self.cseq).as_bytes())
             //= 12.2.2.2-1d: '+g.oma.sip-im' in the Contact header field
@@ -147,6 +150,19 @@ pub fn via(cx: &mut Cx, flow: &Flow) -> Vec<u8> {
     via.extend_from_slice(&branch);
     via.extend_from_slice(b";rport");
     via
+}
+
+/// What a core that bills for us wants to know: a value that is this request's alone, the same in every repetition, and whose we are.
+/// For nobody but a core: RFC 7315 4.6.1.
+///
+//= RFC 7315 4.6: ICID MUST be a globally unique value; a locally unique value and the hostname
+pub fn charging_vector(cx: &Cx, call_id: &[u8]) -> Vec<u8> {
+    let mut vector = b"icid-value=\"".to_vec();
+    vector.extend_from_slice(call_id);
+    vector.extend_from_slice(b"\";orig-ioi=");
+    let ioi = if cx.policy.orig_ioi.is_empty() { cx.policy.domains.first() } else { Some(&cx.policy.orig_ioi) };
+    vector.extend_from_slice(ioi.unwrap_or(&cx.policy.hostname).as_bytes());
+    vector
 }
 
 /// An in-dialog request, complete but for its body.

@@ -15,9 +15,11 @@
 //! | [`metadata`] | 12.2.2.8 Updating Metadata in IM XDMS |
 //! | [`summary`] | 7.3 of mission document 0: the summary of what waits, to those who subscribe (RFC 3842) |
 //! | [`states`], [`forward`] | 2 of the store's contract: what is kept is kept once, and copied forward where its segment is to go |
+//! | [`identity`], [`aliases`] | 12.2: who a request is from, and whom it is for |
 //! | [`users`] | what waits, in order; 12.2.2.4 Deferred Message Expiration |
 
 mod admit;
+pub mod aliases;
 pub mod bin;
 mod bindings;
 mod carry;

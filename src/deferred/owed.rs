@@ -127,7 +127,8 @@ impl Owed {
         let target = asked.record_route.first().map_or(sender, |top| imdn::bare(top));
         // A Request-URI has no headers (RFC 3261 19.1.1).
         let target = target.split(|&octet| octet == b'?').next().unwrap_or_default();
-        let to = Address::of_uri(target)?;
+        // Under whichever of their names: it goes the way their clients came.
+        let to = cx.policy.aliases.of_uri(target)?;
         let now_s = cx.now.wall.seconds();
         let id = cx.dice.hex::<REPORT_ID>();
         //= RFC 3325 9.3: Privacy id: the asserted identity is nobody's to see; the report itself says no more than its sender said

@@ -1,6 +1,7 @@
 //! What the operator may choose, as values.
 
 pub use super::admit::Blocked;
+pub use super::aliases::Aliases;
 use ipnet::IpNet;
 use std::time::Duration;
 
@@ -85,6 +86,10 @@ pub struct Policy {
     pub hostname: String,
     /// The served domains, lower case.
     pub domains: Vec<String>,
+    /// Whose network we are, for the core's charging (RFC 7315); empty: the first of `domains`.
+    pub orig_ioi: String,
+    /// Numbers under which users are known as well.
+    pub aliases: Aliases,
     /// `IM-serv/<release_version>` in User-Agent and Server (Appendix F).
     pub release_version: String,
     /// Delivery of deferred messages for a user who has published no settings.
@@ -126,6 +131,8 @@ pub struct Policy {
     pub accepted_types: Vec<String>,
     /// When a message's time is over.
     pub expired: Expired,
+    /// Users may delete what is stored for them; false: a REFER to `Delete@` is 603.
+    pub user_delete: bool,
     /// A sender who asked for it is told that the user deleted the message.
     pub report_user_delete: bool,
     /// A sender who asked for it is told that the message was stored.
@@ -177,6 +184,8 @@ impl Policy {
         Policy {
             hostname: hostname.to_ascii_lowercase(),
             domains: domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+            orig_ioi: String::new(),
+            aliases: Aliases::default(),
             release_version: "OMA1.0".into(),
             offline_delivery: true,
             push_min_interval: Duration::from_secs(5),
@@ -197,6 +206,7 @@ impl Policy {
             blocked_senders: Vec::new(),
             accepted_types: vec!["*/*".into()],
             expired: Expired::Delete,
+            user_delete: true,
             report_user_delete: true,
             processing_imdn: true,
             bin_retention: Duration::ZERO,

@@ -232,7 +232,11 @@ fn request(cx: &mut Cx, owed: &Owed, flow: &Flow) -> Option<Bytes> {
     let mut call_id = cx.dice.hex::<24>().to_vec();
     call_id.push(b'@');
     call_id.extend_from_slice(cx.policy.hostname.as_bytes());
-    let request = Request::new(Method::Message, parts.target)
+    let mut request = Request::new(Method::Message, parts.target);
+    if cx.addresses.has_core() {
+        request = request.line(Name::PChargingVector, &invite::charging_vector(cx, &call_id));
+    }
+    let request = request
         .line(Name::Via, &via)
         .line(Name::MaxForwards, b"70")
         .line(Name::From, &[&bracketed(parts.from)[..], b";tag=", &tag].concat())

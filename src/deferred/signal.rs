@@ -240,8 +240,12 @@ fn decline_fork(cx: &mut Cx, request: Bytes, response: &Message, flow: &Flow, ea
     Some(ack)
 }
 
-/// Where a 3xx sends us: its first Contact.
+/// Where a 3xx sends us: to the Contact that it prefers, of several the first.
+///
+//= RFC 3261 8.1.3.4: a common mechanism is to order the set by the "q" parameter value
 fn redirect(message: &Message) -> Option<Vec<u8>> {
-    let contact = message.values(Name::Contact).next()?;
-    NameAddr::parse(contact).ok().map(|contact| contact.uri.to_vec())
+    let contacts = message.values(Name::Contact).filter_map(|contact| NameAddr::parse(contact).ok());
+    let targets = contacts.filter_map(|contact| Some((contact.preference(), contact.target()?)));
+    let best = targets.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    best.map(|(_, target)| target)
 }

@@ -548,7 +548,7 @@ impl Users {
             self.retire_later(cx, WrittenOff { kept: true, ..WrittenOff::of(user, over, Reason::Expired) });
             return Vec::new();
         }
-        cx.counts.expired += over.iter().filter(|locator| !locator.flags().has(Flags::RETAINED)).count() as u64;
+        cx.counts.expired += over.iter().filter(|locator| !locator.flags().is_had()).count() as u64;
         over
     }
 }

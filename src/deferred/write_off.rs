@@ -40,7 +40,7 @@ pub struct WrittenOff {
     pub gone: Vec<Locator>,
     /// Why, for whoever asks later.
     pub reason: Reason,
-    /// They are had, and stay (`after_push = "retain"`), or their time is over and they wait to be fetched.
+    /// They are had, and stay (`after_push = "retain"`), or their time is over and they wait to be fetched: `reason` says which.
     pub kept: bool,
     /// Reports that this owes their senders.
     pub owed: Vec<Owed>,
@@ -71,6 +71,11 @@ impl WrittenOff {
     fn states(&self) -> impl Iterator<Item = StateDraft<'_>> {
         self.owed.iter().map(Owed::draft).chain(self.bin.iter().map(Binned::draft))
     }
+}
+
+/// The flags of a message that stays, for this reason.
+fn marked(flags: Flags, why: Reason) -> Flags {
+    if why.is_had() { flags.had() } else { flags.missed() }
 }
 
 /// A record that nobody needs any more.
@@ -143,7 +148,7 @@ impl Users {
             });
             for now in off.gone.iter().filter(|_| kept) {
                 // Had from now on: whoever retrieves or deletes it meanwhile sees it so, and so does a copy.
-                waiting.queue.mark(now.stamp(), now.flags().with(Flags::RETAINED));
+                waiting.queue.mark(now.stamp(), marked(now.flags(), off.reason));
             }
         }
         if messages > 0 {
@@ -371,7 +376,7 @@ impl Users {
             self.undoom(user, 1, weight(&self.parts, locator));
             if let Some(waiting) = self.waiting.get_mut(&user) {
                 if then == Some(Afterwards::Retain) {
-                    waiting.queue.mark(locator.stamp(), locator.flags().with(Flags::RETAINED));
+                    waiting.queue.mark(locator.stamp(), locator.flags().had());
                 }
                 waiting.new_from.set(waiting.new_from.get().min(locator.stamp()));
             }

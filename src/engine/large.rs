@@ -19,7 +19,8 @@ impl Core {
             return self.refuse(reply, &message, &flow, &Refusal::of(406));
         }
         //= RFC 3325 5: without an identity that a trusted peer asserts, a user is unknown: 403
-        let Some(sender) = identity::originator(&message, flow.peer().ip(), &self.trusted) else {
+        let Some(sender) = identity::originator(&self.cx.policy.aliases, &message, flow.peer().ip(), &self.trusted)
+        else {
             let warning = respond::warning(&self.cx, "no asserted identity from a trusted peer");
             return self.refuse(reply, &message, &flow, &Refusal::of(403).with(Name::Warning, warning));
         };

@@ -88,7 +88,7 @@ impl Core {
                 if home != self.cx.core && reply.core == self.cx.core {
                     return self.letter_request(home, reply, message, flow);
                 }
-                match identity::originator(&message, flow.peer().ip(), &self.trusted) {
+                match identity::originator(&self.cx.policy.aliases, &message, flow.peer().ip(), &self.trusted) {
                     Some(by) => self.presences.publish(&mut self.cx, reply, &message, flow, owner, &by),
                     None => self.refuse(reply, &message, &flow, &Refusal::of(403)),
                 }
@@ -126,7 +126,7 @@ impl Core {
     }
 
     fn deposit(&mut self, reply: Reply, message: &Message, flow: &Flow, owner: &Address) {
-        match identity::originator(message, flow.peer().ip(), &self.trusted) {
+        match identity::originator(&self.cx.policy.aliases, message, flow.peer().ip(), &self.trusted) {
             Some(sender) => {
                 let (cx, users) = (&mut self.cx, &self.users);
                 let asked = Asked { reply, message, peer: flow.peer(), owner, sender: &sender };
@@ -164,7 +164,7 @@ impl Core {
 
     /// The user a request comes from, when they are one of ours.
     fn served_originator(&self, message: &Message, flow: &Flow) -> Option<Address> {
-        let originator = identity::originator(message, flow.peer().ip(), &self.trusted)?;
+        let originator = identity::originator(&self.cx.policy.aliases, message, flow.peer().ip(), &self.trusted)?;
         identity::is_served(&self.cx.policy, &originator).then_some(originator)
     }
 

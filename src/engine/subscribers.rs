@@ -88,7 +88,7 @@ impl Core {
         if home != self.cx.core && reply.core == self.cx.core {
             return self.letter_request(home, reply, message, flow);
         }
-        let by = identity::originator(&message, flow.peer().ip(), &self.trusted);
+        let by = identity::originator(&self.cx.policy.aliases, &message, flow.peer().ip(), &self.trusted);
         self.summaries.subscribe(
             &mut self.cx,
             &mut self.users,

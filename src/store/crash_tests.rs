@@ -5,6 +5,7 @@ mod lent;
 mod lives;
 mod repeated;
 mod rot;
+mod stays;
 mod torn;
 
 use super::directory::Directory;

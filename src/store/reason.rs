@@ -1,5 +1,6 @@
-//! Why a record is no more, and since when: for people who ask what became of a message. Nothing in the daemon depends on it, and
-//! a tombstone without it is as good as one with it.
+//! Why a record is no more, and since when: for people who ask what became of a message. A tombstone without it is as good as one with
+//! it, but that a start knows a twin less ([`Reason::ends_message`]); a mark without it says that the user had the message
+//! ([`Reason::is_had`]).
 //!
 //! It stands in the label of the record that names the places, which was always empty in the logs of earlier versions:
 //!
@@ -77,6 +78,12 @@ impl Reason {
             | Reason::Purged => true,
             Reason::Unknown | Reason::Superseded | Reason::Twin | Reason::Over | Reason::Late => false,
         }
+    }
+
+    /// Of a mark: the user had the message. Where nobody wrote it down that is taken for granted: a report that is lacking does less harm
+    /// than one that is not true.
+    pub fn is_had(self) -> bool {
+        self != Reason::Expired
     }
 
     /// One word of it, for scripts: a promise.

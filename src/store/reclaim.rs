@@ -20,12 +20,13 @@ use super::hint::Hint;
 use super::layout::{SEGMENT_HEAD, SegmentHead};
 use super::log::{LOADER_TICKET, Log, Refused, Room, Seq};
 use super::reason::{self, Ending};
-use super::record::Kind;
+use super::record::{Kind, Place};
 use super::scan;
 use super::segments::{Segment, SegmentState, Segments};
 use crate::base::clock::Tick;
 use crate::base::net::CoreId;
 use bytes::BytesMut;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -440,14 +441,17 @@ impl Said {
     /// Of those in other segments that are still there, each once, and that with its reason where there is one.
     fn of_others(self, number: SegmentNo, segments: &Segments) -> (Vec<Ending>, Vec<Ending>) {
         let there: BTreeSet<SegmentNo> = segments.list().into_iter().map(|(number, _)| number).collect();
-        let sift = |mut endings: Vec<Ending>| {
+        // Of two of one place the higher is kept. A reason that is known is above one that is not.
+        let sift = |mut endings: Vec<Ending>, rank: fn(&Ending) -> (Place, bool, Ending)| {
             endings.retain(|ending| ending.place.segment != number && there.contains(&ending.place.segment));
-            // A reason that is known sorts behind one that is not.
-            endings.sort_unstable_by(|a, b| b.cmp(a));
+            endings.sort_unstable_by_key(|ending| Reverse(rank(ending)));
             endings.dedup_by_key(|ending| ending.place);
             endings
         };
-        (sift(self.dead), sift(self.retained))
+        let dead = sift(self.dead, |ending| (ending.place, true, *ending));
+        // What was kept beyond its time and had later was had.
+        let retained = sift(self.retained, |ending| (ending.place, ending.reason.is_had(), *ending));
+        (dead, retained)
     }
 }
 
@@ -473,6 +477,7 @@ fn said(page: &[u8], number: SegmentNo, salt: u32) -> Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::reason::Reason;
 
     fn table(shares: &[(u64, u64)]) -> (Segments, Vec<(SegmentNo, Arc<SegmentState>)>) {
         let segments = Segments::new(100, 1_000, [0; 16]);
@@ -504,6 +509,29 @@ mod tests {
         assert!(chosen.len() < 9 && chosen.iter().all(|number| number.0 >= 20), "{chosen:?}");
         segments.want(&chosen);
         assert_eq!(victims(&segments.list(), 100), [], "those under way count no more");
+    }
+
+    #[test]
+    fn what_is_carried_over_of_marks_says_had_where_one_of_them_does() {
+        let (segments, _) = table(&[(0, 100); 3]);
+        let of = |offset, reason, at_s| Ending { place: Place { segment: SegmentNo(1), offset }, reason, at_s };
+        let own = Ending { place: Place { segment: SegmentNo(0), offset: 9 }, reason: Reason::Expired, at_s: 1 };
+        let (missed, had, unsaid) = (Reason::Expired, Reason::Delivered, Reason::Unknown);
+        let retained = vec![
+            of(1, missed, 8),
+            of(2, had, 9),
+            of(2, missed, 8),
+            of(3, missed, 8),
+            of(3, unsaid, 0),
+            of(4, unsaid, 0),
+            of(4, had, 9),
+            own,
+        ];
+        let dead = vec![of(5, unsaid, 0), of(5, missed, 8), of(5, had, 9), own];
+        let (dead, mut retained) = Said { dead, retained }.of_others(SegmentNo(0), &segments);
+        assert_eq!(dead, [of(5, missed, 8)], "of tombstones any that is known will do");
+        retained.sort_unstable();
+        assert_eq!(retained, [of(1, missed, 8), of(2, had, 9), of(3, unsaid, 0), of(4, had, 9)]);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Flags(pub u8);
 impl Flags {
     /// Pushed before others.
     pub const URGENT: Flags = Flags(1);
-    /// The user has had it; it stays for retrieval and is not pushed.
+    /// It stays for retrieval and is not pushed: the user has had it, or it is [`Flags::MISSED`].
     pub const RETAINED: Flags = Flags(2);
     /// The sender wants to hear of a failure.
     pub const REPORT: Flags = Flags(4);
@@ -50,6 +50,25 @@ impl Flags {
     pub const PRIVATE: Flags = Flags(16);
     /// The body contains seven dashes: MSRP end-lines must be chosen with care.
     pub const DASH7: Flags = Flags(32);
+    /// Its time was over before its user had it, and it is retained all the same: whoever deletes it owes its sender a report.
+    pub const MISSED: Flags = Flags(64);
+
+    /// These, once the user has had the message and it stays.
+    #[must_use]
+    pub fn had(self) -> Flags {
+        self.with(Flags::RETAINED).without(Flags::MISSED)
+    }
+
+    /// These, once its time is over and it stays. What its user has had before is not missed.
+    #[must_use]
+    pub fn missed(self) -> Flags {
+        if self.has(Flags::RETAINED) { self } else { self.with(Flags::RETAINED).with(Flags::MISSED) }
+    }
+
+    /// True when the user has had the message.
+    pub fn is_had(self) -> bool {
+        self.has(Flags::RETAINED) && !self.has(Flags::MISSED)
+    }
 
     /// True when every flag of `other` is set.
     pub fn has(self, other: Flags) -> bool {
@@ -81,7 +100,7 @@ pub enum Kind {
     Tombstones = 3,
     /// The latest value under (kind, owner, key).
     State = 4,
-    /// Messages whose user has had them.
+    /// Messages that stay for retrieval alone: their user has had them, or their time was over.
     Retained = 5,
     /// Up to where other logs' tombstones are included. Written by reclaiming; recovery of this version passes over it.
     Checkpoint = 6,

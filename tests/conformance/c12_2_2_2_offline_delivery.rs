@@ -229,6 +229,47 @@ fn after_busy_a_refresh_is_no_fresh_trigger() {
     bob.take_push(1);
 }
 
+/// A core that bills for us is told whose request it is, the same in each attempt; nobody else is.
+//= 12.2.2.2 (IMS): shall use IMS session mechanisms: the core's Route, and what its charging wants of who originates
+//= RFC 7315 4.6: ICID MUST be a globally unique value; a locally unique value and the hostname
+#[test]
+fn a_core_is_told_what_its_charging_wants() {
+    let (mut scene, core) = Scene::behind_core(DEFERD, Transport::Udp, false);
+    let mut bob = scene.bob_udp();
+    core.route(&bob);
+    let icid = |request: &SipMessage, ioi: &str| {
+        let vector = request.header("P-Charging-Vector").expect("a P-Charging-Vector").to_owned();
+        let icid = vector.strip_suffix(&format!("\";orig-ioi={ioi}")).unwrap_or_else(|| panic!("{vector}"));
+        icid.strip_prefix("icid-value=\"").unwrap_or_else(|| panic!("{vector}")).to_owned()
+    };
+    let deposit = scene.alice().message(BOB, "hello");
+    bob.publish_presence(true);
+    let call = bob.expect_invite();
+    let first = icid(call.request(), "example.org");
+    assert!(first.len() > 24 && first.ends_with("@mailserver.example.org"), "{first}");
+    call.refuse(&call.response(422, "Session Interval Too Small").with("Min-SE", "3600"));
+    let again = bob.expect_invite();
+    assert_eq!(icid(again.request(), "example.org"), first, "one dialog, one value");
+    // RFC 3261 18.1.1: more would need another transport.
+    let octets = again.request().write().len();
+    assert!(octets <= 1_300, "{octets} octets over UDP: {:?}", again.request());
+    again.refuse(&again.response(480, "Temporarily Unavailable"));
+    bob.publish_presence(false);
+    scene.restart_with("policy", "orig_ioi = \"home1.example.net\"");
+    bob.publish_presence(true);
+    let call = bob.expect_invite();
+    assert_ne!(icid(call.request(), "home1.example.net"), first, "another, another");
+    let msrp = bob.msrp(Setup::Active);
+    call.answer(&msrp, Setup::Active);
+    scene.same(&msrp.expect_messages(1), &[deposit]);
+    call.expect_bye();
+    let scene = Scene::new(DEFERD);
+    scene.alice().message(BOB, "hello");
+    let mut bob = scene.bob();
+    bob.publish_presence(true);
+    assert_eq!(bob.expect_invite().request().header("P-Charging-Vector"), None, "there is no core");
+}
+
 //= RFC 4028 7.4: after 422 a new INVITE with the same Call-ID and at least that interval
 //= RFC 4028 7.3: 422: again with a Session-Expires of at least its Min-SE, and with that Min-SE
 #[test]

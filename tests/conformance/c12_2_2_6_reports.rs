@@ -1,11 +1,14 @@
 //! 12.2.2.6 Delivery Report for deleted Messages: who asked for it hears that a message will never be delivered; once.
 
 use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
 };
 
 use deferd_kit::{
+    WAIT,
     agents::{Client, SipCore},
     daemon::{Daemon, DaemonOptions},
     log::Log,
@@ -29,7 +32,8 @@ fn scene() -> (Scene, SipCore, Client) {
 fn scene_with(policy: &str) -> (Scene, SipCore, Client) {
     let log = Log::new();
     let core = SipCore::new(&log, Transport::Udp, false);
-    let mut options = DaemonOptions::new(DEFERD).line("policy", &format!("push_min_interval = \"0s\"\n{policy}"));
+    let options = DaemonOptions::new(DEFERD).line("policy", "push_min_interval = \"0s\"");
+    let mut options = policy.lines().fold(options, |options, line| options.line("policy", line));
     options.outbound_proxy = Some(core.proxy());
     let scene = Scene { log, daemon: Daemon::start(options) };
     let alice = scene.client(Transport::Udp, ALICE, scene.daemon.sip());
@@ -70,6 +74,8 @@ fn the_sender_of_a_deleted_message_hears_of_it() {
     assert_eq!(report.header("P-Asserted-Identity"), Some(format!("<{BOB}>").as_str()));
     assert!(report.header("From").unwrap().starts_with(&format!("<{BOB}>;tag=")));
     assert!(report.header("User-Agent").unwrap().starts_with("IM-serv/OMA1.0"));
+    let charged = report.header("P-Charging-Vector").unwrap();
+    assert!(charged.starts_with("icid-value=\"") && charged.ends_with("\";orig-ioi=example.org"), "{charged}");
     let body = String::from_utf8(report.body).unwrap();
     let (head, rest) = body.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with(&format!(
@@ -161,6 +167,109 @@ fn the_sender_of_an_expired_message_hears_of_it() {
     sender.deposit(request.with_body("message/cpim", asking("old", "negative-delivery", "hello")));
     let body = String::from_utf8(expect_report(&alice).body).unwrap();
     assert!(body.contains("<message-id>old</message-id>") && body.contains("<failed/>"), "{body}");
+    expect_no(&alice, "MESSAGE");
+}
+
+/// Bob's message is kept beyond its time; a daemon that has written it down.
+fn kept_beyond_its_time(more: &str) -> (Scene, SipCore, Client) {
+    let (scene, core, alice) = scene_with(&format!("expired = \"keep\"\n{more}"));
+    let sender = scene.alice();
+    let request = sender.text(BOB, "").with("Expires", "1");
+    sender.deposit(request.with_body("message/cpim", asking("kept", "negative-delivery", "hello")));
+    until_kept(&scene);
+    (scene, core, alice)
+}
+
+/// Waits until bob's message is retained, and said to have expired.
+#[track_caller]
+fn until_kept(scene: &Scene) {
+    let socket = scene.config().with_file_name("control.sock");
+    let since = Instant::now();
+    loop {
+        let mut stream = UnixStream::connect(&socket).expect("it listens");
+        writeln!(stream, r#"{{"do":"queue","user":"{BOB}"}}"#).expect("sent");
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).expect("an answer");
+        if line.contains("\"retained\"") {
+            return assert!(line.contains("\"expired\""), "{line}");
+        }
+        assert!(since.elapsed() < WAIT, "not kept yet: {line}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The report on what was kept beyond its time, and nothing after it.
+#[track_caller]
+fn expect_one_report(alice: &Client) {
+    let body = String::from_utf8(expect_report(alice).body).unwrap();
+    assert!(body.contains("<message-id>kept</message-id>") && body.contains("<failed/>"), "{body}");
+    expect_no(alice, "MESSAGE");
+}
+
+/// What is kept beyond its time is not deleted yet: its sender hears of it when it is, however that comes about.
+//= 12.2.2.6-1: SHALL check whether the deleted messages include a Failure Delivery Report request as defined in IMDN
+#[test]
+fn the_sender_of_what_was_kept_beyond_its_time_hears_of_its_deletion() {
+    let (scene, _core, alice) = kept_beyond_its_time("");
+    expect_no(&alice, "MESSAGE");
+    let bob = scene.bob();
+    assert_eq!(bob.exchange(&refer_quietly(&bob, DEFERRED)).code(), 200);
+    expect_one_report(&alice);
+}
+
+/// The daemon is killed between the message's expiry and its deletion, and again when its report was taken.
+#[test]
+fn what_was_kept_beyond_its_time_is_reported_after_a_restart_and_once() {
+    let (mut scene, core, alice) = kept_beyond_its_time("bin_retention = \"1s\"");
+    scene.kill9();
+    scene.restart(2);
+    let mut bob = scene.bob_udp();
+    core.route(&bob);
+    // It is not new again, and nobody has heard of it.
+    scene.nothing_waits(&mut bob);
+    expect_no(&alice, "MESSAGE");
+    assert_eq!(bob.exchange(&refer_quietly(&bob, DEFERRED)).code(), 200);
+    expect_one_report(&alice);
+    scene.kill9();
+    scene.restart(1);
+    // The time in the DELETE bin is over meanwhile.
+    let again = alice.inbox.find(Duration::from_secs(2), |message| message.method() == "MESSAGE");
+    assert!(again.is_none(), "and once");
+}
+
+/// An operator who no longer keeps what has expired: the start deletes it, and its sender hears of that.
+#[test]
+fn what_was_kept_is_reported_when_the_policy_is_changed() {
+    let (mut scene, _core, alice) = kept_beyond_its_time("");
+    scene.restart_with("policy", "expired = \"delete\"");
+    expect_one_report(&alice);
+}
+
+/// Room is made by what is oldest: by what was kept.
+#[test]
+fn what_was_kept_is_reported_when_it_makes_room() {
+    let (scene, _core, alice) = kept_beyond_its_time("[policy.quota]\nmessages = 1\npolicy = \"drop_oldest\"");
+    scene.alice().message(BOB, "a later one");
+    expect_one_report(&alice);
+}
+
+/// RFC 5438: never after delivery. It was kept beyond its time, and had all the same, before a restart.
+#[test]
+fn who_retrieved_what_was_kept_was_not_failed() {
+    let (mut scene, core, alice) = kept_beyond_its_time("");
+    let bob = scene.bob_udp();
+    core.route(&bob);
+    let msrp = bob.msrp(Setup::Active);
+    let request = invite(&bob, &Answer::new(msrp.path(), Setup::Active).write());
+    let ok = bob.exchange(&request);
+    ack(&bob, &request, &ok);
+    msrp.connect(Sdp::read(&ok.body).unwrap().attribute("path").unwrap());
+    msrp.expect_messages(1);
+    expect_bye(&bob, &request);
+    scene.kill9();
+    scene.restart(1);
+    let bob = scene.bob_udp();
+    assert_eq!(bob.exchange(&refer_quietly(&bob, DEFERRED)).code(), 200);
     expect_no(&alice, "MESSAGE");
 }
 

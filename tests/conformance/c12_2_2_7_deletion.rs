@@ -285,6 +285,24 @@ fn a_message_that_is_being_sent_is_taken_back() {
     scene.nothing_waits(&mut bob);
 }
 
+/// An operator may keep what is stored, whatever its users say: 603, and everything stays.
+//= RFC 3515 2.4.2 (603): if the approval sought is immediately denied, the UA MAY decline the request
+#[test]
+fn where_users_may_not_delete_a_refer_is_declined() {
+    let scene = Scene::with(DaemonOptions::new(DEFERD).line("policy", "user_delete = false"));
+    let deposits = deposits(&scene, 2);
+    let mut bob = scene.bob();
+    let ids = ids(&mut bob, 2);
+    for request in [refer(&bob, &uri(&ids[0])), refer_list(&bob, &[&ids[0], &ids[1]]), refer_quietly(&bob, DEFERRED)] {
+        let response = bob.exchange(&request);
+        assert_eq!(response.code(), 603, "{response:?}");
+        assert!(response.header("Warning").is_some_and(|warning| warning.starts_with("399 ")), "{response:?}");
+    }
+    expect_no(&bob, "NOTIFY");
+    assert_eq!(bob.exchange(&refer(&bob, DEFERRED).without("Refer-To")).code(), 400, "what is wrong is wrong first");
+    scene.push_brings(&mut bob, &deposits);
+}
+
 /// What a user had and keeps is deleted like anything else.
 #[test]
 fn a_retained_message_is_deleted_too() {

@@ -477,8 +477,52 @@ fn what_the_server_can_is_told() {
     assert_eq!(curl(&scene, "/xcap-root/xcap-caps/global/index", &["--header", &tag]).status, 304);
     let first = curl(&scene, "/xcap-root/xcap-caps/global/index/~~/xcap-caps/auids/auid[1]", &[]);
     assert_eq!((first.kind(), first.body.as_str()), ("application/xcap-el+xml", "<auid>xcap-caps</auid>"));
+    assert_eq!(first.field("ETag"), caps.field("ETag"), "one tag for all of the document");
     assert_eq!(curl(&scene, "/xcap-root/xcap-caps/users/sip:bob@example.org/index", &[]).status, 404);
     assert_eq!(curl(&scene, "/xcap-root/xcap-caps/global/index", &["--request", "DELETE"]).status, 403);
+}
+
+/// The list of messages has no attributes, by the schema as far as it is known; the capabilities say where their schema is.
+//= RFC 4825 8.3: an XML attribute: its value is returned, as "application/xcap-att+xml"
+#[test]
+fn an_attribute_of_a_document_can_be_had_alone() {
+    let scene = Scene::new(DEFERD);
+    const INDEX: &str = "/xcap-root/xcap-caps/global/index";
+    const BINDING: &str = "?xmlns(xsi=http://www.w3.org/2001/XMLSchema-instance)";
+    let caps = curl(&scene, INDEX, &[]);
+    let path = format!("{INDEX}/~~/xcap-caps/@xsi:schemaLocation{BINDING}");
+    let location = curl(&scene, &path, &[]);
+    assert_eq!((location.status, location.kind()), (200, "application/xcap-att+xml"), "{location:?}");
+    assert_eq!(location.body, "\"urn:ietf:params:xml:ns:xcap-caps urn:ietf:params:xml:schema:xcap-caps\"");
+    assert!(caps.body.contains(&format!(" xsi:schemaLocation={}>", location.body)), "{caps:?}");
+    assert_eq!(location.field("ETag"), caps.field("ETag"), "one tag for all of the document");
+    let tag = format!("If-None-Match: {}", caps.field("ETag").unwrap());
+    assert_eq!(curl(&scene, &path, &["--header", &tag]).status, 304);
+    assert_eq!(curl(&scene, &path, &["--header", "If-Match: \"x\""]).status, 412);
+    assert_eq!(curl(&scene, &path, &["--head"]).kind(), "application/xcap-att+xml");
+    for method in ["PUT", "DELETE"] {
+        assert_eq!(curl(&scene, &path, &["--request", method]).status, 403, "{method}");
+    }
+    let of = |selector: &str| curl(&scene, &format!("{INDEX}/~~/{selector}"), &[]).status;
+    // An attribute without a prefix is in no namespace; namespace declarations are no attributes.
+    for (selector, status) in [
+        ("xcap-caps/@schemaLocation".to_owned(), 404),
+        ("xcap-caps/@xmlns".to_owned(), 404),
+        ("xcap-caps/@xsi:schemaLocation".to_owned(), 400),
+        (format!("xcap-caps/@xsi:nil{BINDING}"), 404),
+        (format!("xcap-caps/auids/@xsi:schemaLocation{BINDING}"), 404),
+        (format!("xcap-caps[@xsi:schemaLocation=%22x%22]/auids{BINDING}"), 404),
+    ] {
+        assert_eq!(of(&selector), status, "{selector}");
+    }
+    let one = format!(
+        "xcap-caps[@xsi:schemaLocation={}]/auids/auid[2]{BINDING}",
+        location.body.replace('"', "%22").replace(' ', "%20")
+    );
+    let auid = curl(&scene, &format!("{INDEX}/~~/{one}"), &[]);
+    assert_eq!(auid.body, "<auid>org.openmobilealliance.deferred-list</auid>", "{auid:?}");
+    let bob = bobs(&scene, &format!("{DOCUMENT}/~~/history-list/@xsi:schemaLocation{BINDING}"), &[]);
+    assert_eq!(bob.status, 404, "his list has none");
 }
 
 /// Long lists are made a batch a turn, on whichever core is the user's home, while others go on.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod admission;
+mod aliases;
 mod bad_msrp;
 mod bad_sip;
 mod c12_2_1_retrieval;

@@ -168,6 +168,7 @@ fn who_is_busy_may_say_until_when() {
     }
 }
 
+//= RFC 3261 8.1.3.4: a common mechanism is to order the set by the "q" parameter value
 #[test]
 fn a_redirection_is_followed_once_and_behind_a_core_not_at_all() {
     let scene = Scene::new(DEFERD);
@@ -175,8 +176,10 @@ fn a_redirection_is_followed_once_and_behind_a_core_not_at_all() {
     let mut bob = scene.bob();
     bob.publish_presence(true);
     let call = bob.expect_invite();
-    let moved =
-        |call: &Call| call.response(302, "Moved Temporarily").with("Contact", "<sip:bob@elsewhere.example.org>");
+    // Of what we could ask the one that is preferred, without what has no place in a request line.
+    let contacts = "<sip:bob@far.example.org>;q=0.2, <tel:+15141234567>, <sip:bob@elsewhere.example.org;method=INVITE?Subject=s>;q=0.7, \
+                    <sip:bob@later.example.org>;q=0.7";
+    let moved = |call: &Call| call.response(302, "Moved Temporarily").with("Contact", contacts);
     call.refuse(&moved(&call));
     let second = bob.expect_invite();
     assert_eq!(second.request().uri(), "sip:bob@elsewhere.example.org");

@@ -79,7 +79,9 @@ fn a_core_registers_a_user_and_what_waits_is_pushed_through_that_core() {
     assert!(response.header("Server").is_some());
     let call = bob.expect_invite();
     assert!(began.elapsed() >= Duration::from_millis(950), "the client is given time: {:?}", began.elapsed());
+    //= 12.2.2.2 (IMS): shall use IMS session mechanisms: the core's Route, and what its charging wants of who originates
     assert_eq!(call.request().header("Route"), Some(format!("<sip:{};lr>", bob.peer.local()).as_str()));
+    assert!(call.request().header("P-Charging-Vector").is_some_and(|vector| vector.contains("orig-ioi=example.org")));
     let msrp = bob.msrp(Setup::Active);
     call.answer(&msrp, Setup::Active);
     let pushed = msrp.expect_messages(1);

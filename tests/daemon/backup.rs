@@ -6,13 +6,13 @@ use crate::{
 };
 use deferd_kit::{
     chance::Chance,
-    daemon::Daemon,
+    daemon::{Daemon, DaemonOptions},
     ledger::Ledger,
     load::{Load, LoadOptions},
     log::Log,
     peer::Transport,
     phone::{Mood, Phone, Weather},
-    scene::{BOB, Scene},
+    scene::{ALICE, BOB, Scene},
     sip::SipMessage,
 };
 use serde_json::{Value, json};
@@ -102,6 +102,50 @@ fn what_was_accepted_before_a_backup_is_in_it_whatever_the_daemon_does_meanwhile
     let mut bob = second.bob();
     second.push_brings(&mut bob, &more);
     assert_eq!(said(&second, &["status"])["phase"], "ready");
+}
+
+/// What is kept beyond its time is known to have been missed, by the index of a segment as well, in a backup as in the original.
+#[test]
+fn what_was_missed_is_reported_from_a_backup_too() {
+    let keeps = |options: DaemonOptions| options.line("policy", "expired = \"keep\"");
+    let scene = Scene::with(keeps(hardy(1)));
+    let alice = scene.alice();
+    let body = format!(
+        "From: <{ALICE}>\r\nTo: <{BOB}>\r\nNS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: missed\r\n\
+         imdn.Disposition-Notification: negative-delivery\r\n\r\nContent-Type: text/plain\r\n\r\nhello"
+    );
+    alice.deposit(alice.text(BOB, "").with("Expires", "1").with_body("message/cpim", body));
+    crate::until("its expiry", || said(&scene, &["queue", BOB])["entries"][0]["standing"] == "retained");
+    // Behind it so much that its segment is left, and has its index.
+    let tcp = scene.alice_tcp();
+    (0..150).for_each(|number| _ = tcp.message(CAROL, &format!("{number}{}", "x".repeat(9_000))));
+    let home = tempfile::tempdir().expect("a directory");
+    let (place, data) = (home.path().join("backup"), home.path().join("data"));
+    crate::until("an index", || {
+        crate::deferctl::segments(scene.data_dir()).iter().any(|path| path.with_extension("hint").exists())
+    });
+    said(&scene, &["backup", text(&place)]);
+    restored(&place, &data);
+    let mut options = keeps(hardy(1));
+    options.data_dir = Some(data);
+    let mut second = Scene::with(options);
+    let report = |second: &Scene| {
+        let mut alice = second.client(Transport::Udp, ALICE, second.sip());
+        alice.publish_presence(true);
+        let bob = second.bob();
+        let refer = bob.request_to("REFER", "sip:Delete@mailserver.example.org").with("Contact", bob.contact.clone());
+        let refer = refer.with("Refer-To", "<sip:Deferred@mailserver.example.org>").with("Refer-Sub", "false");
+        assert_eq!(bob.exchange(&refer).code(), 200);
+        let received = alice.inbox.find(Duration::from_secs(5), |message| message.method() == "MESSAGE")?;
+        alice.inbox.respond(&received, &SipMessage::response(&received.message, 200, "OK", "x"));
+        Some(String::from_utf8_lossy(&received.message.body).into_owned())
+    };
+    let told = report(&second).expect("a report");
+    assert!(told.contains("<message-id>missed</message-id>") && told.contains("<failed/>"), "{told}");
+    let taken = "deferd_reports_sent_total{core=\"0\"}";
+    crate::until("the end of the report", || crate::quota::metric(second.http(), taken) == Some(1));
+    second.restart(1);
+    assert_eq!(report(&second), None, "once");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::{
 };
 
 /// One number of a scrape, by all of its name but the value.
-fn metric(http: SocketAddr, name: &str) -> Option<u64> {
+pub(crate) fn metric(http: SocketAddr, name: &str) -> Option<u64> {
     let mut stream = TcpStream::connect(http).expect("the daemon serves /metrics");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("a request");
     let mut text = String::new();

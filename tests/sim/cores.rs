@@ -7,7 +7,7 @@ use crate::trace::first_line;
 use deferd::base::limits::Limits;
 use deferd::base::net::CoreId;
 use deferd::deferred::bin::Binned;
-use deferd::deferred::policy::Policy;
+use deferd::deferred::policy::{Expired, Policy};
 use deferd::engine::core::Core;
 use deferd::engine::effect::Effect;
 use deferd::engine::input::{Input, Service};
@@ -517,6 +517,9 @@ fn setup(g: &mut Ground, core: u16, cores: u16) -> Setup {
     let mut policy = Policy::new("im.example.com", &["example.com"]);
     policy.quota_messages = g.plan.quota_messages;
     policy.bin_retention = Duration::from_micros(g.plan.bin_us);
+    if g.plan.keep {
+        policy.expired = Expired::Keep;
+    }
     let networks = || vec!["10.0.0.0/8".parse().expect("a network")];
     Setup {
         core: CoreId(core),

@@ -113,6 +113,7 @@ impl Ground {
         octets[..8].copy_from_slice(&seed.to_le_bytes());
         let mut oracle = Oracle::default();
         oracle.flows_die = plan.proxy == Proxy::None;
+        oracle.keeps = plan.keep;
         Ground {
             now: 1_000_000,
             plan,

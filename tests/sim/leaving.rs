@@ -19,7 +19,11 @@ struct House {
 
 impl House {
     fn new(bin_us: u64) -> House {
-        let plan = Plan { users: 0, senders: 0, bin_us, ..Plan::of_walk(0, 1, Proxy::None, None) };
+        House::of(Plan { bin_us, ..Plan::of_walk(0, 1, Proxy::None, None) })
+    }
+
+    fn of(plan: Plan) -> House {
+        let plan = Plan { users: 0, senders: 0, ..plan };
         let mut house = House { world: World::new(plan, 7, false), said: 0, others: 0, filled: 0 };
         house.run(1_000_000);
         house
@@ -31,10 +35,14 @@ impl House {
     }
 
     fn deposit(&mut self, user: usize, expires: Option<&str>) {
+        self.deposit_of(user, expires, expires.is_none());
+    }
+
+    fn deposit_of(&mut self, user: usize, expires: Option<&str>, asking: bool) {
         let number = self.said;
         self.said += 1;
         let mut body = asking_head(0, user, number).into_bytes();
-        body.resize(if expires.is_some() { 5_000 } else { 400 }, b'x');
+        body.resize(if asking { 400 } else { 5_000 }, b'x');
         let g = &mut self.world.g;
         let mut message = Message::new(number, user, body.clone());
         // What is to expire may do so at once.
@@ -54,13 +62,18 @@ impl House {
                 None => request,
             };
             // A report about each of what only fills the log would fill it too.
-            request.body(if expires.is_some() { b"text/plain" } else { b"message/cpim" }, &body)
+            request.body(if asking { b"message/cpim" } else { b"text/plain" }, &body)
         });
     }
 
     /// Fills the log with what soon expires, a tenth of a second's worth.
     fn fill(&mut self) {
         (0..3).for_each(|_| self.deposit(1, Some("1")));
+        if self.world.g.plan.keep {
+            // Or it would stay.
+            self.run(10_000);
+            self.erase(1);
+        }
         self.filled += 1;
         if self.filled.is_multiple_of(3) {
             self.others += 1;
@@ -141,6 +154,33 @@ fn what_is_in_the_bin_survives_the_end_of_its_segment_and_is_purged_in_its_time(
     assert_eq!(house.world.erased()[1], 3);
     let (rest, states) = house.found(StateKind::Bin);
     assert_eq!((rest.len(), states.len()), (house.others, 0));
+    house.is_clean();
+}
+
+/// The mark that its time was over goes with the segment it stands in, and the message is copied: it was missed nevertheless.
+#[test]
+fn what_was_kept_beyond_its_time_is_known_after_the_end_of_its_segment() {
+    let mut house = House::of(Plan { keep: true, ..Plan::of_walk(0, 1, Proxy::None, None) });
+    house.deposit_of(0, Some("1"), true);
+    house.run(3_000_000);
+    let (before, _) = house.found(StateKind::Report);
+    assert_eq!(before.len(), 1, "it is kept");
+    (0..150).for_each(|_| house.fill());
+    house.run(3_000_000);
+    let (after, owed) = house.found(StateKind::Report);
+    assert!(!after.contains(&before[0]) && house.copied() > 0, "copied forward: {before:?} {after:?}");
+    assert_eq!((after.len(), owed.len()), (1 + house.others, 0));
+    house.restart();
+    house.erase(0);
+    house.run(500_000);
+    let (rest, owed) = house.found(StateKind::Report);
+    assert_eq!((rest.len(), owed.len()), (house.others, 1), "its sender is owed a report");
+    let publish = user::presence_of("sip:s0@example.com");
+    house.world.people.sip.send(&mut house.world.g, Who::Nobody, false, Method::Publish, "sip:s0@example.com", publish);
+    house.run(800_000_000);
+    assert_eq!(house.world.erased()[2], 1, "taken, once");
+    house.world.people.sip.leave(&mut house.world.g);
+    house.run(1_000_000);
     house.is_clean();
 }
 

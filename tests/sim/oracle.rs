@@ -146,6 +146,8 @@ pub(crate) struct Oracle {
     pub(crate) unreadable: bool,
     /// There is no SIP core to go through: with a user's connection the way to the user is gone, for a BYE too.
     pub(crate) flows_die: bool,
+    /// What is over is kept, until its user deletes it.
+    pub(crate) keeps: bool,
     pub(crate) max_sizes: BTreeMap<String, u64>,
     /// Chunks of large messages whose answer says that the message is kept.
     large: BTreeMap<String, u32>,
@@ -261,7 +263,7 @@ impl Oracle {
         }
         let numbers: Vec<u32> = self.messages.keys().copied().collect();
         for number in numbers {
-            let expired = self.messages.get(&number).is_some_and(|message| self.may_have_expired(message));
+            let expired = self.messages.get(&number).is_some_and(|message| self.may_be_gone(message));
             let Some(message) = self.messages.get_mut(&number) else { continue };
             if let Some((_, record)) = alive.get(&number) {
                 // A commit that was under way may be there whole: it is as good as one that was answered.
@@ -290,8 +292,22 @@ impl Oracle {
         self.wall_max = self.wall_max.max(wall);
     }
 
+    /// Nobody need push it any more.
     fn may_have_expired(&self, message: &Message) -> bool {
         message.erased || message.expires_us.is_some_and(|at| self.wall_max + 2_000_000 >= at)
+    }
+
+    /// Nor need it be there.
+    fn may_be_gone(&self, message: &Message) -> bool {
+        if self.keeps { message.erased } else { self.may_have_expired(message) }
+    }
+
+    /// A report about it has come: it has failed its sender.
+    pub(crate) fn reported(&mut self, number: Option<u32>) {
+        let told = number.and_then(|number| self.messages.get(&number));
+        if !told.is_some_and(|message| self.may_be_gone(message)) {
+            self.violation(format!("a report about message {number:?}, which nobody deleted"));
+        }
     }
 
     /// True while something of a user's is not delivered.

@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     pub(crate) twins: u64,
     /// Messages with a short life.
     pub(crate) mortal: u64,
+    /// Which are kept when it is over.
+    pub(crate) keep: bool,
     pub(crate) quota_messages: u32,
     /// Users that delete everything instead of what they were about to do.
     pub(crate) erases: u64,
@@ -90,7 +92,7 @@ impl Plan {
         };
         let mut crashes: Vec<u64> = (0..crashes).map(|_| between(busy_us / 10, busy_us)).collect();
         crashes.sort_unstable();
-        Plan {
+        let plan = Plan {
             cores: between(1, 4) as u16,
             users: between(1, 5) as usize,
             senders: between(1, 4) as usize,
@@ -121,13 +123,17 @@ impl Plan {
             rude: [0, 150, 500][people as usize],
             twins: [0, 100, 300][between(0, 2) as usize],
             mortal: if between(0, 2) == 0 { 100 } else { 0 },
+            keep: false,
             quota_messages: if between(0, 5) == 0 { 8 } else { 10_000 },
             erases: [0, 50, 200][between(0, 2) as usize],
             bin_us: [0, 2, 40][between(0, 2) as usize] * 1_000_000,
             asking: [0, 300, 900][between(0, 2) as usize],
             // Where a rotten sector lay in a part, nothing outside says whose it was.
             large: if disk == 2 { 0 } else { [0, 100, 400][between(0, 2) as usize] },
-        }
+        };
+        // Last, so that older seeds stand for what they stood for.
+        let keep = plan.mortal > 0 && between(0, 1) == 1;
+        Plan { keep, ..plan }
     }
 
     /// One user, one sender, `messages` messages, nothing goes wrong but one crash.
@@ -163,6 +169,7 @@ impl Plan {
             rude: 0,
             twins: 0,
             mortal: 0,
+            keep: false,
             quota_messages: 10_000,
             erases: 0,
             bin_us: 0,

@@ -138,8 +138,9 @@ impl World {
             self.g.oracle.judge_rotten(&alive.into_keys().collect(), listed);
             self.g.oracle.verdict()?;
         }
-        let left =
-            self.cores.left(self.g.oracle.is_unsure(), self.g.oracle.may_be_trying() || self.g.oracle.has_rotted());
+        // What is kept beyond its time stays when all is quiet.
+        let unsure = self.g.oracle.is_unsure() || self.g.plan.keep;
+        let left = self.cores.left(unsure, self.g.oracle.may_be_trying() || self.g.oracle.has_rotted());
         if left.is_empty() { Ok(()) } else { Err(format!("when all is quiet there is still: {left}")) }
     }
 

@@ -29,7 +29,13 @@ fn about(entry: &Entry<'_>) -> String {
     match entry.kind {
         Kind::Message => {
             let mut words = format!("message {}", entry.id().map_or_else(String::new, |id| id.to_string()));
-            for (flag, name) in [(Flags::LARGE, "large"), (Flags::RETAINED, "retained"), (Flags::REPORT, "report")] {
+            let flags = [
+                (Flags::LARGE, "large"),
+                (Flags::RETAINED, "retained"),
+                (Flags::MISSED, "expired"),
+                (Flags::REPORT, "report"),
+            ];
+            for (flag, name) in flags {
                 if entry.flags.has(flag) {
                     let _ = write!(words, ", {name}");
                 }
@@ -41,7 +47,7 @@ fn about(entry: &Entry<'_>) -> String {
         }
         Kind::Part => "part".into(),
         Kind::Tombstones => format!("tombstones for {}{}", entry.places().count(), reasons(entry)),
-        Kind::Retained => format!("marks {} as had{}", entry.places().count(), reasons(entry)),
+        Kind::Retained => format!("marks {} to stay{}", entry.places().count(), reasons(entry)),
         Kind::State => {
             let kind = entry.state().map_or_else(|| "state".into(), |kind| format!("{kind:?}").to_lowercase());
             if entry.body.is_empty() { format!("{kind}, ended") } else { kind }

@@ -132,7 +132,7 @@ pub struct ToCopy {
 
 impl Question {
     /// Whom it is about.
-    pub(super) fn owner(&self) -> Option<&Address> {
+    pub(super) fn owner_mut(&mut self) -> Option<&mut Address> {
         match self {
             Question::Queue { owner, .. }
             | Question::Show { owner, .. }

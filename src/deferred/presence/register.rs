@@ -46,12 +46,13 @@ pub fn read(policy: &Policy, message: &Message, flow: &Flow, trusted: &[IpNet]) 
     }
     let party = |value| NameAddr::parse(value).map_err(|_| Refusal::of(400));
     let (to, from) = (party(message.to())?, party(message.from())?);
-    let owner = Address::of_uri(to.uri).filter(|owner| identity::is_served(policy, owner));
+    let owner = policy.aliases.of_uri(to.uri).filter(|owner| identity::is_served(policy, owner));
     let Some(owner) = owner else { return Err(Refusal::of(404)) };
     //= RFC 3261 10.2: in a third-party registration From is not the same as To
-    let third_party = Address::of_uri(from.uri).as_ref() != Some(&owner);
+    let third_party = policy.aliases.of_uri(from.uri).as_ref() != Some(&owner);
     //= RFC 3261 10.3: a user who is not authorised to modify the registrations: 403
-    if !third_party && identity::originator(message, flow.peer().ip(), trusted).as_ref() != Some(&owner) {
+    let by = || identity::originator(&policy.aliases, message, flow.peer().ip(), trusted);
+    if !third_party && by().as_ref() != Some(&owner) {
         return Err(Refusal::of(403));
     }
     Ok(Registered { owner, third_party })

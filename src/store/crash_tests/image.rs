@@ -127,8 +127,8 @@ fn the_image_with_reasons_is_read_and_says_why() {
     let (found, directory) = recovered(&disk, 1);
     assert_eq!((found.report.damaged, found.report.dead, found.report.messages), (0, 3, 2));
     let ann = queued(&found, &directory, b"sip:ann@x");
-    let is_kept: Vec<bool> = ann.iter().map(|locator| locator.flags().has(Flags::RETAINED)).collect();
-    assert_eq!(is_kept, [true, false]);
+    let expected = [Flags::REPORT.with(Flags::RETAINED).with(Flags::MISSED), Flags::REPORT];
+    assert_eq!(ann.iter().map(|locator| locator.flags()).collect::<Vec<_>>(), expected);
     let mut told = Vec::new();
     let mut visit = |item: Item<'_>| {
         let Item::Record(entry) = item else { return };

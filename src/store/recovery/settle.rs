@@ -24,7 +24,10 @@ struct FoundMessage {
 /// Places that records name, sorted.
 struct Marks {
     dead: Vec<Place>,
-    retained: Vec<Place>,
+    /// Of messages that their users had, and that stay.
+    had: Vec<Place>,
+    /// Of messages whose time was over, and that stay.
+    missed: Vec<Place>,
     /// Where whole copies were copied from: what lies there is nobody's any more.
     superseded: Vec<Place>,
     /// Of the dead, those whose message somebody has had or done away with. Seldom asked for.
@@ -61,6 +64,11 @@ impl Walk<'_> {
 fn walk<'a>(marks: &'a [Place], hint: &Hint) -> Walk<'a> {
     let from = marks.partition_point(|mark| mark.segment < hint.segment());
     Walk(&marks[from..])
+}
+
+/// What the marks of a segment name: messages that were had, or missed.
+fn marked(hint: &Hint, had: bool) -> Vec<Place> {
+    hint.marks().filter(|mark| mark.reason.is_had() == had).map(|mark| mark.place).collect()
 }
 
 fn has(marks: &[Place], place: Place) -> bool {
@@ -123,7 +131,8 @@ pub(super) fn settle(
     };
     let mut marks = Marks {
         dead: sorted(&|hint| hint.dead().collect()),
-        retained: sorted(&|hint| hint.retained().collect()),
+        had: sorted(&|hint| marked(hint, true)),
+        missed: sorted(&|hint| marked(hint, false)),
         superseded: sorted(&|hint| hint.copies().map(|(_, origin)| origin).collect()),
         over: OnceLock::new(),
         over_and_gone: Vec::new(),
@@ -259,7 +268,8 @@ impl Home<'_> {
         let begins = ends.clone();
         let mut parts: HashMap<Place, Vec<Locator>> = HashMap::new();
         for (hint, numbers) in self.hints.iter().zip(numbers) {
-            let (mut dead, mut retained) = (walk(&self.marks.dead, hint), walk(&self.marks.retained, hint));
+            let mut dead = walk(&self.marks.dead, hint);
+            let (mut had, mut missed) = (walk(&self.marks.had, hint), walk(&self.marks.missed, hint));
             let mut superseded = walk(&self.marks.superseded, hint);
             for message in hint.messages() {
                 let Some(end) = ends.get_mut(numbers[message.owner as usize] as usize) else { continue };
@@ -272,7 +282,8 @@ impl Home<'_> {
                     continue;
                 }
                 let flags = message.locator.flags().without(DEAD);
-                let flags = if retained.has(place) { flags.with(Flags::RETAINED) } else { flags };
+                let flags = if missed.has(place) { flags.missed() } else { flags };
+                let flags = if had.has(place) { flags.had() } else { flags };
                 let flags = if is_dead { flags.with(DEAD) } else { flags };
                 messages[*end] =
                     FoundMessage { locator: message.locator.with_flags(flags), fingerprint: message.fingerprint };

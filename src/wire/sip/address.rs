@@ -3,7 +3,7 @@
 use crate::wire::params::Params;
 use crate::wire::scan;
 use crate::wire::sip::fault::{Fault, What};
-use crate::wire::uri::Uri;
+use crate::wire::uri::{Scheme, Uri};
 
 /// One address value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +92,37 @@ impl<'a> NameAddr<'a> {
         self.uri == b"*"
     }
 
+    /// How much it is preferred to others, in thousandths; 1,000 where it does not say so in the grammar.
+    ///
+    //= RFC 3261 10.2.1.2: the "q" parameter: a relative preference for the particular Contact value
+    pub fn preference(&self) -> u16 {
+        let Some(value) = self.params.get(b"q") else { return 1_000 };
+        let (whole, part) = scan::split_once(value, b'.').unwrap_or((value, b""));
+        if whole != b"0" || part.len() > 3 || !part.iter().all(u8::is_ascii_digit) {
+            return 1_000;
+        }
+        let digits = part.iter().chain(b"000").take(3);
+        digits.fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'))
+    }
+
+    /// The URI as it may stand in a request line: without its method and its headers. `None`: it is no SIP URI.
+    ///
+    //= RFC 3261 8.1.3.4: copy the entire URI into the Request-URI, except for "method-param" and "header"
+    pub fn target(&self) -> Option<Vec<u8>> {
+        let uri = self.uri().ok().filter(|uri| matches!(uri.scheme, Scheme::Sip | Scheme::Sips))?;
+        let params = uri.params.as_bytes();
+        let (before, _) = scan::split(self.uri, scan::span_in(self.uri, params).at());
+        let mut target = before.to_vec();
+        for param in params.split(|&octet| octet == b';').filter(|param| !param.is_empty()) {
+            let name = param.split(|&octet| octet == b'=').next().unwrap_or_default();
+            if !name.eq_ignore_ascii_case(b"method") {
+                target.push(b';');
+                target.extend_from_slice(param);
+            }
+        }
+        Some(target)
+    }
+
     /// The URI, read.
     ///
     /// # Errors
@@ -152,6 +183,47 @@ mod tests {
         ];
         for (value, expected) in table {
             assert_eq!(parts(value), Ok(*expected), "{}", String::from_utf8_lossy(value));
+        }
+    }
+
+    //= RFC 3261 10.2.1.2: the "q" parameter: a relative preference for the particular Contact value
+    #[test]
+    fn a_preference_is_read_in_thousandths() {
+        for (q, expected) in [
+            (";q=0", 0),
+            (";q=0.", 0),
+            (";q=0.7", 700),
+            (";q=0.05", 50),
+            (";Q=0.999", 999),
+            (";q=1", 1_000),
+            (";q=1.000", 1_000),
+            ("", 1_000),
+            (";q=0.1234", 1_000),
+            (";q=0.x", 1_000),
+            (";q=", 1_000),
+            (";q", 1_000),
+            (";q=-1", 1_000),
+            (";q=.5", 1_000),
+        ] {
+            let contact = format!("<sip:a@b>;expires=7{q}");
+            assert_eq!(NameAddr::parse(contact.as_bytes()).unwrap().preference(), expected, "{q}");
+        }
+    }
+
+    //= RFC 3261 8.1.3.4: copy the entire URI into the Request-URI, except for "method-param" and "header"
+    #[test]
+    fn a_target_is_the_uri_without_method_and_headers() {
+        for (value, expected) in [
+            ("<sip:a@b:5070;transport=tcp>;q=0.1", Some("sip:a@b:5070;transport=tcp")),
+            ("<sip:a;x@b;method=INVITE;lr;Method=x?Subject=s&Route=%3Csip:c%3E>", Some("sip:a;x@b;lr")),
+            ("<sips:[::1]:5061?a=b>", Some("sips:[::1]:5061")),
+            ("sip:b", Some("sip:b")),
+            ("<tel:+15141234567>", None),
+            ("<http://www.example.com/>", None),
+            ("*", None),
+        ] {
+            let target = NameAddr::parse(value.as_bytes()).unwrap().target();
+            assert_eq!(target.as_deref(), expected.map(str::as_bytes), "{value}");
         }
     }
 

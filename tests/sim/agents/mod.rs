@@ -91,6 +91,7 @@ impl People {
                     match user {
                         // A report: some are not taken, and come again.
                         _ if message.method() == Method::Message => {
+                            g.oracle.reported(reported(message.body()));
                             let status = if g.chance(200) { 480 } else { 200 };
                             self.sip.respond(g, &message, way, status, |response| response);
                         }
@@ -119,4 +120,10 @@ impl People {
             Who::Nobody => {}
         }
     }
+}
+
+/// Which message a report is about: the names senders give are numbers.
+fn reported(body: &[u8]) -> Option<u32> {
+    let body = std::str::from_utf8(body).ok()?;
+    body.split_once("<message-id>")?.1.split_once('<')?.0.parse().ok()
 }
