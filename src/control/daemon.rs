@@ -105,6 +105,9 @@ fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
     let signals = Signals::hold().map_err(|error| RunFault::Host("hold signals back", error))?;
     check::kernel().map_err(RunFault::Kernel)?;
     bus::told().map_err(|error| RunFault::Host("watch for bad pages", error))?;
+    if let Err(error) = host::small_pages() {
+        tracing::debug!(%error, "cannot do without huge pages");
+    }
     let files = host::raise_descriptors();
     let occupied = |fault: &DirFault| matches!(fault, DirFault::Occupied { .. });
     let data = Arc::new(once_free(|| DataDir::open(&config.server.data_dir), occupied).map_err(RunFault::DataDir)?);
