@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deferd::{
     base::net::ConnId,
+    deferred::policy::{Afterwards, Expired},
     engine::input::Service,
     store::stamp::{MessageId, Stamp},
 };
@@ -105,6 +106,53 @@ fn what_its_client_has_while_a_deletion_fails_is_not_sent_again() {
         rig.expect_no("INVITE");
         assert_eq!(rig.media(0, MEDIA).matches("hello").count(), 1, "answered first: {answered_first}");
     }
+}
+
+/// What a client acknowledged while the log takes nothing any more was forgotten where had messages are kept: neither marked as had nor taken
+/// out of the list, it was pushed again and again until the next start.
+#[test]
+fn what_a_client_acknowledged_does_not_come_again_while_a_broken_log_lives() {
+    for after_push in [Afterwards::Delete, Afterwards::Retain] {
+        for broken_before in [false, true] {
+            let mut rig = Rig::with(1, |policy| policy.after_push = after_push);
+            deposit(&mut rig, &[], "text/plain", "hello");
+            push(&mut rig, &[]);
+            rig.disk_is_broken = true;
+            if broken_before {
+                let message = request(&mut rig, "MESSAGE", ALICE, BOB).with_body("text/plain", "too late");
+                assert_eq!(exchange(&mut rig, &message).code(), 503);
+            }
+            taken(&mut rig);
+            rig.pass(seconds(1));
+            let bye = rig.expect_request("BYE");
+            answer(&mut rig, &bye, 200, &[], None);
+            // Who says again that they are there is looked at again, though the log does not take it.
+            let publish = presence(&mut rig, None);
+            exchange(&mut rig, &publish);
+            rig.pass(seconds(700));
+            rig.expect_no("INVITE");
+            let times = rig.media(0, MEDIA).matches("hello").count();
+            assert_eq!(times, 1, "{after_push:?}, broken before: {broken_before}");
+        }
+    }
+}
+
+/// Its time is over, and only the mark of that cannot be written.
+#[test]
+fn what_expired_on_a_broken_log_is_not_pushed_where_it_is_kept() {
+    let mut rig = Rig::with(1, |policy| policy.expired = Expired::Keep);
+    deposit(&mut rig, &[("Expires", "60")], "text/plain", "hello");
+    // Known to be there before the log breaks; their client takes no session yet.
+    let publish = presence(&mut rig, None);
+    assert_eq!(exchange(&mut rig, &publish).code(), 200);
+    let invite = rig.expect_request("INVITE");
+    answer(&mut rig, &invite, 486, &[("Retry-After", "120")], None);
+    rig.find(|message| message.method() == "ACK");
+    rig.disk_is_broken = true;
+    let message = request(&mut rig, "MESSAGE", ALICE, BOB).with_body("text/plain", "too late");
+    assert_eq!(exchange(&mut rig, &message).code(), 503);
+    rig.pass(seconds(700));
+    rig.expect_no("INVITE");
 }
 
 /// Who acknowledges what is being deleted has it, and hears that the session is over when neither can come again.
