@@ -200,6 +200,33 @@ fn on_a_full_disk_a_refer_still_deletes() {
     assert_eq!(rig.pushes(), 0, "nothing is left to be pushed");
 }
 
+/// The soak, fourteen segments beside what it may be: what was wanted soon after a look over everybody waited for the half second after which what
+/// was left behind is looked at again.
+#[test]
+fn segments_that_are_wanted_soon_after_others_are_emptied_at_once() {
+    let mut rig = Rig::new(1);
+    let text = "all work and no play. ".repeat(1_000);
+    // Four segments, a quarter of each alive: none goes before that is copied.
+    let filled = |rig: &mut Rig, then: Duration| {
+        let before = rig.had_back();
+        for number in 0..200 {
+            let to = if number % 4 == 0 { "sip:carol@example.org" } else { BOB };
+            let message = request(rig, "MESSAGE", ALICE, to).with_body("text/plain", text.clone());
+            assert_eq!(exchange(rig, &message).code(), 202);
+        }
+        let refer = request(rig, "REFER", BOB, "sip:Delete@im.example.org")
+            .with("Refer-To", "<sip:Deferred@im.example.org>")
+            .with("Refer-Sub", "false");
+        assert_eq!(exchange(rig, &refer).code(), 200);
+        rig.pass(then);
+        rig.had_back() - before
+    };
+    // Here segments have no hints, and for those a log waits once in its life.
+    filled(&mut rig, seconds(5));
+    let had_back = [300, 300].map(|ms| filled(&mut rig, Duration::from_millis(ms)));
+    assert!(had_back.iter().all(|many| *many >= 3), "four were filled each time, and {had_back:?} had back");
+}
+
 /// The CANCEL finds its INVITE at the user's home, which waits for the disk.
 //= RFC 3261 9.2: the UAS SHOULD immediately respond to the original request with a 487 (Request Terminated)
 #[test]
