@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 /// The daemon's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: deferd::base::allocator::Allocator = deferd::base::allocator::Allocator;
 
 /// What the SIP core in front sends on, and what the clients connect to.
 const SIP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 5)), 5070);

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 /// The daemon's allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: deferd::base::allocator::Allocator = deferd::base::allocator::Allocator;
 
 const MESSAGE: &[u8] = b"MESSAGE sip:bob@ims.example.com SIP/2.0\r\n\
     Via: SIP/2.0/TCP 10.0.0.7:5060;branch=z9hG4bK-524287-1---a3f1c8d90b7e6f52\r\n\

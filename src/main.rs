@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: deferd::base::allocator::Allocator = deferd::base::allocator::Allocator;
 
 /// The OMA SIMPLE IM Deferred Messaging Function: stores messages for users who are offline and pushes them when they are back.
 #[derive(Parser)]

@@ -28,6 +28,7 @@ const WORLDLY: &[&str] = &["uring", "control", "demo"];
 /// Files, or rooms, in which `unsafe` may stand.
 const UNSAFE: &[&str] = &[
     "src/uring/",
+    "src/base/allocator.rs",
     "src/base/inbox.rs",
     "src/base/prefetch.rs",
     "src/store/directory.rs",

@@ -3,6 +3,7 @@
 //! Everything above leans on these words: a [`span::Span`] points, a [`gather::Gather`] is what is sent, a
 //! [`clock::Tick`] is when, an [`arena::Key`] is which, a [`net::Flow`] is where to.
 
+pub mod allocator;
 pub mod arena;
 pub mod clock;
 pub mod dice;

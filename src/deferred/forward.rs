@@ -15,7 +15,9 @@ use super::carry::Carry;
 use super::cx::{Commit, Cx, Timer};
 use super::refusals::Refusal;
 use super::users::Users;
+use crate::base::clock::Tick;
 use crate::base::spread::SpreadMap;
+use crate::base::timers::TimerKey;
 use crate::store::directory::UserId;
 use crate::store::disk::SegmentNo;
 use crate::store::loader::{Damage, LoadDone};
@@ -87,7 +89,8 @@ pub struct Forward {
     wanted: Vec<SegmentNo>,
     look: Look,
     again: Duration,
-    armed: bool,
+    /// The timer, and when it fires.
+    armed: Option<(TimerKey, Tick)>,
     jobs: SpreadMap<u64, Vec<(Subject, Locator)>>,
     job: u64,
     /// Octets loaded or appended and not durable.
@@ -105,7 +108,7 @@ impl Default for Forward {
             wanted: Vec::new(),
             look: Look::Resting,
             again: AGAIN.0,
-            armed: false,
+            armed: None,
             jobs: SpreadMap::default(),
             job: 0,
             under_way: 0,
@@ -139,16 +142,20 @@ impl Forward {
         self.arm(cx, STEP);
     }
 
+    /// Sets the timer, unless it is set for that or an earlier time: what is wanted now does not wait for what was left behind.
     fn arm(&mut self, cx: &mut Cx, after: Duration) {
-        if !self.armed {
-            self.armed = true;
-            cx.timer(after, Timer::Forward);
+        let at = cx.now.tick + after;
+        match self.armed {
+            Some((_, armed)) if armed <= at => return,
+            Some((timer, _)) => _ = cx.timers.cancel(timer),
+            None => {}
         }
+        self.armed = Some((cx.timer_at(at, Timer::Forward), at));
     }
 
     /// The timer fired: a little more is looked at. `held`: a client knows the message by its place.
     pub fn step(&mut self, cx: &mut Cx, users: &mut Users, bin: &mut Bin, held: impl Fn(UserId, Place) -> bool) {
-        self.armed = false;
+        self.armed = None;
         // The daemon ends: nothing new begins.
         if cx.stopping {
             return;

@@ -132,24 +132,26 @@ impl Users {
         if off.gone.is_empty() {
             return false;
         }
-        // For good: to wait for it would hold the push for ever. They come once more after a restart.
-        if cx.log.is_poisoned() {
-            self.lose(cx, &off);
-            return false;
-        }
+        let poisoned = cx.log.is_poisoned();
         let (mut messages, mut octets) = (0, 0);
         if let Some(waiting) = self.waiting.get_mut(&off.user) {
-            let (retiring, parts, kept) = (&mut self.retiring, &self.parts, off.kept);
+            let (retiring, parts, to_go) = (&mut self.retiring, &self.parts, !off.kept && !poisoned);
             // Whoever gave them may have read their places before they were copied forward.
             waiting.queue.refresh(&mut off.gone, |now| {
-                if !kept && retiring.insert(now.place()) {
+                if to_go && retiring.insert(now.place()) {
                     (messages, octets) = (messages + 1, octets + weight(parts, now));
                 }
             });
-            for now in off.gone.iter().filter(|_| kept) {
-                // Had from now on: whoever retrieves or deletes it meanwhile sees it so, and so does a copy.
+            for now in off.gone.iter().filter(|_| off.kept) {
+                // Had from now on, also where that will never be written: whoever retrieves or deletes it meanwhile sees it so, and so does
+                // a copy.
                 waiting.queue.mark(now.stamp(), marked(now.flags(), off.reason));
             }
+        }
+        // For good: to wait for it would hold the push for ever. They come once more after a restart.
+        if poisoned {
+            self.lose(cx, &off);
+            return false;
         }
         if messages > 0 {
             let doomed = self.doomed.entry(off.user).or_default();

@@ -6,13 +6,22 @@
 
 #![allow(unsafe_code)]
 
+use crate::engine::input::Input;
+use crate::store::disk::DiskDone;
 use std::time::{Duration, Instant};
 
 /// How long a core is looked at before it is called busy or idle.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Completions in that time that make it busy: at a hundredth of what it can do, temporaries are few.
+/// Work in that time that makes it busy: so many completions, or 4 MB, a hundredth of what it can do. Below, temporaries are few.
 const BUSY: u32 = 1_000;
+
+/// Octets that count as much as a completion. Where the disk is slow a hundred thousand deposits a second come and go in a few hundred
+/// completions, and leave the largest buffers of all.
+const OCTETS: usize = 4 * 1024;
+
+/// What a connection that has ended counts: its buffers were lent until then.
+const ENDED: u32 = 64;
 
 /// Not more often: giving back costs a millisecond (ten million messages stored), and what is given back is cleared by the kernel when it is
 /// had again.
@@ -22,7 +31,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Rest {
     since: Instant,
-    completions: u32,
+    work: u32,
     /// It has been busy, or has just recovered, and nothing was given back since.
     burst: bool,
     again: Instant,
@@ -31,17 +40,28 @@ pub(super) struct Rest {
 impl Rest {
     /// Of a core that has just recovered.
     pub(super) fn new(now: Instant) -> Rest {
-        Rest { since: now, completions: 0, burst: true, again: now }
+        Rest { since: now, work: 0, burst: true, again: now }
     }
 
     /// It took a completion in.
-    pub(super) fn worked(&mut self) {
-        self.completions = self.completions.saturating_add(1);
+    pub(super) fn worked(&mut self, input: &Input) {
+        let octets = match input {
+            Input::Received { outcome: Ok(octets), .. } => *octets,
+            Input::Sent { gather, .. } | Input::Disk(DiskDone::Committed { gather, .. }) => gather.len(),
+            Input::Disk(DiskDone::Read { buffer, .. }) => buffer.len(),
+            Input::Closed { .. } => return self.count(ENDED),
+            _ => 0,
+        };
+        self.count(1 + u32::try_from(octets / OCTETS).unwrap_or(u32::MAX - 1));
+    }
+
+    fn count(&mut self, work: u32) {
+        self.work = self.work.saturating_add(work);
     }
 
     /// When [`Rest::is_over`] is to be asked again, whatever else happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let watched = self.burst || self.completions >= BUSY;
+        let watched = self.burst || self.work >= BUSY;
         watched.then(|| (self.since + LOOK).max(self.again))
     }
 
@@ -50,8 +70,8 @@ impl Rest {
         if now.saturating_duration_since(self.since) < LOOK {
             return false;
         }
-        let busy = self.completions >= BUSY;
-        (self.since, self.completions) = (now, 0);
+        let busy = self.work >= BUSY;
+        (self.since, self.work) = (now, 0);
         self.burst |= busy;
         if busy || !self.burst || now < self.again {
             return false;
@@ -73,6 +93,8 @@ pub(super) fn give_back() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::net::ConnId;
+    use bytes::BytesMut;
 
     #[test]
     fn memory_is_given_back_once_after_each_burst_and_not_in_it() {
@@ -82,15 +104,41 @@ mod tests {
         assert!(!rest.is_over(at(499)) && rest.is_over(at(500)), "after recovery");
         assert!(!rest.is_over(at(600)));
         assert_eq!(rest.deadline(), None, "nothing is to be seen to");
-        (0..BUSY).for_each(|_| rest.worked());
+        rest.count(BUSY);
         assert!(!rest.is_over(at(700)));
         assert_eq!(rest.deadline(), Some(at(1_500)), "not so soon after the last time");
         assert!(!rest.is_over(at(1_000)), "busy");
         assert!(!rest.is_over(at(1_499)), "too soon");
-        (0..BUSY).for_each(|_| rest.worked());
+        rest.count(BUSY);
         assert!(!rest.is_over(at(1_600)), "busy again");
         assert!(rest.is_over(at(2_100)) && !rest.is_over(at(30_000)));
-        (1..BUSY).for_each(|_| rest.worked());
+        rest.count(BUSY - 1);
         assert!(!rest.is_over(at(40_000)), "a little work leaves nothing behind");
+    }
+
+    /// A disk that takes a tenth of a second for a commit: few completions and nothing given back, for good.
+    #[test]
+    fn large_completions_make_a_burst_as_many_do() {
+        let begin = Instant::now();
+        let at = |ms: u64| begin + Duration::from_millis(ms);
+        let over = |count: usize, octets: usize| {
+            let mut rest = Rest::new(begin);
+            assert!(rest.is_over(at(500)));
+            for number in 0..count {
+                rest.worked(&Input::Received {
+                    conn: ConnId(number as u64),
+                    buffer: BytesMut::new(),
+                    outcome: Ok(octets),
+                });
+            }
+            assert!(!rest.is_over(at(1_000)), "busy until now, or never");
+            rest.is_over(at(1_500))
+        };
+        assert!(over(16, 256 * 1024) && over(1_000, 10), "a burst");
+        assert!(!over(1, 1 << 20) && !over(900, 300), "and none");
+        let mut rest = Rest::new(begin);
+        assert!(rest.is_over(at(500)));
+        (0..16).for_each(|number| rest.worked(&Input::Closed { conn: ConnId(number) }));
+        assert!(!rest.is_over(at(1_000)) && rest.is_over(at(1_500)), "what they had been lent");
     }
 }

@@ -300,7 +300,7 @@ impl Ground {
     fn take_in<M: Mind>(&mut self, mind: &mut M, now: Now) {
         for _ in 0..COMPLETIONS_A_TURN {
             let Some(input) = self.desk.take() else { break };
-            self.rest.worked();
+            self.rest.worked(&input);
             mind.handle(now, input);
         }
         self.disk.collect(|done| mind.handle(now, Input::Disk(done)));

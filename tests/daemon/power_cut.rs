@@ -17,6 +17,7 @@ use deferd_kit::{
 };
 
 use crate::{
+    deferctl::refused,
     kill_nine::{drained, hardy},
     soak::measure,
     volume::Volume,
@@ -130,10 +131,10 @@ fn what_was_accepted_survives_every_power_cut_and_comes_once() {
 }
 
 /// The disk takes nothing more, and says so at the sync: that is final for the log (the page cache may lie), and for nothing else.
-#[test]
-fn a_failed_sync_refuses_deposits_and_pushes_go_on() {
+fn sync_fails(after_push: &str) {
     let Some(volume) = Volume::mount(true) else { return };
     let mut options = hardy(1).line("policy", "push_min_interval = \"3s\"");
+    options = options.line("policy", &format!("after_push = \"{after_push}\""));
     options.data_dir = Some(volume.at().join("data"));
     let mut scene = Scene::with(options);
     let alice = scene.alice_tcp();
@@ -156,6 +157,8 @@ fn a_failed_sync_refuses_deposits_and_pushes_go_on() {
     assert_eq!(measure(scene.http(), "deferd_log_poisoned"), 1, "a sync has failed");
     let pushed = bob.take_push(waiting.len());
     scene.same(&pushed, &waiting);
+    // What was acknowledged is had, though nobody can write that down: in this life it is not pushed again, asked for or not.
+    assert!(refused(&scene, &["push", BOB]).contains("nothing waits"));
     // Room alone does not bring the log back: only a start looks at what the disk really holds.
     fs::remove_file(&ballast).expect("it is ours");
     assert_eq!(alice.exchange(alice.text(BOB, "once more")).response.code(), 503);
@@ -167,4 +170,14 @@ fn a_failed_sync_refuses_deposits_and_pushes_go_on() {
     let deposit = scene.alice_tcp().message(carol, "a sound disk");
     let mut client = scene.client(Transport::Tcp, carol, scene.sip());
     scene.push_brings(&mut client, &[deposit]);
+}
+
+#[test]
+fn a_failed_sync_refuses_deposits_and_pushes_go_on() {
+    sync_fails("delete");
+}
+
+#[test]
+fn a_failed_sync_refuses_deposits_and_pushes_go_on_where_had_messages_are_kept() {
+    sync_fails("retain");
 }

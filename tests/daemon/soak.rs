@@ -33,8 +33,9 @@ const SEGMENT: u64 = 1 << 20;
 /// alone, and one that is being made.
 const SEGMENTS_A_CORE: u64 = 8;
 
-/// While everything goes on there are more: the one whose end has begun and whose file is still there, and what is filled while its three
-/// steps, a hint read, a carrying, a removal, wait for the disk's thread on a machine that is busy with other tests.
+/// While everything goes on there may be more: the one whose end has begun and whose file is still there, and what is filled while its three
+/// steps, a hint read, a carrying, a removal, wait for the disk's thread on a machine that is busy with other tests. Alone, the most seen were 6.4.
+/// (They were 14 while new wishes waited for the half second after which what was left behind is looked at again: `deferred::forward`.)
 const MORE_AT_A_MOMENT: u64 = 3;
 
 /// What one scrape says of a number, all cores together.
@@ -79,7 +80,7 @@ fn soaked(cores: usize) {
     // The bound holds at every moment, not only when all is quiet; a segment that is being made or copied out of counts as what it is.
     let (http, data_dir) = (daemon.http(), daemon.data_dir().to_path_buf());
     let fixed = SEGMENTS_A_CORE * SEGMENT * cores as u64;
-    let mut worst = 0.0_f64;
+    let mut most_beside = 0.0_f64;
     let begun = Instant::now();
     while begun.elapsed() < SOAK && ledger.is_sound() {
         let before = ledger.sums().accepted;
@@ -98,8 +99,9 @@ fn soaked(cores: usize) {
             assert_eq!(oscar.exchange(&all).code(), 200);
             erased += 10;
         }
-        let most = measure(http, "deferd_store_live_bytes") * 3 / 2 + fixed + MORE_AT_A_MOMENT * SEGMENT * cores as u64;
-        worst = worst.max(files(&data_dir) as f64 / most as f64);
+        let alive = measure(http, "deferd_store_live_bytes");
+        let beside = files(&data_dir).saturating_sub(alive * 3 / 2);
+        most_beside = most_beside.max(beside as f64 / (SEGMENT * cores as u64) as f64);
         let moved = ledger.wait(Duration::from_secs(20), |sums| sums.accepted >= before + 30);
         assert!(moved || !ledger.is_sound(), "the daemon takes nothing more in");
     }
@@ -115,11 +117,13 @@ fn soaked(cores: usize) {
     let accepted = measure(http, "deferd_messages_accepted_total");
     let deleted = measure(http, "deferd_messages_deleted_total");
     println!(
-        "{accepted} accepted, {mortal} expired, {deleted} deleted, {had_back} segments had back, {copied} octets copied forward, {worst:.2} of the bound at most"
+        "{accepted} accepted, {mortal} expired, {deleted} deleted, {had_back} segments had back, {copied} octets copied forward, {most_beside:.1} \
+         segments a core at most beside half as much again as was alive"
     );
     assert!(had_back > 5 && copied > 0 && mortal > 5, "else nothing was tried");
     assert!(deleted >= erased && erased > 5, "{deleted} of {erased} are deleted");
-    assert!(worst <= 1.0, "the disk held {worst:.2} times what it may hold at some moment");
+    let bound = SEGMENTS_A_CORE + MORE_AT_A_MOMENT;
+    assert!(most_beside <= bound as f64, "at some moment {most_beside:.1} segments a core, and {bound} are promised");
 
     // What was copied forward, perhaps more than once, survives a kill and is delivered as it was deposited, in order.
     daemon.kill9();

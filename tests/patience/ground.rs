@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deferd::{
     base::net::ConnId,
+    deferred::policy::{Afterwards, Expired},
     engine::input::Service,
     store::stamp::{MessageId, Stamp},
 };
@@ -107,6 +108,53 @@ fn what_its_client_has_while_a_deletion_fails_is_not_sent_again() {
     }
 }
 
+/// What a client acknowledged while the log takes nothing any more was forgotten where had messages are kept: neither marked as had nor taken
+/// out of the list, it was pushed again and again until the next start.
+#[test]
+fn what_a_client_acknowledged_does_not_come_again_while_a_broken_log_lives() {
+    for after_push in [Afterwards::Delete, Afterwards::Retain] {
+        for broken_before in [false, true] {
+            let mut rig = Rig::with(1, |policy| policy.after_push = after_push);
+            deposit(&mut rig, &[], "text/plain", "hello");
+            push(&mut rig, &[]);
+            rig.disk_is_broken = true;
+            if broken_before {
+                let message = request(&mut rig, "MESSAGE", ALICE, BOB).with_body("text/plain", "too late");
+                assert_eq!(exchange(&mut rig, &message).code(), 503);
+            }
+            taken(&mut rig);
+            rig.pass(seconds(1));
+            let bye = rig.expect_request("BYE");
+            answer(&mut rig, &bye, 200, &[], None);
+            // Who says again that they are there is looked at again, though the log does not take it.
+            let publish = presence(&mut rig, None);
+            exchange(&mut rig, &publish);
+            rig.pass(seconds(700));
+            rig.expect_no("INVITE");
+            let times = rig.media(0, MEDIA).matches("hello").count();
+            assert_eq!(times, 1, "{after_push:?}, broken before: {broken_before}");
+        }
+    }
+}
+
+/// Its time is over, and only the mark of that cannot be written.
+#[test]
+fn what_expired_on_a_broken_log_is_not_pushed_where_it_is_kept() {
+    let mut rig = Rig::with(1, |policy| policy.expired = Expired::Keep);
+    deposit(&mut rig, &[("Expires", "60")], "text/plain", "hello");
+    // Known to be there before the log breaks; their client takes no session yet.
+    let publish = presence(&mut rig, None);
+    assert_eq!(exchange(&mut rig, &publish).code(), 200);
+    let invite = rig.expect_request("INVITE");
+    answer(&mut rig, &invite, 486, &[("Retry-After", "120")], None);
+    rig.find(|message| message.method() == "ACK");
+    rig.disk_is_broken = true;
+    let message = request(&mut rig, "MESSAGE", ALICE, BOB).with_body("text/plain", "too late");
+    assert_eq!(exchange(&mut rig, &message).code(), 503);
+    rig.pass(seconds(700));
+    rig.expect_no("INVITE");
+}
+
 /// Who acknowledges what is being deleted has it, and hears that the session is over when neither can come again.
 #[test]
 fn a_session_waits_for_the_deletion_of_what_its_client_acknowledged() {
@@ -150,6 +198,33 @@ fn on_a_full_disk_a_refer_still_deletes() {
     let publish = presence(&mut rig, None);
     exchange(&mut rig, &publish);
     assert_eq!(rig.pushes(), 0, "nothing is left to be pushed");
+}
+
+/// The soak, fourteen segments beside what it may be: what was wanted soon after a look over everybody waited for the half second after which what
+/// was left behind is looked at again.
+#[test]
+fn segments_that_are_wanted_soon_after_others_are_emptied_at_once() {
+    let mut rig = Rig::new(1);
+    let text = "all work and no play. ".repeat(1_000);
+    // Four segments, a quarter of each alive: none goes before that is copied.
+    let filled = |rig: &mut Rig, then: Duration| {
+        let before = rig.had_back();
+        for number in 0..200 {
+            let to = if number % 4 == 0 { "sip:carol@example.org" } else { BOB };
+            let message = request(rig, "MESSAGE", ALICE, to).with_body("text/plain", text.clone());
+            assert_eq!(exchange(rig, &message).code(), 202);
+        }
+        let refer = request(rig, "REFER", BOB, "sip:Delete@im.example.org")
+            .with("Refer-To", "<sip:Deferred@im.example.org>")
+            .with("Refer-Sub", "false");
+        assert_eq!(exchange(rig, &refer).code(), 200);
+        rig.pass(then);
+        rig.had_back() - before
+    };
+    // Here segments have no hints, and for those a log waits once in its life.
+    filled(&mut rig, seconds(5));
+    let had_back = [300, 300].map(|ms| filled(&mut rig, Duration::from_millis(ms)));
+    assert!(had_back.iter().all(|many| *many >= 3), "four were filled each time, and {had_back:?} had back");
 }
 
 /// The CANCEL finds its INVITE at the user's home, which waits for the disk.

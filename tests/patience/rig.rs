@@ -379,6 +379,11 @@ impl Rig {
         readings.fold((0, 0), |(sessions, users), one| (sessions + one.large_sessions, users + one.users_waiting))
     }
 
+    /// Segments had back.
+    pub(crate) fn had_back(&self) -> u64 {
+        self.cores.iter().map(|core| core.reading().segments_reclaimed).sum()
+    }
+
     /// Pushes under way.
     pub(crate) fn pushes(&self) -> usize {
         self.cores.iter().map(Core::pushes).sum()
