@@ -15,7 +15,7 @@ use deferd_kit::{
 
 use crate::{
     DEFERD,
-    selection::{ack, asking, expect_bye, ids, invite, invite_list, uri, waits, within},
+    selection::{ack, asking, expect_bye, ids, invite, invite_list, resource_list, uri, waits, within},
 };
 
 fn deposits(scene: &Scene, count: usize) -> Vec<SipMessage> {
@@ -98,6 +98,20 @@ fn with_a_list_those_come_that_it_names_in_its_order() {
     waits(&scene, &mut bob, &deposits[1..2]);
     let again = retrieve(&bob, |sdp| invite(&bob, sdp), 3);
     scene.same(&again, &[deposits[0].clone(), deposits[2].clone(), deposits[3].clone()]);
+}
+
+/// However often and however it is written, a message is one: with its scheme, without, as `sips:`.
+//= RFC 5363 4.1: a URI that is there more than once MUST be treated as if it appeared only once
+#[test]
+fn a_message_that_is_named_twice_comes_once() {
+    let scene = Scene::new(DEFERD);
+    let deposits = deposits(&scene, 2);
+    let mut bob = scene.bob();
+    let ids = ids(&mut bob, 2);
+    let [bare, other] = ["", "sips:"].map(|scheme| format!("{scheme}{}@MAILSERVER.example.org;x=y", ids[1]));
+    let list = resource_list(&[bare, uri(&ids[1]), other, uri(&ids[0])]);
+    let pushed = retrieve(&bob, |sdp| resource_list_of(&bob, sdp, &list), 2);
+    scene.same(&pushed, &[deposits[1].clone(), deposits[0].clone()]);
 }
 
 /// RFC 5366 5.2: a list of disposition recipient-list-history says who else was invited, and chooses nothing.
