@@ -5,10 +5,11 @@ use std::time::Duration;
 use deferd_kit::{
     agents::Client,
     daemon::DaemonOptions,
+    large::Large,
     msrp::MsrpMessage,
     msrp_client::{MsrpClient, Reply},
     peer::Transport,
-    scene::{BOB, Scene},
+    scene::{ALICE, BOB, Scene},
     sdp::{Answer, Sdp, Setup},
     sip::SipMessage,
 };
@@ -482,4 +483,17 @@ fn the_older_forms_have_their_switch() {
     let request = invite(&bob, &Answer::new("msrp://127.0.0.1:9/x;tcp", Setup::Active).write());
     let request = SipMessage { start: "INVITE sip:bob@mailserver.example.org SIP/2.0".into(), ..request };
     assert_eq!(bob.exchange(&request).code(), 404);
+}
+
+/// Where the host of the ids is a served domain too, an address there is a user's, and a large message for them no retrieval.
+#[test]
+fn the_older_forms_take_no_large_message_for_a_retrieval() {
+    let options = DaemonOptions::new(DEFERD)
+        .line("policy", "legacy_s0_retrieval = true")
+        .line("server", "domains = [\"example.org\", \"mailserver.example.org\"]");
+    let scene = Scene::with(options);
+    let alice = scene.client(Transport::Tcp, ALICE, scene.daemon.sip());
+    let large = Large::open(alice, "sip:bob@mailserver.example.org");
+    large.deposit("samehost", b"for bob", 100);
+    large.bye();
 }
