@@ -154,7 +154,7 @@ impl Deletions {
             Target::One(uri) if is_all(cx, uri) => (false, None),
             Target::One(uri) => (true, Some(vec![find::id_of(&cx.policy, uri)])),
             //= 12.1.3.3-3: a MIME resource-lists body with the list of the selected multiple message-IDs
-            Target::Several(list) => (false, Some(list.iter().map(|uri| find::id_of(&cx.policy, uri)).collect())),
+            Target::Several(list) => (false, Some(find::ids_of(&cx.policy, list.iter()))),
         };
         let named = wanted.as_ref().map_or(0, Vec::len);
         let user = cx.directory.enter(owner).map_err(|_| {

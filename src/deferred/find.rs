@@ -18,7 +18,7 @@ use crate::wire::cpim;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::uri::{Scheme, Uri};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// What is looked for.
 #[derive(Clone, Debug)]
@@ -133,6 +133,14 @@ fn call_id_of(lines: &[u8]) -> Option<&[u8]> {
         let (name, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
         (Name::parse(name.trim_ascii()) == Name::CallId).then(|| value.get(1..).unwrap_or_default().trim_ascii())
     })
+}
+
+/// The ids that the URIs of a list mean, in its order; `None` for one that is no id of ours.
+///
+//= RFC 5363 4.1: a URI that is there more than once MUST be treated as if it appeared only once (also where it is written otherwise)
+pub(super) fn ids_of<'a>(policy: &Policy, uris: impl Iterator<Item = &'a [u8]>) -> Vec<Option<MessageId>> {
+    let mut seen = HashSet::new();
+    uris.map(|uri| id_of(policy, uri)).filter(|id| id.is_none_or(|id| seen.insert(id))).collect()
 }
 
 /// The id that a URI means: `sip:ID@host`, with or without scheme and angle brackets; parameters say nothing.

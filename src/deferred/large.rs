@@ -70,6 +70,8 @@ enum Stage {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Role {
     Refresh,
+    /// A re-INVITE of ours that was accepted: each 2xx that comes again is acknowledged again.
+    Refreshed,
     Bye,
 }
 
@@ -102,6 +104,10 @@ struct Session {
     refresh: Option<SessionTimer>,
     /// What the refresh under way or refused with 422 asks for.
     refresh_wish: Option<Wish>,
+    /// An offer of ours is on its way, and has no answer.
+    offering: bool,
+    /// The last re-INVITE of ours that was accepted, and its ACK.
+    refreshed: Option<(ClientKey, Bytes)>,
     head: Arc<Head>,
     stage: Stage,
     until: Tick,
@@ -237,6 +243,9 @@ impl Larges {
         self.by_session.remove(&session.session_id);
         if let Some(reply) = session.revocable {
             self.by_reply.remove(&reply);
+        }
+        if let Some((txn, _)) = session.refreshed {
+            self.by_txn.remove(&txn);
         }
         tracing::debug!(owner = ?session.owner, stored = session.stored.len(), "a session for large messages ended");
         cx.directory.leave(session.user);

@@ -21,6 +21,9 @@ pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUB
 /// What we understand inside the dialog of a session.
 pub const ALLOW_WITHIN: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER";
 
+/// The same where large messages come: their sender deletes nothing.
+pub const ALLOW_WITHIN_LARGE: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE";
+
 /// Bodies we read, whatever the request that carries them.
 const ACCEPT: &[u8] = b"application/sdp, multipart/mixed, application/resource-lists+xml, application/pidf+xml, \
     application/poc-settings+xml, message/cpim";

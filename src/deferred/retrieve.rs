@@ -183,7 +183,7 @@ fn listed(cx: &Cx, bodies: &[Body<'_>]) -> Result<Option<Sought>, Refusal> {
     if any && list.is_empty() {
         return Err(Refusal::of(400));
     }
-    Ok(any.then(|| Sought::Ids(list.iter().map(|uri| find::id_of(&cx.policy, uri)).collect())))
+    Ok(any.then(|| Sought::Ids(find::ids_of(&cx.policy, list.iter()))))
 }
 
 /// The client's offer, when we can send by it, and in which form.

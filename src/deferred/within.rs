@@ -247,7 +247,10 @@ impl Pushes {
 }
 
 /// The session description of a later INVITE or UPDATE; `None` without one.
-fn description(message: &Message) -> Result<Option<&[u8]>, Refusal> {
+///
+/// # Errors
+/// 400, 415 or 420: it carries something else.
+pub(super) fn description(message: &Message) -> Result<Option<&[u8]>, Refusal> {
     let bodies = bodies::bodies(message).map_err(|_| Refusal::of(400))?;
     //= RFC 5366 5.1: the list belongs to the first INVITE: a later one that has one is 420
     if bodies.iter().any(|body| body.is(resource_lists::MEDIA_TYPE)) {

@@ -53,11 +53,6 @@ impl Core {
             return self.refuse(reply, &message, &flow, &refusal);
         }
         let method = message.method();
-        if self.cx.draining && message.to_tag().is_none() && matches!(method, Method::Message | Method::Invite) {
-            // The operator moves the deposits elsewhere; who comes back is still served.
-            let refusal = Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
-            return self.refuse(reply, &message, &flow, &refusal);
-        }
         //= RFC 3261 8.2.1: a method that is not recognised or not supported
         if method == Method::Other {
             return self.refuse(reply, &message, &flow, &Refusal::of(501).with(Name::Allow, respond::ALLOW));
@@ -69,6 +64,7 @@ impl Core {
         let resource = identity::resource(&self.cx.policy, message.request_uri(), |host| addresses.is_own_host(host));
         if method == Method::Invite
             && message.to_tag().is_none()
+            && !large::is_large(&message)
             && let Some(legacy) = self.legacy(&message, &flow)
         {
             return self.retrieve(reply, message, flow, Some(legacy));
@@ -79,6 +75,11 @@ impl Core {
         };
         if message.to_tag().is_some() {
             return self.within_dialog(reply, message, flow, &resource);
+        }
+        if self.cx.draining && is_deposit(&message, &resource) {
+            // The operator moves the deposits elsewhere; who comes back for what is stored is still served.
+            let refusal = Refusal::of(503).retry_after(respond::OVERLOAD_RETRY_AFTER_S);
+            return self.refuse(reply, &message, &flow, &refusal);
         }
         match (method, resource) {
             (Method::Options, _) => self.options(reply, &message, &flow),
@@ -262,6 +263,16 @@ impl Core {
         let octets = refusal.response(&mut self.cx, message, flow.peer());
         self.cx.respond(reply, refusal.status, octets);
     }
+}
+
+/// True for a request that brings messages for a user.
+fn is_deposit(message: &Message, resource: &Resource) -> bool {
+    let brings = match message.method() {
+        Method::Message => true,
+        Method::Invite => large::is_large(message),
+        _ => false,
+    };
+    brings && matches!(resource, Resource::User(_))
 }
 
 /// An INVITE whose Accept leaves out SDP cannot be answered (RFC 4475 3.3.14).

@@ -5,17 +5,18 @@ use std::time::Duration;
 use deferd_kit::{
     agents::Client,
     daemon::DaemonOptions,
+    large::Large,
     msrp::MsrpMessage,
     msrp_client::{MsrpClient, Reply},
     peer::Transport,
-    scene::{BOB, Scene},
+    scene::{ALICE, BOB, Scene},
     sdp::{Answer, Sdp, Setup},
     sip::SipMessage,
 };
 
 use crate::{
     DEFERD,
-    selection::{ack, asking, expect_bye, ids, invite, invite_list, uri, waits, within},
+    selection::{ack, asking, expect_bye, ids, invite, invite_list, resource_list, uri, waits, within},
 };
 
 fn deposits(scene: &Scene, count: usize) -> Vec<SipMessage> {
@@ -98,6 +99,20 @@ fn with_a_list_those_come_that_it_names_in_its_order() {
     waits(&scene, &mut bob, &deposits[1..2]);
     let again = retrieve(&bob, |sdp| invite(&bob, sdp), 3);
     scene.same(&again, &[deposits[0].clone(), deposits[2].clone(), deposits[3].clone()]);
+}
+
+/// However often and however it is written, a message is one: with its scheme, without, as `sips:`.
+//= RFC 5363 4.1: a URI that is there more than once MUST be treated as if it appeared only once
+#[test]
+fn a_message_that_is_named_twice_comes_once() {
+    let scene = Scene::new(DEFERD);
+    let deposits = deposits(&scene, 2);
+    let mut bob = scene.bob();
+    let ids = ids(&mut bob, 2);
+    let [bare, other] = ["", "sips:"].map(|scheme| format!("{scheme}{}@MAILSERVER.example.org;x=y", ids[1]));
+    let list = resource_list(&[bare, uri(&ids[1]), other, uri(&ids[0])]);
+    let pushed = retrieve(&bob, |sdp| resource_list_of(&bob, sdp, &list), 2);
+    scene.same(&pushed, &[deposits[1].clone(), deposits[0].clone()]);
 }
 
 /// RFC 5366 5.2: a list of disposition recipient-list-history says who else was invited, and chooses nothing.
@@ -468,4 +483,17 @@ fn the_older_forms_have_their_switch() {
     let request = invite(&bob, &Answer::new("msrp://127.0.0.1:9/x;tcp", Setup::Active).write());
     let request = SipMessage { start: "INVITE sip:bob@mailserver.example.org SIP/2.0".into(), ..request };
     assert_eq!(bob.exchange(&request).code(), 404);
+}
+
+/// Where the host of the ids is a served domain too, an address there is a user's, and a large message for them no retrieval.
+#[test]
+fn the_older_forms_take_no_large_message_for_a_retrieval() {
+    let options = DaemonOptions::new(DEFERD)
+        .line("policy", "legacy_s0_retrieval = true")
+        .line("server", "domains = [\"example.org\", \"mailserver.example.org\"]");
+    let scene = Scene::with(options);
+    let alice = scene.client(Transport::Tcp, ALICE, scene.daemon.sip());
+    let large = Large::open(alice, "sip:bob@mailserver.example.org");
+    large.deposit("samehost", b"for bob", 100);
+    large.bye();
 }

@@ -164,6 +164,24 @@ fn an_id_is_understood_with_and_without_its_scheme() {
     waits(&scene, &mut bob, &[]);
 }
 
+/// What a list names twice, in whatever way, is one message: what is missing is counted so.
+//= RFC 5363 4.1: a URI that is there more than once MUST be treated as if it appeared only once
+#[test]
+fn a_message_that_is_named_twice_is_deleted_once() {
+    let scene = Scene::new(DEFERD);
+    let deposits = deposits(&scene, 2);
+    let mut bob = scene.bob();
+    let ids = ids(&mut bob, 2);
+    let unknown = "01jq8z4m7v5c2t9x3h6k0d1b2w@mailserver.example.org";
+    let bare = format!("{}@mailserver.example.org", ids[0]);
+    let list = resource_list(&[uri(&ids[0]), bare, unknown.to_string(), format!("sip:{unknown}")]);
+    let request = refer_list(&bob, &[]).with_body("application/resource-lists+xml", list);
+    assert_eq!(bob.exchange(&request).code(), 200);
+    let body = String::from_utf8(expect_notify(&bob, &request).body).unwrap();
+    assert!(body.contains("\"1 of 2 not found\""), "{body}");
+    waits(&scene, &mut bob, &deposits[1..]);
+}
+
 #[test]
 fn what_is_no_good_request_is_refused_and_deletes_nothing() {
     let scene = Scene::new(DEFERD);

@@ -17,6 +17,7 @@ mod cancel;
 mod large_cpim;
 mod large_kept;
 mod large_refused;
+mod large_within;
 mod options;
 mod pager;
 mod payload;

@@ -6,6 +6,8 @@ use deferd_kit::{
     large::Large,
     peer::Transport,
     scene::{BOB, Scene},
+    sdp::{Answer, Setup},
+    sip::uri_of,
 };
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -180,7 +182,25 @@ fn a_drained_daemon_refuses_deposits_and_pushes_on() {
     assert_eq!(response.code(), 503);
     assert!(response.header("Retry-After").is_some());
     assert_eq!(said(&scene, &["status"])["phase"], "drained");
+    let sender = scene.client(Transport::Tcp, "sip:alice@example.org", scene.daemon.sip());
+    let offer = Large::offer(&sender.msrp(Setup::Active)).write();
+    assert_eq!(sender.exchange(&Large::invite(&sender, BOB, &offer)).code(), 503, "a large message is a deposit");
     let mut bob = scene.bob();
+    // Who comes for what is stored is served: it is the sooner gone.
+    let answer = Answer::new("msrp://127.0.0.1:9/x;tcp", Setup::Active).write();
+    let retrieval =
+        bob.request_to("INVITE", "sip:Deferred@mailserver.example.org").with("Contact", bob.contact.clone());
+    let retrieval = retrieval.with_body("application/sdp", answer);
+    let retrieved = bob.exchange(&retrieval);
+    assert_eq!(retrieved.code(), 200, "{retrieved:?}");
+    let target = uri_of(retrieved.header("Contact").unwrap()).to_string();
+    let within = |method: &str, cseq: u32| {
+        let request = bob.request_to(method, &target).set("From", retrieval.header("From").unwrap());
+        let request = request.set("To", retrieved.header("To").unwrap()).set("Call-ID", retrieval.call_id());
+        request.set("CSeq", format!("{cseq} {method}"))
+    };
+    bob.send_raw(&within("ACK", 1).write());
+    assert_eq!(bob.exchange(&within("BYE", 2)).code(), 200);
     scene.push_brings(&mut bob, &deposited);
     said(&scene, &["drain", "--off"]);
     alice.message(BOB, "after");

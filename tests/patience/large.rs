@@ -26,24 +26,36 @@ fn narrow() -> Rig {
 /// Alice's INVITE and the 200 to it.
 #[track_caller]
 fn answered(rig: &mut Rig) -> (SipMessage, SipMessage) {
+    answered_with(rig, &[])
+}
+
+/// The same with more lines in the INVITE.
+#[track_caller]
+fn answered_with(rig: &mut Rig, more: &[(&str, &str)]) -> (SipMessage, SipMessage) {
     let offer = Answer { direction: Some("sendonly"), accept_types: "*".into(), ..Answer::new(PATH, Setup::Active) };
     let invite = request(rig, "INVITE", ALICE, BOB).with("Accept-Contact", LARGE_TAG);
+    let invite = more.iter().fold(invite, |invite, (name, value)| invite.with(name, *value));
     let invite = invite.with_body("application/sdp", offer.write());
     let ok = exchange(rig, &invite);
     assert_eq!(ok.code(), 200, "{ok:?}");
     (invite, ok)
 }
 
-/// Acknowledges it.
-fn ack(rig: &mut Rig, invite: &SipMessage, ok: &SipMessage) {
+/// A request of alice's in the dialog.
+fn within(rig: &mut Rig, invite: &SipMessage, ok: &SipMessage, cseq: u32, method: &str) -> SipMessage {
     let branch = rig.branch();
-    let ack = SipMessage::request("ACK", uri_of(ok.header("Contact").unwrap()))
+    SipMessage::request(method, uri_of(ok.header("Contact").unwrap()))
         .with("Via", format!("SIP/2.0/UDP {HOME};branch={branch}"))
         .with("Max-Forwards", "70")
         .with("From", invite.header("From").unwrap())
         .with("To", ok.header("To").unwrap())
         .with("Call-ID", invite.call_id())
-        .with("CSeq", "1 ACK");
+        .with("CSeq", format!("{cseq} {method}"))
+}
+
+/// Acknowledges it.
+fn ack(rig: &mut Rig, invite: &SipMessage, ok: &SipMessage) {
+    let ack = within(rig, invite, ok, 1, "ACK");
     rig.datagram(0, HOME, &ack);
 }
 
@@ -116,4 +128,40 @@ fn a_silent_sender_who_does_not_answer_the_bye_is_forgotten() {
     assert_eq!(rig.large_sessions_and_users().0, 1);
     rig.pass(ms(32_100));
     assert_eq!((rig.large_sessions_and_users(), pager(&mut rig)), ((0, 0), 202));
+}
+
+/// Who leaves the refreshing to us and knows no UPDATE gets a re-INVITE; every repetition of its 200 is acknowledged.
+//= RFC 3261 14.2: an INVITE while an INVITE of ours is in progress on that dialog: 491
+//= RFC 3261 13.2.2.4: the ACK MUST be passed to the client transport every time a retransmission of the 2xx arrives
+#[test]
+fn a_sender_without_update_is_refreshed_by_re_invite_and_its_own_crosses_ours() {
+    let mut rig = narrow();
+    let lines = [
+        ("Supported", "timer"),
+        ("Session-Expires", "90;refresher=uas"),
+        ("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS"),
+    ];
+    let (invite, ok) = answered_with(&mut rig, &lines);
+    ack(&mut rig, &invite, &ok);
+    begins(&mut rig, &ok);
+    rig.pass(ms(45_100));
+    let refresh = rig.expect_request("INVITE");
+    for (cseq, method) in [(2, "INVITE"), (3, "UPDATE")] {
+        let crossing = within(&mut rig, &invite, &ok, cseq, method).with("Contact", format!("<sip:alice@{HOME}>"));
+        let crossing = crossing.with_body("application/sdp", invite.body.clone());
+        assert_eq!(exchange(&mut rig, &crossing).code(), 491, "{method}");
+    }
+    let bare = within(&mut rig, &invite, &ok, 4, "UPDATE").with("Contact", format!("<sip:alice@{HOME}>"));
+    assert_eq!(exchange(&mut rig, &bare).code(), 200, "without an offer it crosses nothing");
+    let contact = format!("<sip:alice@{HOME}>");
+    let lines = [lines[0], lines[1], ("Contact", contact.as_str())];
+    for _ in 0..2 {
+        answer(&mut rig, &refresh, 200, &lines, Some(invite.body.clone()));
+        assert_eq!(rig.expect_request("ACK").message.cseq(), refresh.message.cseq());
+    }
+    let theirs = within(&mut rig, &invite, &ok, 5, "INVITE").with("Contact", contact.clone());
+    let theirs = theirs.with_body("application/sdp", invite.body.clone());
+    assert_eq!(exchange(&mut rig, &theirs).code(), 200, "now it crosses nothing");
+    let ack = within(&mut rig, &invite, &ok, 5, "ACK");
+    rig.datagram(0, HOME, &ack);
 }

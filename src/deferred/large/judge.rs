@@ -148,6 +148,8 @@ impl Larges {
                 peer_path: answer.peer_path,
                 refresh: timer.map(|(timer, _)| timer),
                 refresh_wish: None,
+                offering: false,
+                refreshed: None,
                 head: Arc::new(head),
                 stage: Stage::Waiting,
                 until,

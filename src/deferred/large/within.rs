@@ -6,7 +6,8 @@ use crate::base::net::Flow;
 use crate::deferred::cx::{Cx, Reply};
 use crate::deferred::invite;
 use crate::deferred::offered::{self, Side};
-use crate::deferred::respond::{self, Refusal};
+use crate::deferred::respond::{self, ALLOW_WITHIN_LARGE, Refusal};
+use crate::deferred::within;
 use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::session_timer::{Due, SessionTimer, Wish};
 use crate::wire::sip::message::Message;
@@ -54,11 +55,18 @@ impl Larges {
             }
             Method::Update | Method::Invite => self.offered_again(cx, reply, message, flow, key),
             Method::Options => {
-                let octets = respond::begin(cx, message, 200, peer).line(Name::Allow, respond::ALLOW).finish();
+                let octets = respond::capabilities(cx, message, peer).finish();
                 cx.respond(reply, 200, octets);
             }
+            //= RFC 3262 3: a PRACK that matches no unacknowledged reliable provisional response: 481
+            //= RFC 6665 4.1.3: a NOTIFY that matches no subscription: 481
+            Method::Prack | Method::Notify => {
+                let octets = respond::plain(cx, message, 481, peer);
+                cx.respond(reply, 481, octets);
+            }
+            //= RFC 3261 8.2.1: a method that is recognised and not supported: 405 with Allow
             _ => {
-                let octets = Refusal::of(405).with(Name::Allow, respond::ALLOW).response(cx, message, peer);
+                let octets = Refusal::of(405).with(Name::Allow, ALLOW_WITHIN_LARGE).response(cx, message, peer);
                 cx.respond(reply, 405, octets);
             }
         }
@@ -91,25 +99,31 @@ impl Larges {
     /// Re-INVITE and UPDATE: a refresh, or a hold. Chunks come over the connection that there is: a new path would be a new session.
     fn agree(&mut self, cx: &mut Cx, message: &Message, flow: &Flow, key: Key) -> Result<Bytes, Refusal> {
         let session = self.live.get_mut(key).ok_or_else(|| Refusal::of(481))?;
+        let sdp = within::description(message)?;
+        //= RFC 3261 14.2: an INVITE while an INVITE of ours is in progress on that dialog: 491
+        //= RFC 3311 5.2: an UPDATE with an offer while an offer of ours has no answer yet: 491
+        if session.offering && (sdp.is_some() || message.method() == Method::Invite) {
+            return Err(Refusal::of(491));
+        }
         let refresh = offered::timer(cx, message, session.refresh.as_ref())?;
-        let has_offer = !message.body().is_empty();
-        if has_offer {
-            let offered = offered::stream(cx, flow, Side::Receives, Some(message.body()))?;
+        if let Some(sdp) = sdp {
+            let offered = offered::stream(cx, flow, Side::Receives, Some(sdp))?;
             if offered.peer_path != session.peer_path {
                 let text = "another path is another session";
                 return Err(offered::not_acceptable(cx, flow, Side::Receives, 399, text));
             }
-            let answer = session.offer.write_receiver(message.body(), cx.policy.max_message_size);
+            let answer = session.offer.write_receiver(sdp, cx.policy.max_message_size);
             session.sdp = answer.map_err(|_| Refusal::of(400))?;
         }
         session.dialog.refresh_target(message);
         let mut response = respond::begin(cx, message, 200, flow.peer()).record_route();
-        response = response.line(Name::Contact, &contact_value(&session.contact)).line(Name::Allow, respond::ALLOW);
+        response = response.line(Name::Contact, &contact_value(&session.contact));
+        response = response.line(Name::Allow, ALLOW_WITHIN_LARGE).line(Name::Supported, respond::SUPPORTED);
         if let Some((timer, agreed)) = refresh {
             response = agreed.lines(response);
             session.refresh = Some(timer);
         }
-        if has_offer || message.method() == Method::Invite {
+        if sdp.is_some() || message.method() == Method::Invite {
             response = response.body(b"application/sdp", &session.sdp);
         }
         Ok(response.finish())
@@ -136,11 +150,12 @@ impl Larges {
         let request = invite::within(cx, &mut session.dialog, method, &session.flow);
         let mut request = wish.lines(request.line(Name::Contact, &contact_value(&session.contact)));
         if method == Method::Invite {
-            request = request.line(Name::Allow, respond::ALLOW).body(b"application/sdp", &session.sdp);
+            request = request.line(Name::Allow, ALLOW_WITHIN_LARGE).body(b"application/sdp", &session.sdp);
         }
         match cx.sip.request(cx.now.tick, method, request.finish(), session.flow) {
             Ok(txn) => {
                 session.refresh_wish = Some(wish);
+                session.offering = method == Method::Invite;
                 self.by_txn.insert(txn, (key, Role::Refresh));
             }
             Err(_) => {
@@ -157,10 +172,14 @@ impl Larges {
         if status < 200 {
             return true;
         }
+        if role == Role::Refreshed {
+            self.acknowledge_again(cx, key, message);
+            return true;
+        }
         self.by_txn.remove(&txn);
         match role {
             Role::Bye => self.finish(cx, key),
-            Role::Refresh => self.refreshed(cx, key, message),
+            Role::Refresh | Role::Refreshed => self.refreshed(cx, key, txn, message),
         }
         true
     }
@@ -172,17 +191,33 @@ impl Larges {
             Role::Bye => self.finish(cx, key),
             //= RFC 4028 10: a refresh that times out ends the session
             Role::Refresh => self.hang_up(cx, key),
+            // It was answered.
+            Role::Refreshed => {}
         }
         true
     }
 
-    fn refreshed(&mut self, cx: &mut Cx, key: Key, message: &Message) {
+    /// A 2xx that came before: its ACK was lost.
+    //= RFC 3261 13.2.2.4: the ACK MUST be passed to the client transport every time a retransmission of the 2xx arrives
+    fn acknowledge_again(&mut self, cx: &mut Cx, key: Key, message: &Message) {
+        let Some(session) = self.live.get(key).filter(|_| (200..300).contains(&message.status())) else { return };
+        if let Some((_, ack)) = &session.refreshed {
+            cx.sip.transmit(session.flow, ack.clone());
+        }
+    }
+
+    fn refreshed(&mut self, cx: &mut Cx, key: Key, txn: ClientKey, message: &Message) {
         let Some(session) = self.live.get_mut(key) else { return };
         let status = message.status();
         let wish = session.refresh_wish.take();
+        session.offering = false;
         if (200..300).contains(&status) && message.cseq().1 == Method::Invite {
             let ack = invite::ack(cx, &session.dialog, message.cseq().0, &session.flow);
-            cx.sip.transmit(session.flow, ack);
+            cx.sip.transmit(session.flow, ack.clone());
+            if let Some((last, _)) = session.refreshed.replace((txn, ack)) {
+                self.by_txn.remove(&last);
+            }
+            self.by_txn.insert(txn, (key, Role::Refreshed));
         }
         let larger = wish.and_then(|mut wish| wish.too_small(message).then_some(wish));
         match (status, larger, &mut session.refresh) {
