@@ -102,8 +102,6 @@ fn what_was_accepted_survives_every_kill_and_comes_once() {
         for _ in 0..MORTAL {
             alice.exchange(alice.text("sip:nobody@example.org", &"m".repeat(20_000)).with("Expires", "1"));
         }
-        had_back += measure(daemon.http(), "deferd_segments_reclaimed_total");
-        copied += measure(daemon.http(), "deferd_store_copied_bytes_total");
         // Mostly while messages still come in; now and then in the quiet after them.
         let most = if chance.one_in(4) { 600 } else { 120 };
         std::thread::sleep(chance.millis(most));
@@ -111,6 +109,8 @@ fn what_was_accepted_survives_every_kill_and_comes_once() {
             break;
         }
         daemon.assert_alive();
+        had_back += measure(daemon.http(), "deferd_segments_reclaimed_total");
+        copied += measure(daemon.http(), "deferd_store_copied_bytes_total");
         ledger.death(|| daemon.kill9());
         daemon.restart([2, 3, 1][round % 3]);
     }
