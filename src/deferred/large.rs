@@ -136,6 +136,8 @@ pub struct Larges {
     links: SpreadMap<ConnId, Vec<Key>>,
     /// Messages that are coming or being written, by serial number.
     messages: SpreadMap<u64, Incoming>,
+    /// Whose record is not durable yet, by fingerprint: the same that came again meanwhile and waits for that.
+    twins: SpreadMap<u64, Vec<u64>>,
     serial: u64,
     /// Messages that the log has no room for now.
     waiting: Vec<u64>,
@@ -159,6 +161,7 @@ impl Larges {
             by_txn: SpreadMap::default(),
             links: SpreadMap::default(),
             messages: SpreadMap::default(),
+            twins: SpreadMap::default(),
             serial: 0,
             waiting: Vec::new(),
             stalled: Vec::new(),

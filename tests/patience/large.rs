@@ -12,7 +12,7 @@ use deferd_kit::{
 use crate::people::{ALICE, BOB, HOME, MEDIA, answer, exchange, request};
 use crate::rig::Rig;
 
-const PATH: &str = "msrp://10.0.0.9:9/alicesession;tcp";
+pub(crate) const PATH: &str = "msrp://10.0.0.9:9/alicesession;tcp";
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -25,7 +25,7 @@ fn narrow() -> Rig {
 
 /// Alice's INVITE and the 200 to it.
 #[track_caller]
-fn answered(rig: &mut Rig) -> (SipMessage, SipMessage) {
+pub(crate) fn answered(rig: &mut Rig) -> (SipMessage, SipMessage) {
     answered_with(rig, &[])
 }
 
@@ -54,7 +54,7 @@ fn within(rig: &mut Rig, invite: &SipMessage, ok: &SipMessage, cseq: u32, method
 }
 
 /// Acknowledges it.
-fn ack(rig: &mut Rig, invite: &SipMessage, ok: &SipMessage) {
+pub(crate) fn ack(rig: &mut Rig, invite: &SipMessage, ok: &SipMessage) {
     let ack = within(rig, invite, ok, 1, "ACK");
     rig.datagram(0, HOME, &ack);
 }
