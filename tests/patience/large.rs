@@ -165,3 +165,46 @@ fn a_sender_without_update_is_refreshed_by_re_invite_and_its_own_crosses_ours() 
     let ack = within(&mut rig, &invite, &ok, 5, "ACK");
     rig.datagram(0, HOME, &ack);
 }
+
+/// Only the first 200 was looked after: a later one could wait for its ACK for ever.
+//= RFC 3261 14.2: a 2xx whose ACK is never received: SHOULD generate a BYE to terminate the dialog
+#[test]
+fn a_senders_re_invite_whose_200_is_never_acknowledged_ends_in_bye_after_32_seconds() {
+    let mut rig = narrow();
+    let (invite, ok) = answered(&mut rig);
+    ack(&mut rig, &invite, &ok);
+    begins(&mut rig, &ok);
+    let again = within(&mut rig, &invite, &ok, 2, "INVITE").with("Contact", format!("<sip:alice@{HOME}>"));
+    let again = again.with_body("application/sdp", invite.body.clone());
+    assert_eq!(exchange(&mut rig, &again).code(), 200);
+    // The ACK of the first says nothing of the second.
+    ack(&mut rig, &invite, &ok);
+    rig.pass(ms(31_900));
+    rig.expect_no("BYE");
+    let is_ours = |message: &SipMessage| message.code() == 200 && message.branch() == again.branch();
+    assert!(rig.find(is_ours).is_some(), "the 200 is repeated meanwhile");
+    rig.pass(ms(200));
+    ends(&mut rig, &ok);
+}
+
+/// What ends meanwhile says BYE when the ACK has come, not before.
+//= RFC 3261 15: the callee MUST NOT send a BYE on a confirmed dialog until it has received an ACK for its 2xx
+//= RFC 3261 14.2: an INVITE while an offer of ours has no answer: 491
+#[test]
+fn a_bye_waits_for_the_ack_of_a_re_invite() {
+    let mut rig = narrow();
+    let (invite, ok) = answered(&mut rig);
+    ack(&mut rig, &invite, &ok);
+    begins(&mut rig, &ok);
+    let bare = within(&mut rig, &invite, &ok, 2, "INVITE").with("Contact", format!("<sip:alice@{HOME}>"));
+    assert!(!exchange(&mut rig, &bare).body.is_empty(), "without an offer it is answered with ours");
+    let crossing = within(&mut rig, &invite, &ok, 3, "UPDATE").with("Contact", format!("<sip:alice@{HOME}>"));
+    let crossing = crossing.with_body("application/sdp", invite.body.clone());
+    assert_eq!(exchange(&mut rig, &crossing).code(), 491, "our offer has no answer yet");
+    rig.reset(0, MEDIA);
+    rig.pass(ms(5_000));
+    rig.expect_no("BYE");
+    let ack = within(&mut rig, &invite, &ok, 2, "ACK").with_body("application/sdp", invite.body.clone());
+    rig.datagram(0, HOME, &ack);
+    ends(&mut rig, &ok);
+}
