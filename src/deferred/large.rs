@@ -24,6 +24,7 @@ pub use judge::{Asked, is_large};
 use super::cx::{Ask, Cx, Reply, Timer};
 use super::identity::{Address, LARGE_PREFIX};
 use super::invite;
+use super::within::Unacked;
 use crate::base::arena::{Arena, Key};
 use crate::base::clock::Tick;
 use crate::base::net::{ConnId, Flow};
@@ -46,7 +47,7 @@ use wrap::Head;
 /// Nothing came for so long: the sender is gone.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// 64*T1: an ACK must have come by then, and the answer to a BYE (RFC 3261 13.3.1.4, 17.1.2.2).
+/// 64*T1: nobody waits longer for an ACK before a BYE, and for the answer to that (RFC 3261 13.3.1.4, 17.1.2.2).
 const GOODBYE: Duration = Duration::from_secs(32);
 
 /// Messages of one session that may be under way at one time. Senders send one after the other; a relay may mix a few.
@@ -111,11 +112,10 @@ struct Session {
     head: Arc<Head>,
     stage: Stage,
     until: Tick,
-    acked: bool,
+    /// Our last 2xx to an INVITE of the sender's, as long as its ACK has not come: the session is over without.
+    unacked: Option<Unacked>,
     /// It was asked for by way of another core, and may yet be taken back there.
     revocable: Option<Reply>,
-    /// Without an ACK the session is over by then.
-    ack_by: Tick,
     conn: Option<ConnId>,
     chunk: Option<Chunk>,
     /// Serial numbers of its messages that are under way.
@@ -136,6 +136,8 @@ pub struct Larges {
     links: SpreadMap<ConnId, Vec<Key>>,
     /// Messages that are coming or being written, by serial number.
     messages: SpreadMap<u64, Incoming>,
+    /// Whose record is not durable yet, by fingerprint: the same that came again meanwhile and waits for that.
+    twins: SpreadMap<u64, Vec<u64>>,
     serial: u64,
     /// Messages that the log has no room for now.
     waiting: Vec<u64>,
@@ -159,6 +161,7 @@ impl Larges {
             by_txn: SpreadMap::default(),
             links: SpreadMap::default(),
             messages: SpreadMap::default(),
+            twins: SpreadMap::default(),
             serial: 0,
             waiting: Vec::new(),
             stalled: Vec::new(),
@@ -215,7 +218,7 @@ impl Larges {
         session.until = cx.now.tick + GOODBYE;
         self.unlink(cx, key);
         //= RFC 3261 15: the callee MUST NOT send a BYE on a confirmed dialog until it has received an ACK for its 2xx
-        if self.live.get(key).is_some_and(|session| session.acked) {
+        if self.live.get(key).is_some_and(|session| session.unacked.is_none()) {
             self.bye(cx, key);
         }
         self.arm(cx, key);
@@ -348,8 +351,8 @@ impl Larges {
     fn arm(&mut self, cx: &mut Cx, key: Key) {
         let Some(session) = self.live.get_mut(key) else { return };
         let mut at = session.until;
-        if !session.acked {
-            at = at.min(session.ack_by);
+        if let Some(unacked) = &session.unacked {
+            at = at.min(unacked.until);
         }
         if let Some(refresh) = session.refresh.as_ref().filter(|_| session.stage != Stage::Ending) {
             at = at.min(refresh.deadline());
@@ -367,9 +370,8 @@ impl Larges {
         let now = cx.now.tick;
         let Some(session) = self.live.get_mut(key) else { return };
         session.armed = None;
-        let unacked = !session.acked && session.ack_by <= now;
-        // RFC 3261 13.3.1.4: without an ACK the dialog is confirmed all the same, and to be ended with BYE.
-        session.acked |= unacked;
+        //= RFC 3261 14.2: a 2xx whose ACK is never received: SHOULD generate a BYE to terminate the dialog
+        let unacked = session.unacked.take_if(|unacked| unacked.until <= now).is_some();
         match session.stage {
             Stage::Ending if unacked => self.bye(cx, key),
             Stage::Ending if session.until <= now => self.finish(cx, key),

@@ -195,24 +195,28 @@ impl Users {
         arrived
     }
 
-    /// Takes in what this core itself has made durable: nobody else has a hand in it, so it needs no inbox.
-    pub fn land(&mut self, cx: &mut Cx, user: UserId, arrival: Arrival) {
-        if !self.insert(cx, user, arrival) {
+    /// Takes in what this core itself has made durable: nobody else has a hand in it, so it needs no inbox. False for a twin, which
+    /// is dropped.
+    pub fn land(&mut self, cx: &mut Cx, user: UserId, arrival: Arrival) -> bool {
+        let is_new = self.insert(cx, user, arrival);
+        if !is_new {
             self.drop_twins(cx, user, &[arrival.locator]);
         }
+        is_new
     }
 
     /// The same for a large message, with its parts.
-    pub fn land_large(&mut self, cx: &mut Cx, user: UserId, arrival: Arrival, parts: Vec<Locator>) {
+    pub fn land_large(&mut self, cx: &mut Cx, user: UserId, arrival: Arrival, parts: Vec<Locator>) -> bool {
         let (locator, extents) = (arrival.locator, extents_of(&parts));
         if self.insert(cx, user, arrival) {
             self.parts.insert(locator.place(), parts);
-            return;
+            return true;
         }
         // A twin: without a message in a list that names them its parts are nobody's.
         cx.release(user, 0, extents.iter().map(|extent| extent.octets).sum());
         cx.freed(&extents);
         self.drop_twins(cx, user, &[locator]);
+        false
     }
 
     /// What a message counts for its user.

@@ -23,11 +23,11 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Unacked {
     /// Of the INVITE, and so of its ACK.
-    cseq: u32,
+    pub(super) cseq: u32,
     /// Nobody waits longer (64*T1).
     pub(super) until: Tick,
     /// The 2xx carried an offer: the ACK brings its answer.
-    offered: bool,
+    pub(super) offered: bool,
 }
 
 impl Unacked {

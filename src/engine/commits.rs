@@ -83,9 +83,10 @@ impl Core {
         match commit {
             Commit::Deposit(mut done) => {
                 let stored = done.stored.take();
-                if let Some((user, arrival)) = self.deposits.durable(&mut self.cx, done) {
-                    self.users.land(&mut self.cx, user, arrival);
-                }
+                let landing = self.deposits.durable(&mut self.cx, done);
+                // Of a twin its sender was told already.
+                let is_new = landing.is_none_or(|(user, arrival)| self.users.land(&mut self.cx, user, arrival));
+                let stored = stored.filter(|_| is_new);
                 stored.into_iter().for_each(|owed| self.promise(*owed));
             }
             Commit::Publish(done) => {

@@ -12,7 +12,7 @@ use deferd_kit::{
 use crate::people::{ALICE, BOB, HOME, MEDIA, answer, exchange, request};
 use crate::rig::Rig;
 
-const PATH: &str = "msrp://10.0.0.9:9/alicesession;tcp";
+pub(crate) const PATH: &str = "msrp://10.0.0.9:9/alicesession;tcp";
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -25,7 +25,7 @@ fn narrow() -> Rig {
 
 /// Alice's INVITE and the 200 to it.
 #[track_caller]
-fn answered(rig: &mut Rig) -> (SipMessage, SipMessage) {
+pub(crate) fn answered(rig: &mut Rig) -> (SipMessage, SipMessage) {
     answered_with(rig, &[])
 }
 
@@ -54,7 +54,7 @@ fn within(rig: &mut Rig, invite: &SipMessage, ok: &SipMessage, cseq: u32, method
 }
 
 /// Acknowledges it.
-fn ack(rig: &mut Rig, invite: &SipMessage, ok: &SipMessage) {
+pub(crate) fn ack(rig: &mut Rig, invite: &SipMessage, ok: &SipMessage) {
     let ack = within(rig, invite, ok, 1, "ACK");
     rig.datagram(0, HOME, &ack);
 }
@@ -164,4 +164,47 @@ fn a_sender_without_update_is_refreshed_by_re_invite_and_its_own_crosses_ours() 
     assert_eq!(exchange(&mut rig, &theirs).code(), 200, "now it crosses nothing");
     let ack = within(&mut rig, &invite, &ok, 5, "ACK");
     rig.datagram(0, HOME, &ack);
+}
+
+/// Only the first 200 was looked after: a later one could wait for its ACK for ever.
+//= RFC 3261 14.2: a 2xx whose ACK is never received: SHOULD generate a BYE to terminate the dialog
+#[test]
+fn a_senders_re_invite_whose_200_is_never_acknowledged_ends_in_bye_after_32_seconds() {
+    let mut rig = narrow();
+    let (invite, ok) = answered(&mut rig);
+    ack(&mut rig, &invite, &ok);
+    begins(&mut rig, &ok);
+    let again = within(&mut rig, &invite, &ok, 2, "INVITE").with("Contact", format!("<sip:alice@{HOME}>"));
+    let again = again.with_body("application/sdp", invite.body.clone());
+    assert_eq!(exchange(&mut rig, &again).code(), 200);
+    // The ACK of the first says nothing of the second.
+    ack(&mut rig, &invite, &ok);
+    rig.pass(ms(31_900));
+    rig.expect_no("BYE");
+    let is_ours = |message: &SipMessage| message.code() == 200 && message.branch() == again.branch();
+    assert!(rig.find(is_ours).is_some(), "the 200 is repeated meanwhile");
+    rig.pass(ms(200));
+    ends(&mut rig, &ok);
+}
+
+/// What ends meanwhile says BYE when the ACK has come, not before.
+//= RFC 3261 15: the callee MUST NOT send a BYE on a confirmed dialog until it has received an ACK for its 2xx
+//= RFC 3261 14.2: an INVITE while an offer of ours has no answer: 491
+#[test]
+fn a_bye_waits_for_the_ack_of_a_re_invite() {
+    let mut rig = narrow();
+    let (invite, ok) = answered(&mut rig);
+    ack(&mut rig, &invite, &ok);
+    begins(&mut rig, &ok);
+    let bare = within(&mut rig, &invite, &ok, 2, "INVITE").with("Contact", format!("<sip:alice@{HOME}>"));
+    assert!(!exchange(&mut rig, &bare).body.is_empty(), "without an offer it is answered with ours");
+    let crossing = within(&mut rig, &invite, &ok, 3, "UPDATE").with("Contact", format!("<sip:alice@{HOME}>"));
+    let crossing = crossing.with_body("application/sdp", invite.body.clone());
+    assert_eq!(exchange(&mut rig, &crossing).code(), 491, "our offer has no answer yet");
+    rig.reset(0, MEDIA);
+    rig.pass(ms(5_000));
+    rig.expect_no("BYE");
+    let ack = within(&mut rig, &invite, &ok, 2, "ACK").with_body("application/sdp", invite.body.clone());
+    rig.datagram(0, HOME, &ack);
+    ends(&mut rig, &ok);
 }

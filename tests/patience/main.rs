@@ -8,3 +8,4 @@ mod large;
 mod people;
 mod rig;
 mod sessions;
+mod twins;

@@ -379,6 +379,12 @@ impl Rig {
         readings.fold((0, 0), |(sessions, users), one| (sessions + one.large_sessions, users + one.users_waiting))
     }
 
+    /// Messages accepted, and messages recognised as ones that were there.
+    pub(crate) fn accepted_and_duplicate(&self) -> (u64, u64) {
+        let readings = self.cores.iter().map(Core::reading);
+        readings.fold((0, 0), |(had, twice), one| (had + one.messages_accepted, twice + one.messages_duplicate))
+    }
+
     /// Segments had back.
     pub(crate) fn had_back(&self) -> u64 {
         self.cores.iter().map(|core| core.reading().segments_reclaimed).sum()

@@ -94,6 +94,8 @@ pub(super) struct Incoming {
     pub(super) reserved: Option<(UserId, u64)>,
     /// A part of it was lost on its way to the disk.
     pub(super) lost: bool,
+    /// The same is being written already: it waits for that, and has no parts of its own.
+    pub(super) twin: bool,
     /// Its record is written.
     pub(super) written: Option<Locator>,
     pub(super) fingerprint: u64,
@@ -131,6 +133,7 @@ impl Incoming {
             last: None,
             reserved: None,
             lost: false,
+            twin: false,
             written: None,
             fingerprint: 0,
         }
@@ -274,11 +277,24 @@ impl Incoming {
 
     /// It will not be a message: what it counted for is given back, and its parts are nobody's. Those that are not durable yet are
     /// let go when they are ([`super::Larges::part_durable`]).
-    pub(super) fn discard(self, cx: &mut Cx) {
-        if let Some((user, octets)) = self.reserved {
+    pub(super) fn discard(mut self, cx: &mut Cx) {
+        self.let_go(cx);
+    }
+
+    /// The same is being written already: all that is needed of this one is whom to answer.
+    pub(super) fn become_twin(&mut self, cx: &mut Cx) {
+        self.twin = true;
+        self.let_go(cx);
+        self.records = Vec::new();
+        self.pieces = Pieces::default();
+        self.first = Vec::new();
+    }
+
+    fn let_go(&mut self, cx: &mut Cx) {
+        if let Some((user, octets)) = self.reserved.take() {
             cx.give_up(user, octets);
         }
-        cx.freed(&self.durable);
+        cx.freed(&std::mem::take(&mut self.durable));
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an INVITE that brings large messages must say, and the 200 it gets.
 
 use super::wrap::Head;
-use super::{GOODBYE, Larges, Session, Stage, contact, contact_value};
+use super::{Larges, Session, Stage, contact, contact_value};
 use crate::base::net::Flow;
 use crate::deferred::admit;
 use crate::deferred::cx::{Cx, Reply};
@@ -10,6 +10,7 @@ use crate::deferred::identity::Address;
 use crate::deferred::offered::{self, Side, Terms};
 use crate::deferred::policy::OverQuota;
 use crate::deferred::respond::{self, Refusal};
+use crate::deferred::within::Unacked;
 use crate::proto::sip::offer::{self, Answer, Setup};
 use crate::store::directory::UserId;
 use crate::wire::params::Params;
@@ -153,9 +154,8 @@ impl Larges {
                 head: Arc::new(head),
                 stage: Stage::Waiting,
                 until,
-                acked: false,
+                unacked: Some(Unacked::new(now, message.cseq().0, false)),
                 revocable,
-                ack_by: now + GOODBYE,
                 conn: None,
                 chunk: None,
                 messages: Vec::new(),

@@ -27,7 +27,7 @@ impl Larges {
     /// Writes a message's record once everything before it is in the log. False while that is to be waited for.
     pub(super) fn join(&mut self, cx: &mut Cx, users: &Users, serial: u64) -> bool {
         let Some(message) = self.messages.get_mut(&serial) else { return true };
-        if message.last.is_none() || message.written.is_some() {
+        if message.last.is_none() || message.written.is_some() || message.twin {
             return true;
         }
         match message.write(cx, serial, true) {
@@ -57,10 +57,34 @@ impl Larges {
             cx.counts.duplicates += 1;
             return self.drop_unkept(cx, serial);
         }
-        write(cx, serial, message).unwrap_or_else(|unfit| {
-            self.refuse(cx, serial, unfit);
-            true
-        })
+        if let Some(twins) = self.twins.get_mut(&message.fingerprint) {
+            cx.counts.duplicates += 1;
+            message.become_twin(cx);
+            twins.push(serial);
+            return true;
+        }
+        match write(cx, serial, message) {
+            Ok(is_written) => {
+                if is_written {
+                    self.twins.insert(message.fingerprint, Vec::new());
+                }
+                is_written
+            }
+            Err(unfit) => {
+                self.refuse(cx, serial, unfit);
+                true
+            }
+        }
+    }
+
+    /// The same message as one whose record is durable now, or never will be, is answered as that is.
+    fn end_twins(&mut self, cx: &mut Cx, fingerprint: u64, is_kept: bool) {
+        for serial in self.twins.remove(&fingerprint).unwrap_or_default() {
+            match is_kept {
+                true => _ = self.drop_unkept(cx, serial),
+                false => self.refuse(cx, serial, Unfit::Storage),
+            }
+        }
     }
 
     /// A message that needs no keeping: answered as if it were kept.
@@ -83,7 +107,9 @@ impl Larges {
             // It names parts that are not there: nobody was told that it is kept.
             cx.bury([locator.extent()], Reason::Late);
             self.answer(message.conn, &message.local_path, message.last.as_ref(), 413);
+            let fingerprint = message.fingerprint;
             message.discard(cx);
+            self.end_twins(cx, fingerprint, false);
             return None;
         }
         cx.counts.accepted += 1;
@@ -94,35 +120,38 @@ impl Larges {
         let unused: Vec<Extent> =
             message.records.iter().map(Locator::extent).filter(|extent| used.binary_search(extent).is_err()).collect();
         cx.freed(&unused);
-        users.land_large(cx, user, Arrival { locator, fingerprint: message.fingerprint }, parts);
+        // False where the same has come as a MESSAGE meanwhile: that its sender was told of.
+        let is_new = users.land_large(cx, user, Arrival { locator, fingerprint: message.fingerprint }, parts);
         self.confirm(cx, &message);
+        self.end_twins(cx, message.fingerprint, true);
         if let Some(session) = self.live.get_mut(message.session) {
             session.stored.push(locator.stamp());
         }
         //= RFC 5438 8.1: the intermediary MAY send a "stored" notification, only if "processing" was asked for
-        let tells = is_cpim(&message) && cx.policy.processing_imdn;
+        let tells = is_new && is_cpim(&message) && cx.policy.processing_imdn;
         let sender = (&message.sender[..], message.head.is_private());
         tells.then(|| Owed::of_cpim(cx, &message.owner, &message.first, sender, Disposition::Stored)).flatten()
     }
 
     /// The message's record never will be durable.
     pub fn failed(&mut self, cx: &mut Cx, serial: u64) {
-        if self.messages.contains_key(&serial) {
+        if let Some(fingerprint) = self.messages.get(&serial).map(|message| message.fingerprint) {
             self.refuse(cx, serial, Unfit::Storage);
+            self.end_twins(cx, fingerprint, false);
         }
     }
 
     /// A part is durable. One whose message is given up already is nobody's.
     pub fn part_durable(&mut self, cx: &Cx, serial: u64, extent: Extent) {
         match self.messages.get_mut(&serial) {
-            Some(message) => message.durable.push(extent),
-            None => cx.freed(&[extent]),
+            Some(message) if !message.twin => message.durable.push(extent),
+            _ => cx.freed(&[extent]),
         }
     }
 
     /// A part never will be durable.
     pub fn part_failed(&mut self, cx: &mut Cx, serial: u64) {
-        let Some(message) = self.messages.get_mut(&serial) else { return };
+        let Some(message) = self.messages.get_mut(&serial).filter(|message| !message.twin) else { return };
         message.lost = true;
         // One whose record is written is answered with that.
         if message.written.is_none() {

@@ -7,7 +7,7 @@ use crate::deferred::cx::{Cx, Reply};
 use crate::deferred::invite;
 use crate::deferred::offered::{self, Side};
 use crate::deferred::respond::{self, ALLOW_WITHIN_LARGE, Refusal};
-use crate::deferred::within;
+use crate::deferred::within::{self, Unacked};
 use crate::proto::sip::endpoint::ClientKey;
 use crate::proto::sip::session_timer::{Due, SessionTimer, Wish};
 use crate::wire::sip::message::Message;
@@ -75,10 +75,13 @@ impl Larges {
     /// An ACK that names this session.
     pub fn ack_came(&mut self, cx: &mut Cx, message: &Message, key: Key) {
         let Some(session) = self.live.get_mut(key).filter(|session| session.dialog.matches(message)) else { return };
+        if session.unacked.take_if(|unacked| unacked.cseq == message.cseq().0).is_none() {
+            return;
+        }
         if let Some(reply) = session.revocable.take() {
             self.by_reply.remove(&reply);
         }
-        if !std::mem::replace(&mut session.acked, true) && session.stage == Stage::Ending {
+        if session.stage == Stage::Ending {
             self.bye(cx, key);
             self.arm(cx, key);
         }
@@ -102,7 +105,8 @@ impl Larges {
         let sdp = within::description(message)?;
         //= RFC 3261 14.2: an INVITE while an INVITE of ours is in progress on that dialog: 491
         //= RFC 3311 5.2: an UPDATE with an offer while an offer of ours has no answer yet: 491
-        if session.offering && (sdp.is_some() || message.method() == Method::Invite) {
+        let ours_is_open = session.offering || session.unacked.is_some_and(|unacked| unacked.offered);
+        if ours_is_open && (sdp.is_some() || message.method() == Method::Invite) {
             return Err(Refusal::of(491));
         }
         let refresh = offered::timer(cx, message, session.refresh.as_ref())?;
@@ -123,7 +127,12 @@ impl Larges {
             response = agreed.lines(response);
             session.refresh = Some(timer);
         }
-        if sdp.is_some() || message.method() == Method::Invite {
+        let is_invite = message.method() == Method::Invite;
+        if is_invite {
+            //= RFC 3261 14.2: a re-INVITE without an offer is answered with ours
+            session.unacked = Some(Unacked::new(cx.now.tick, message.cseq().0, sdp.is_none()));
+        }
+        if sdp.is_some() || is_invite {
             response = response.body(b"application/sdp", &session.sdp);
         }
         Ok(response.finish())
