@@ -18,6 +18,9 @@ pub const STORAGE_RETRY_AFTER_S: u32 = 60;
 /// All that we understand, inside a dialog or out of it.
 pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUBSCRIBE, REGISTER, MESSAGE, PUBLISH";
 
+/// What is taken at every address but `Delete@`, all of them together.
+pub const ALLOW_BUT_REFER: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, SUBSCRIBE, REGISTER, MESSAGE, PUBLISH";
+
 /// What we understand inside the dialog of a session.
 pub const ALLOW_WITHIN: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER";
 

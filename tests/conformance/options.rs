@@ -96,6 +96,20 @@ fn a_method_that_makes_no_sense_in_a_session_says_so_and_the_session_goes_on() {
     call.bye();
 }
 
+//= RFC 3261 21.4.6: a 405's Allow: a list of valid methods for the indicated address
+#[test]
+fn a_refer_elsewhere_hears_what_is_taken_there() {
+    let scene = Scene::new(DEFERD);
+    let alice = scene.alice();
+    for target in ["sip:mailserver.example.org", BOB, DEFERRED] {
+        let refer = alice.request("REFER", target).with("Contact", "<sip:a@127.0.0.1>").with("Refer-To", "<sip:x@y>");
+        let response = alice.exchange(refer).response;
+        let allowed = tokens(&response, "Allow");
+        let has = |method: &str| allowed.iter().any(|allowed| allowed == method);
+        assert_eq!((response.code(), has("MESSAGE"), has("REFER")), (405, true, false), "{target} {response:?}");
+    }
+}
+
 /// What a session's Allow says is what the session takes: each of these is asked for within it.
 #[track_caller]
 fn takes_what_it_says(said: &SipMessage, wanted: &str, mut ask: impl FnMut(&str) -> SipMessage) {
