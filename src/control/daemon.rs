@@ -160,17 +160,19 @@ fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
         Mode::Builtin => None,
         Mode::External => Some(Link::new(mail.clone(), cores, &config.xdms, &config.policy.hostname)),
     };
+    let operator = Arc::new(Operator::new(mail.clone(), cores, health.clone(), path.to_path_buf(), config.clone()));
     if let Some(http) = http {
         let admin = Admin::new(health.clone(), clock, mail.clone(), cores, &config.policy.hostname);
         let trusted = config.http.trusted.clone();
         let admin = match &link {
-            None => admin.with_xcap(Xcap::new(mail.clone(), cores, trusted, config.xdms.max_messages)),
+            None => {
+                admin.with_xcap(Xcap::new(mail.clone(), cores, trusted, operator.names(), config.xdms.max_messages))
+            }
             Some(link) => admin.also(link.scrape()),
         };
         let listening = http.listen().map_err(RunFault::Bind)?;
         admin.start(listening).map_err(|error| RunFault::Host("start the thread for HTTP", error))?;
     }
-    let operator = Arc::new(Operator::new(mail.clone(), cores, health.clone(), path.to_path_buf(), config.clone()));
     control(config, &operator);
     operator.watch().map_err(|error| RunFault::Host("start the thread that looks for the oldest message", error))?;
     gates.open_sip().map_err(|error| RunFault::Host("listen for SIP", error))?;

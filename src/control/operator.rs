@@ -19,6 +19,7 @@ use super::config::Config;
 use super::copying::Caller;
 use super::health::{Health, Phase};
 use super::stored::{DomainUse, Stored};
+use super::xcap::Names;
 use crate::base::net::CoreId;
 use crate::deferred::identity::Address;
 use crate::deferred::inquiry::{Answer, Entry, LISTED_MAX, Question, Reasons, Seen, Shown, Standing, Waiting};
@@ -52,6 +53,7 @@ pub struct Operator {
     /// Where the configuration was read, and what is in force.
     path: PathBuf,
     config: Mutex<Config>,
+    names: Arc<Names>,
     drained: AtomicBool,
     pub(super) copying: AtomicBool,
 }
@@ -62,8 +64,14 @@ pub(super) type Excuse = String;
 impl Operator {
     /// For the daemon whose `cores` are behind `mail`, started with `config` read from `path`.
     pub fn new(mail: Arc<Mail>, cores: u16, health: Arc<Health>, path: PathBuf, config: Config) -> Operator {
+        let names = Arc::new(Names::new(config.policy.aliases.clone()));
         let (drained, copying) = (AtomicBool::new(false), AtomicBool::new(false));
-        Operator { mail, cores, health, path, config: Mutex::new(config), drained, copying }
+        Operator { mail, cores, health, path, config: Mutex::new(config), names, drained, copying }
+    }
+
+    /// Under which names users are known, for those that are no core. A reload changes it.
+    pub fn names(&self) -> Arc<Names> {
+        self.names.clone()
     }
 
     /// Does what a request of `caller` asks for.
@@ -310,6 +318,7 @@ impl Operator {
         let changed = policy != now.policy;
         if changed {
             self.ask(&Question::Policy(Arc::new(policy.clone())))?;
+            self.names.become_these(policy.aliases.clone());
             now.policy = policy;
         }
         Ok(json!({ "policy_changed": changed, "needs_restart": restart }))

@@ -17,6 +17,7 @@ use crate::base::net::CoreId;
 use crate::deferred::identity::Address;
 use crate::deferred::inquiry::{Answer, Question};
 use crate::deferred::metadata::{DOCUMENT_OCTETS_MAX, Document};
+use crate::deferred::policy::Aliases;
 use crate::uring::mail::Mail;
 use crate::wire::xcap::select::{self, Selected, Selector};
 use crate::wire::xcap::{Bindings, Target, XcapFault};
@@ -31,7 +32,7 @@ use ipnet::IpNet;
 use prometheus_client::collector::Collector;
 use shelf::{Held, Shelf};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tally::{Scrape, Tally};
 
@@ -112,12 +113,34 @@ enum About {
     List(Address),
 }
 
+/// The operator's table of numbers (`policy.aliases`), as it is in force.
+#[derive(Debug)]
+pub struct Names(RwLock<Aliases>);
+
+impl Names {
+    /// The table that the daemon starts with.
+    pub fn new(aliases: Aliases) -> Names {
+        Names(RwLock::new(aliases))
+    }
+
+    /// From now on it is this one.
+    pub fn become_these(&self, aliases: Aliases) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = aliases;
+    }
+
+    /// The table as it is now. It may change while a request is served: whoever compares two names uses one table for both.
+    fn now(&self) -> Aliases {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// The server.
 #[derive(Debug)]
 pub struct Xcap {
     mail: Arc<Mail>,
     cores: u16,
     trusted: Vec<IpNet>,
+    names: Arc<Names>,
     most: usize,
     shelf: Mutex<Shelf>,
     tally: Arc<Tally>,
@@ -125,9 +148,9 @@ pub struct Xcap {
 
 impl Xcap {
     /// For the daemon whose `cores` are behind `mail`: documents of at most `most` messages, for users whom proxies in `trusted`
-    /// vouch for.
-    pub fn new(mail: Arc<Mail>, cores: u16, trusted: Vec<IpNet>, most: usize) -> Xcap {
-        Xcap { mail, cores, trusted, most, shelf: Mutex::default(), tally: Arc::default() }
+    /// vouch for, under any of their `names`.
+    pub fn new(mail: Arc<Mail>, cores: u16, trusted: Vec<IpNet>, names: Arc<Names>, most: usize) -> Xcap {
+        Xcap { mail, cores, trusted, names, most, shelf: Mutex::default(), tally: Arc::default() }
     }
 
     /// Its numbers.
@@ -244,8 +267,8 @@ impl Xcap {
 
     /// Whose document it is, when that is who asks.
     ///
-    /// An address is compared in its canonical form, which is the one under which messages are kept: however it is written, what is
-    /// given is the caller's own.
+    /// Both are compared as the address under which messages are kept: however it is written, and whether the path or the proxy
+    /// has the number or the address, what is given is the caller's own.
     fn owner(&self, xui: &str, headers: &HeaderMap, peer: IpAddr) -> Result<Address, Refusal> {
         let peer = peer.to_canonical();
         if !self.trusted.iter().any(|net| net.contains(&peer)) {
@@ -264,8 +287,9 @@ impl Xcap {
         if asserted.peek().is_none() {
             return refuse(StatusCode::FORBIDDEN, "no X-3GPP-Asserted-Identity says who you are\n");
         }
-        match Address::of_uri(xui.as_bytes()) {
-            Some(owner) if asserted.any(|identity| identity == owner) => Ok(owner),
+        let names = self.names.now();
+        match names.of_uri(xui.as_bytes()) {
+            Some(owner) if asserted.any(|identity| names.of(identity) == owner) => Ok(owner),
             _ => refuse(StatusCode::FORBIDDEN, "a user's document is for that user alone\n"),
         }
     }

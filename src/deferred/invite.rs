@@ -111,7 +111,8 @@ impl Call {
             .line(Name::AcceptContact, b"*;+g.oma.sip-im")
             //= 12.2.2.2-1c: User-Agent to indicate the IM release version
             .line(Name::UserAgent, &cx.product)
-            .line(Name::Allow, respond::ALLOW)
+            //= RFC 3261 13.2.1: Allow indicates what methods can be invoked within a dialog, on the UA sending the INVITE
+            .line(Name::Allow, respond::ALLOW_WITHIN)
             .line(Name::Expires, ring.as_bytes());
         if let Some(timer) = &self.timer {
             request = timer.lines(request);

@@ -15,14 +15,20 @@ pub const OVERLOAD_RETRY_AFTER_S: u32 = 2;
 /// The disk is full or broken: an operator has to come.
 pub const STORAGE_RETRY_AFTER_S: u32 = 60;
 
-/// What we understand inside a dialog and out of it.
+/// All that we understand, inside a dialog or out of it.
 pub const ALLOW: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUBSCRIBE, REGISTER, MESSAGE, PUBLISH";
+
+/// What is taken at every address but `Delete@`, all of them together.
+pub const ALLOW_BUT_REFER: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, SUBSCRIBE, REGISTER, MESSAGE, PUBLISH";
 
 /// What we understand inside the dialog of a session.
 pub const ALLOW_WITHIN: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER";
 
 /// The same where large messages come: their sender deletes nothing.
 pub const ALLOW_WITHIN_LARGE: &[u8] = b"INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE";
+
+/// What we understand inside the dialog of a subscription.
+pub const ALLOW_WITHIN_SUBSCRIPTION: &[u8] = b"SUBSCRIBE, OPTIONS";
 
 /// Bodies we read, whatever the request that carries them.
 const ACCEPT: &[u8] = b"application/sdp, multipart/mixed, application/resource-lists+xml, application/pidf+xml, \
@@ -99,6 +105,7 @@ pub fn plain(cx: &mut Cx, request: &Message, status: u16, peer: SocketAddr) -> B
 /// What we can do: the 200 to an OPTIONS, inside a dialog or out of it.
 ///
 //= RFC 3261 11.2: Allow, Accept, Accept-Encoding, Accept-Language, and Supported SHOULD be present in a 200 to OPTIONS
+//= RFC 3261 11.2: an OPTIONS received within a dialog generates a 200 that is identical to one constructed outside a dialog
 pub fn capabilities<'a>(cx: &mut Cx, request: &'a Message, peer: SocketAddr) -> Response<'a> {
     let events = allow_events(&cx.policy);
     begin(cx, request, 200, peer)

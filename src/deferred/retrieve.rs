@@ -269,7 +269,7 @@ impl Pushes {
             .to_tag(&tag)
             .line(Name::Server, &cx.product)
             .line(Name::Contact, &push.call.contact_value())
-            .line(Name::Allow, respond::ALLOW)
+            .line(Name::Allow, respond::ALLOW_WITHIN)
             .line(Name::Supported, respond::SUPPORTED);
         if let Some((_, agreed)) = &timer {
             response = agreed.lines(response);

@@ -274,7 +274,14 @@ impl Summaries {
             //= RFC 6665 4.2.1.2: a refresh of a subscription that is over, or never was: 481
             None => Err(Refusal::of(481)),
             Some((key, _)) if message.method() == Method::Subscribe => self.refresh(cx, reply, message, flow, key),
-            Some(_) => Err(Refusal::of(405).with(Name::Allow, respond::ALLOW)),
+            Some((_, live)) if message.method() == Method::Options => match options(live, message) {
+                Ok(()) => {
+                    let octets = respond::capabilities(cx, message, flow.peer()).finish();
+                    return cx.respond(reply, 200, octets);
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Some(_) => Err(Refusal::of(405).with(Name::Allow, respond::ALLOW_WITHIN_SUBSCRIPTION)),
         };
         if let Err(refusal) = outcome {
             refuse(cx, reply, message, &refusal, flow.peer());
@@ -515,6 +522,13 @@ fn event_of(message: &Message) -> Vec<u8> {
         Some(id) => [summary::EVENT, b";id=", id].concat(),
         None => summary::EVENT.to_vec(),
     }
+}
+
+/// Whether an OPTIONS within a subscription's dialog is one to be answered.
+fn options(live: &mut Live, message: &Message) -> Result<(), Refusal> {
+    live.subscription.dialog_mut().in_order(message).map_err(|status| Refusal::of(status.0))?;
+    let unknown = respond::unsupported(message, respond::ALL_OPTIONS);
+    if unknown.is_empty() { Ok(()) } else { Err(Refusal::of(420).with(Name::Unsupported, unknown)) }
 }
 
 /// The 200 to a SUBSCRIBE.

@@ -122,7 +122,8 @@ impl Core {
             (Method::Bye | Method::Update | Method::Notify | Method::Prack | Method::Info, _) => {
                 self.refuse(reply, &message, &flow, &Refusal::of(481));
             }
-            _ => self.refuse(reply, &message, &flow, &Refusal::of(405).with(Name::Allow, respond::ALLOW)),
+            //= RFC 3261 21.4.6: 405: Allow has the methods that are valid for the indicated address; what is left is a REFER
+            _ => self.refuse(reply, &message, &flow, &Refusal::of(405).with(Name::Allow, respond::ALLOW_BUT_REFER)),
         }
     }
 

@@ -89,6 +89,67 @@ fn a_core_registers_a_number() {
     assert_eq!(bob.exchange(&register(CAROLS)).code(), 404);
 }
 
+/// What a user's document says to a user for whom a proxy vouches, and the status.
+fn document(scene: &Scene, user: &str, asserted: &str) -> String {
+    let output = std::process::Command::new("curl")
+        .args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", "--header"])
+        .arg(format!("X-3GPP-Asserted-Identity: {asserted}"))
+        .arg(format!(
+            "http://{}/xcap-root/org.openmobilealliance.deferred-list/users/{user}/deferred-list",
+            scene.http()
+        ))
+        .output()
+        .expect("curl runs; tools/test installs it");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Path and proxy may each have any name of the user; it is the user who is compared, under the table that is in force.
+#[test]
+fn a_document_is_its_users_under_every_name() {
+    let scene = Scene::with(options());
+    let alice = scene.alice();
+    alice.message(BOB, "one");
+    let status = |user: &str, asserted: &str| {
+        let said = document(&scene, user, asserted);
+        let is_bobs = said.matches("<history>").count() == 1;
+        let status: u16 = said.rsplit_once('\n').unwrap().1.parse().unwrap();
+        assert_eq!(is_bobs, status == 200, "{user} for {asserted}: {said}");
+        status
+    };
+    let (bob, other) = ("tel:+15141234567", "tel:+1-514-123-4567");
+    for (user, asserted) in [(BOB, bob), (BOB, other), (bob, BOB), (other, BOB), (bob, other), (other, bob), (BOB, BOB)]
+    {
+        assert_eq!(status(user, &format!("\"{asserted}\"")), 200, "{user} for {asserted}");
+    }
+    // Both names at once, as a proxy has them from the registration.
+    for user in [BOB, bob] {
+        assert_eq!(status(user, &format!("\"{ALICES}\", \"{bob}\"")), 200, "{user}");
+    }
+    // Another's address, another's number, a number of another domain's user, a number of nobody.
+    for asserted in [ALICE, ALICES, CAROLS, "tel:+15550003"] {
+        for user in [BOB, bob] {
+            assert_eq!(status(user, &format!("\"{asserted}\"")), 403, "{user} for {asserted}");
+        }
+    }
+    // The operator gives bob's number to alice: from then on it is her name and not his.
+    let text = std::fs::read_to_string(scene.config()).unwrap();
+    let moved = text.replace(&format!("{BOBS} = {BOB}"), &format!("{BOBS} = {ALICE}"));
+    assert_ne!(text, moved);
+    std::fs::write(scene.config(), moved).unwrap();
+    scene.signal("HUP");
+    let deadline = std::time::Instant::now() + deferd_kit::WAIT;
+    while !scene.stderr().contains("the configuration was read again") {
+        assert!(std::time::Instant::now() < deadline, "{}", scene.stderr());
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+    let quoted = |name: &str| format!("\"{name}\"");
+    assert_eq!(status(BOB, &quoted(bob)), 403);
+    assert_eq!(status(bob, &quoted(BOB)), 403);
+    assert_eq!(status(BOB, &quoted(BOB)), 200);
+    let hers = document(&scene, bob, &quoted(ALICE));
+    assert!(hers.ends_with("\n200") && !hers.contains("<history>"), "{hers}");
+}
+
 /// What waits can be asked for, and deleted, by the number; and its sender, who is there by a number, hears of that.
 #[test]
 fn whoever_asks_by_number_is_told_of_the_user() {
@@ -103,18 +164,7 @@ fn whoever_asks_by_number_is_told_of_the_user() {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).expect("an answer");
     assert!(line.contains("\"messages\":1"), "{line}");
-    let document = |asserted: &str| {
-        let output = std::process::Command::new("curl")
-            .args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", "--header"])
-            .arg(format!("X-3GPP-Asserted-Identity: \"{asserted}\""))
-            .arg(format!(
-                "http://{}/xcap-root/org.openmobilealliance.deferred-list/users/tel:+15141234567/deferred-list",
-                scene.http()
-            ))
-            .output()
-            .expect("curl runs; tools/test installs it");
-        String::from_utf8(output.stdout).expect("text")
-    };
+    let document = |asserted: &str| document(&scene, "tel:+15141234567", &format!("\"{asserted}\""));
     let listed = document(BOBS);
     assert!(listed.ends_with("\n200") && listed.matches("<history>").count() == 1, "{listed}");
     assert!(document(ALICES).ends_with("\n403"));

@@ -3,15 +3,17 @@
 use deferd_kit::{
     agents::Client,
     call::Call,
+    large::Large,
     msrp_client::{MsrpClient, Reply},
     scene::{ALICE, BOB, Scene},
-    sdp::Setup,
+    sdp::{Answer, Sdp, Setup},
     sip::SipMessage,
 };
 
 use crate::{
     DEFERD,
-    selection::{DEFERRED, DELETE},
+    c12_2_2_1_large::alice as large_sender,
+    selection::{DEFERRED, DELETE, ack, invite, within},
 };
 
 /// A push that waits for the answer to its one SEND.
@@ -92,6 +94,85 @@ fn a_method_that_makes_no_sense_in_a_session_says_so_and_the_session_goes_on() {
     let fine = call.request_in_dialog("OPTIONS").with("X-Strange", "1").with("Proxy-Require", "teleport");
     says_all(&call.exchange(&fine));
     call.bye();
+}
+
+//= RFC 3261 21.4.6: a 405's Allow: a list of valid methods for the indicated address
+#[test]
+fn a_refer_elsewhere_hears_what_is_taken_there() {
+    let scene = Scene::new(DEFERD);
+    let alice = scene.alice();
+    for target in ["sip:mailserver.example.org", BOB, DEFERRED] {
+        let refer = alice.request("REFER", target).with("Contact", "<sip:a@127.0.0.1>").with("Refer-To", "<sip:x@y>");
+        let response = alice.exchange(refer).response;
+        let allowed = tokens(&response, "Allow");
+        let has = |method: &str| allowed.iter().any(|allowed| allowed == method);
+        assert_eq!((response.code(), has("MESSAGE"), has("REFER")), (405, true, false), "{target} {response:?}");
+    }
+}
+
+/// What a session's Allow says is what the session takes: each of these is asked for within it.
+#[track_caller]
+fn takes_what_it_says(said: &SipMessage, wanted: &str, mut ask: impl FnMut(&str) -> SipMessage) {
+    assert_eq!(said.header("Allow"), Some(wanted), "{said:?}");
+    let allowed = tokens(said, "Allow");
+    for method in ["OPTIONS", "UPDATE", "REFER", "MESSAGE", "INFO", "PUBLISH", "SUBSCRIBE", "NOTIFY", "PRACK"] {
+        let response = ask(method);
+        let is_taken = !matches!(response.code(), 405 | 481 | 501);
+        assert_eq!(is_taken, allowed.iter().any(|allowed| allowed == method), "{method}: {response:?}");
+        if response.code() == 405 {
+            assert_eq!(tokens(&response, "Allow"), allowed, "{method}");
+        }
+    }
+}
+
+/// Methods of a session in which we send.
+const WITHIN: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER";
+
+//= RFC 3261 13.2.1: Allow in an INVITE: what methods can be invoked within a dialog, on the UA sending the INVITE
+//= RFC 3261 20.5: all methods, including ACK and CANCEL, understood by the UA MUST be included
+#[test]
+fn a_push_names_the_methods_of_its_dialog() {
+    let scene = Scene::new(DEFERD);
+    scene.alice().message(BOB, "hello");
+    let mut bob = scene.bob();
+    let (mut call, _msrp) = waiting(&mut bob);
+    let invite = call.request().clone();
+    takes_what_it_says(&invite, WITHIN, |method| {
+        let request = call.request_in_dialog(method);
+        call.exchange(&request)
+    });
+    call.bye();
+}
+
+//= 12.2.1 (200-3): an Allow header field that includes all the supported methods within the INVITE-initiated dialog
+#[test]
+fn a_retrieval_names_the_methods_of_its_dialog() {
+    let scene = Scene::new(DEFERD);
+    scene.alice().message(BOB, "hello");
+    let bob = scene.bob();
+    let msrp = bob.msrp(Setup::Active);
+    msrp.set_policy(|_, _| vec![Reply::Silence]);
+    let request = invite(&bob, &Answer::new(msrp.path(), Setup::Active).write());
+    let ok = bob.exchange(&request);
+    ack(&bob, &request, &ok);
+    msrp.connect(Sdp::read(&ok.body).unwrap().attribute("path").unwrap());
+    msrp.expect_sends(1);
+    let mut cseq = 1;
+    takes_what_it_says(&ok, WITHIN, |method| {
+        cseq += 1;
+        bob.exchange(&within(&bob, method, cseq, &request, &ok))
+    });
+    assert_eq!(bob.exchange(&within(&bob, "BYE", cseq + 1, &request, &ok)).code(), 200);
+}
+
+#[test]
+fn a_session_that_brings_large_messages_names_the_methods_of_its_dialog() {
+    let scene = Scene::new(DEFERD);
+    let open = Large::open(large_sender(&scene), BOB);
+    takes_what_it_says(&open.ok, "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE", |method| {
+        open.client.exchange(&open.within(method))
+    });
+    open.bye();
 }
 
 //= RFC 3261 8.2.2.3: an extension in Require that is not understood: 420 with Unsupported

@@ -264,12 +264,18 @@ fn a_subscription_is_refreshed_and_ended_within_its_dialog() {
     assert_eq!(bob.exchange(&again(2, "1200")).code(), 500, "a number that was used");
     assert_eq!(bob.exchange(&again(3, "10")).code(), 423);
     assert_eq!(bob.exchange(&again(4, "600").set("Event", "presence")).code(), 403);
-    assert_eq!(bob.exchange(&within(&bob, "UPDATE", 5, &request, &ok)).code(), 405);
-    assert_eq!(bob.exchange(&again(6, "600").set("Call-ID", "another")).code(), 481);
-    let ended = bob.exchange(&again(7, "0"));
+    let update = bob.exchange(&within(&bob, "UPDATE", 5, &request, &ok));
+    assert_eq!((update.code(), update.header("Allow")), (405, Some("SUBSCRIBE, OPTIONS")));
+    let options = bob.exchange(&within(&bob, "OPTIONS", 6, &request, &ok));
+    assert_eq!((options.code(), options.header("Accept-Encoding")), (200, Some("identity")));
+    assert_eq!(bob.exchange(&within(&bob, "OPTIONS", 6, &request, &ok)).code(), 500, "a number that was used");
+    let strange = within(&bob, "OPTIONS", 7, &request, &ok).with("Require", "teleport");
+    assert_eq!(bob.exchange(&strange).code(), 420);
+    assert_eq!(bob.exchange(&again(8, "600").set("Call-ID", "another")).code(), 481);
+    let ended = bob.exchange(&again(9, "0"));
     assert_eq!((ended.code(), ended.header("Expires")), (200, Some("0")));
     assert_eq!(state(&notified(&bob, &request)), "terminated;reason=timeout");
-    assert_eq!(bob.exchange(&again(8, "600")).code(), 481);
+    assert_eq!(bob.exchange(&again(10, "600")).code(), 481);
     scene.alice().message(BOB, "nobody hears of me");
     expect_no(&bob, "NOTIFY");
 }

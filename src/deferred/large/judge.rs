@@ -126,7 +126,7 @@ impl Larges {
                 .to_tag(&tag)
                 .line(Name::Server, &cx.product)
                 .line(Name::Contact, &contact_value(&contact))
-                .line(Name::Allow, respond::ALLOW)
+                .line(Name::Allow, respond::ALLOW_WITHIN_LARGE)
                 .line(Name::Supported, respond::SUPPORTED);
             if let Some((_, agreed)) = &timer {
                 response = agreed.lines(response);
