@@ -335,7 +335,11 @@ impl Oracle {
     /// True when something was answered for so late that the daemon may have it waiting still, or was refused too often, or was
     /// perhaps deleted.
     pub(crate) fn is_unsure(&self) -> bool {
-        let unsure = |message: &Message| message.perhaps && message.acknowledged.is_none() || message.unread > 0;
+        // Its client has answered for it too late, and then its user asked for it to be deleted and does not wait for it.
+        let left = |message: &Message| message.again && message.erased && !message.deleted;
+        let unsure = |message: &Message| {
+            message.perhaps && message.acknowledged.is_none() || message.unread > 0 || left(message)
+        };
         self.messages.values().any(unsure) || self.may_be_trying() || self.rot.happened
     }
 
