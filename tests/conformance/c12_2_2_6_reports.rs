@@ -54,6 +54,17 @@ fn expect_report(client: &Client) -> SipMessage {
     received.message
 }
 
+/// Retrieves all that waits, which is one message, up to the server's BYE.
+fn retrieve_one(client: &Client) {
+    let msrp = client.msrp(Setup::Active);
+    let request = invite(client, &Answer::new(msrp.path(), Setup::Active).write());
+    let ok = client.exchange(&request);
+    ack(client, &request, &ok);
+    msrp.connect(Sdp::read(&ok.body).unwrap().attribute("path").unwrap());
+    msrp.expect_messages(1);
+    expect_bye(client, &request);
+}
+
 //= 12.2.2.6-1: SHALL check whether the deleted messages include a Failure Delivery Report request as defined in IMDN
 //= 12.2.2.6-2: SHALL use SIP MESSAGE to send a Failure Delivery Report to the original sender
 //= 12.2.2.7-3: SHALL act according to 12.2.2.6
@@ -259,13 +270,7 @@ fn who_retrieved_what_was_kept_was_not_failed() {
     let (mut scene, core, alice) = kept_beyond_its_time("");
     let bob = scene.bob_udp();
     core.route(&bob);
-    let msrp = bob.msrp(Setup::Active);
-    let request = invite(&bob, &Answer::new(msrp.path(), Setup::Active).write());
-    let ok = bob.exchange(&request);
-    ack(&bob, &request, &ok);
-    msrp.connect(Sdp::read(&ok.body).unwrap().attribute("path").unwrap());
-    msrp.expect_messages(1);
-    expect_bye(&bob, &request);
+    retrieve_one(&bob);
     scene.kill9();
     scene.restart(1);
     let bob = scene.bob_udp();
@@ -298,13 +303,7 @@ fn who_retrieved_the_message_was_not_failed() {
     let bob = scene.bob_udp();
     core.route(&bob);
     deposit(&scene, "fetched", "negative-delivery");
-    let msrp = bob.msrp(Setup::Active);
-    let request = invite(&bob, &Answer::new(msrp.path(), Setup::Active).write());
-    let ok = bob.exchange(&request);
-    ack(&bob, &request, &ok);
-    msrp.connect(Sdp::read(&ok.body).unwrap().attribute("path").unwrap());
-    msrp.expect_messages(1);
-    expect_bye(&bob, &request);
+    retrieve_one(&bob);
     assert_eq!(bob.exchange(&refer_quietly(&bob, DEFERRED)).code(), 200);
     expect_no(&alice, "MESSAGE");
 }
