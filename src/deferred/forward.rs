@@ -8,7 +8,8 @@
 //!                            │                                              └──something held──▶ look again later
 //!                            └─ load ──▶ append the copy ──durable──▶ the list names the copy ──▶ the original is written off
 //! ```
-//! What is with a client, or being written off, is not touched: its segment waits for it.
+//! What is with a client, or being written off, is not touched: its segment waits for it. Of segments that are only skimmed the states and
+//! the bin are copied, which are found by where they lie: nobody is looked at for them.
 
 use super::bin::Bin;
 use super::carry::Carry;
@@ -87,6 +88,8 @@ enum Look {
 pub struct Forward {
     generation: u64,
     wanted: Vec<SegmentNo>,
+    /// What is in nobody's list is looked for in these: what is wanted, and what is skimmed.
+    skimmed: Vec<SegmentNo>,
     look: Look,
     again: Duration,
     /// The timer, and when it fires.
@@ -106,6 +109,7 @@ impl Default for Forward {
         Forward {
             generation: 0,
             wanted: Vec::new(),
+            skimmed: Vec::new(),
             look: Look::Resting,
             again: AGAIN.0,
             armed: None,
@@ -133,8 +137,11 @@ impl Forward {
     fn begin(&mut self, cx: &mut Cx) {
         self.wanted = cx.segments.wanted();
         self.wanted.retain(|number| cx.segments.find(*number).is_some_and(|state| !state.is_spent()));
+        self.skimmed = cx.segments.skimmed();
+        self.skimmed.extend_from_slice(&self.wanted);
+        self.skimmed.sort_unstable();
         self.again = AGAIN.0;
-        if self.wanted.is_empty() {
+        if self.skimmed.is_empty() {
             self.look = Look::Resting;
             return;
         }
@@ -197,10 +204,10 @@ impl Forward {
         }
     }
 
-    /// The states and what is in the bin, in wanted segments: they are found by where they lie.
+    /// The states and what is in the bin, in wanted and skimmed segments: they are found by where they lie.
     fn besides(&mut self, cx: &Cx, users: &Users, bin: &Bin, batch: &mut Vec<(Subject, Locator)>, budget: u64) {
         let Look::Besides(from) = self.look else { return };
-        for &segment in self.wanted.iter().filter(|&&segment| segment >= from.segment) {
+        for &segment in self.skimmed.iter().filter(|&&segment| segment >= from.segment) {
             let from = from.max(Place { segment, offset: 0 });
             let state = |(extent, stamp): (Extent, Stamp)| {
                 let locator = Locator::new(extent.place, stamp, 0, extent.octets, Flags::default());
@@ -227,7 +234,7 @@ impl Forward {
         for message in bin.large_in(&self.wanted) {
             self.carry.want(Subject::Binned, message, Vec::new());
         }
-        self.look = Look::At(0, Stamp(0));
+        self.look = if self.wanted.is_empty() { Look::Resting } else { Look::At(0, Stamp(0)) };
     }
 
     /// Goes on with the large messages.

@@ -1,5 +1,6 @@
 //! The log, the loader and recovery together over a disk of memory that crashes, tears and rots.
 
+mod carried;
 mod image;
 mod lent;
 mod lives;

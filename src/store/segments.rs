@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   written ──left by its log, all durable──▶ sealed ──little of it alive──▶ wanted ──nothing alive──▶ removed or recycled
-//!                                                └───────────nothing alive──────────────────────────▲
+//!                                                ├─────next to nothing─────▶ skimmed ─nothing alive──────▲
+//!                                                └───────────nothing alive──────────────────────────────▲
 //! ```
 //! *Live* are the octets of records that somebody still needs. The log that writes a record adds it when its group is durable,
 //! before anybody is told; the home of its user takes it off when the tombstone is durable. So the count never falls early, and a
@@ -35,6 +36,7 @@ pub struct SegmentState {
     live: AtomicU64,
     sealed: AtomicBool,
     wanted: AtomicBool,
+    skimmed: AtomicBool,
 }
 
 impl SegmentState {
@@ -68,6 +70,11 @@ impl SegmentState {
     /// True when what is alive in it is to be copied forward.
     pub fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire)
+    }
+
+    /// True when what is easily found of it is to be copied forward, or was.
+    pub fn is_skimmed(&self) -> bool {
+        self.skimmed.load(Ordering::Acquire)
     }
 
     /// True when nobody needs anything of it, and nobody ever will.
@@ -184,6 +191,7 @@ impl Segments {
             live: AtomicU64::new(0),
             sealed: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
+            skimmed: AtomicBool::new(false),
         });
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(number, state.clone());
         state
@@ -207,15 +215,25 @@ impl Segments {
 
     /// What is alive in these is to be copied forward by whoever is home to it.
     pub fn want(&self, numbers: &[SegmentNo]) {
+        self.mark(numbers, |state| &state.wanted);
+    }
+
+    /// What is alive in these and found without looking through everybody's messages (states, and what is in the bin) is to be
+    /// copied forward by whoever is home to it.
+    pub fn skim(&self, numbers: &[SegmentNo]) {
+        self.mark(numbers, |state| &state.skimmed);
+    }
+
+    fn mark(&self, numbers: &[SegmentNo], with: impl Fn(&SegmentState) -> &AtomicBool) {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         for state in numbers.iter().filter_map(|number| known.get(number)) {
-            state.wanted.store(true, Ordering::Release);
+            with(state).store(true, Ordering::Release);
         }
         drop(known);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Another number than before: [`Segments::wanted`] has changed.
+    /// Another number than before: [`Segments::wanted`] or [`Segments::skimmed`] has changed.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
@@ -224,6 +242,13 @@ impl Segments {
     pub fn wanted(&self) -> Vec<SegmentNo> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.iter().filter(|(_, state)| state.is_wanted()).map(|(number, _)| *number).collect()
+    }
+
+    /// Those that are skimmed, not wanted, not spent and still there, by number.
+    pub fn skimmed(&self) -> Vec<SegmentNo> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let is_skimmed = |state: &SegmentState| state.is_skimmed() && !state.is_wanted() && !state.is_spent();
+        known.iter().filter(|(_, state)| is_skimmed(state)).map(|(number, _)| *number).collect()
     }
 
     /// How many there are.
@@ -283,5 +308,9 @@ mod tests {
         assert_eq!(segments.wanted(), [SegmentNo(1), SegmentNo(3)]);
         segments.remove(SegmentNo(1));
         assert_eq!((segments.wanted(), segments.len()), (vec![SegmentNo(3)], 2));
+        let before = segments.generation();
+        segments.skim(&[SegmentNo(2), SegmentNo(3)]);
+        assert_ne!(segments.generation(), before);
+        assert_eq!(segments.skimmed(), [SegmentNo(2)], "all of the other is wanted anyway");
     }
 }
