@@ -239,8 +239,11 @@ impl RecordHead {
 }
 
 fn head_sum(seed: u32, head: &[u8; RECORD_HEAD], owner: &[u8]) -> u32 {
-    let sum = crc32c::crc32c_append(seed, &head[..4]);
-    crc32c::crc32c_append(crc32c::crc32c_append(sum, &head[8..]), owner)
+    // All but the sum itself.
+    let mut summed = [0u8; RECORD_HEAD - 4];
+    summed[..4].copy_from_slice(&head[..4]);
+    summed[4..].copy_from_slice(&head[8..]);
+    crc32c::crc32c_append(crc32c::crc32c_append(seed, &summed), owner)
 }
 
 /// The places that tombstones or marks name.

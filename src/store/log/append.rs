@@ -222,25 +222,32 @@ impl Log {
 
         let place = Place { segment: group.segment, offset: ((group.at + group.gather.len() as u64) / 8) as u32 };
         let seed = layout::seed(self.salt_of(group.segment), place.segment, place.offset);
-        let mut body_sum = seed;
-        let adjacent = [sections.label, sections.envelope, sections.parts];
-        for octets in adjacent.into_iter().chain(sections.body.iter()) {
-            body_sum = crc32c::crc32c_append(body_sum, octets);
+        let (begin, before) = (group.gather.arena_position(), group.gather.len());
+        let is_copied = length < COPY_RECORD_BELOW;
+        group.gather.make(|arena| {
+            arena.extend_from_slice(&[0u8; RECORD_HEAD]);
+            let adjacent = [sections.owner, sections.label, sections.envelope, sections.parts];
+            adjacent.iter().for_each(|octets| arena.extend_from_slice(octets));
+            if is_copied {
+                sections.body.iter().for_each(|octets| arena.extend_from_slice(octets));
+            }
+        });
+        // The sum goes over the octets where they lie now, side by side: one long run instead of a short one for every section.
+        let made = group.gather.made_since(begin);
+        let mut body_sum = crc32c::crc32c_append(seed, &made[RECORD_HEAD + sections.owner.len()..]);
+        if !is_copied {
+            body_sum = sections.body.iter().fold(body_sum, crc32c::crc32c_append);
         }
         let record = RecordHead { origin: sections.origin.unwrap_or(place), ..record };
         let (head, sums) = record.encode(seed, sections.owner, body_sum);
+        group.gather.patch(begin, &head);
         if let Some(index) = self.index.as_mut().filter(|index| index.segment() == place.segment) {
             // A hint holds states whole; of anything else it needs no body.
             let body = if sections.kind == Kind::State { sections.body.to_vec() } else { Vec::new() };
             let Sections { owner, label, envelope, parts, .. } = sections;
             index.note(&record, place, Noted { owner, label, envelope, parts, body: &body });
         }
-        let before = group.gather.len();
-        group.gather.put(&head);
-        group.gather.put(sections.owner);
-        adjacent.iter().for_each(|octets| group.gather.put(octets));
-        if length < COPY_RECORD_BELOW {
-            sections.body.iter().for_each(|octets| group.gather.put(octets));
+        if is_copied {
             sections.body.clear();
             if self.bodies.len() < BODIES_KEPT {
                 self.bodies.push(sections.body);
