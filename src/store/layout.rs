@@ -173,10 +173,14 @@ pub(super) struct Sums {
 }
 
 impl Sums {
+    /// As a group's sum goes over them.
+    pub(super) fn octets(self) -> [u8; 8] {
+        (u64::from(self.head) | u64::from(self.body) << 32).to_le_bytes()
+    }
+
     /// Goes on with a group's sum.
     pub(super) fn fold(self, sum: u32) -> u32 {
-        let both = u64::from(self.head) | u64::from(self.body) << 32;
-        crc32c::crc32c_append(sum, &both.to_le_bytes())
+        crc32c::crc32c_append(sum, &self.octets())
     }
 }
 

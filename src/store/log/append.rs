@@ -212,18 +212,20 @@ impl Log {
             sections.body = Gather::new();
             sections.body.push(flat);
         }
-        let pieces = if length < COPY_RECORD_BELOW { 0 } else { sections.body.pieces() };
+        let is_copied = length < COPY_RECORD_BELOW;
+        let pieces = if is_copied { 0 } else { sections.body.pieces() };
         // On a full disk copies are what makes room again: they may lie in the reserve, but never wait beyond the bound.
         if sections.origin.is_some() && self.is_for_states(octets) {
             return Err(Refused::DiskFull);
         }
         self.make_room(octets, pieces, essential || sections.origin.is_some())?;
-        let Some(mut group) = self.open.take() else { return Err(Refused::Full) };
+        let Some(segment) = self.open.as_ref().map(|open| open.segment) else { return Err(Refused::Full) };
+        let salt = self.salt_of(segment);
+        let Some(group) = &mut self.open else { return Err(Refused::Full) };
 
-        let place = Place { segment: group.segment, offset: ((group.at + group.gather.len() as u64) / 8) as u32 };
-        let seed = layout::seed(self.salt_of(group.segment), place.segment, place.offset);
         let (begin, before) = (group.gather.arena_position(), group.gather.len());
-        let is_copied = length < COPY_RECORD_BELOW;
+        let place = Place { segment, offset: ((group.at + before as u64) / 8) as u32 };
+        let seed = layout::seed(salt, place.segment, place.offset);
         group.gather.make(|arena| {
             arena.extend_from_slice(&[0u8; RECORD_HEAD]);
             let adjacent = [sections.owner, sections.label, sections.envelope, sections.parts];
@@ -262,12 +264,11 @@ impl Log {
         self.highest = self.highest.max(sections.stamp);
         group.last = self.last;
         group.head.count += 1;
-        group.head.sum = sums.fold(group.head.sum);
+        self.sums.extend_from_slice(&sums.octets());
         if matches!(sections.kind, Kind::Message | Kind::Part | Kind::State) {
             group.live += octets;
         }
         group.head.highest = self.highest;
-        self.open = Some(group);
         Ok((place, octets, self.last))
     }
 
@@ -305,6 +306,7 @@ impl Log {
             self.index = Some(Builder::new(self.setup.core, segment, self.salt_of(segment)));
         }
         self.group += 1;
+        self.sums.clear();
         let mut gather = self.gathers.pop().unwrap_or_default();
         gather.put(&[0u8; GROUP_HEAD]);
         self.waiting += GROUP_HEAD;
