@@ -5,7 +5,7 @@
 
 use super::admit;
 use super::cx::{Commit, Cx, Deposited, Reply};
-use super::encapsulate::{self, Memory};
+use super::encapsulate::{self, DateLine, Memory};
 use super::identity::Address;
 use super::owed::Owed;
 use super::policy::OverQuota;
@@ -58,6 +58,8 @@ pub struct Deposits {
     scratch: Vec<u8>,
     /// The last envelope, for its memory.
     envelope: Vec<u8>,
+    /// The Date line of this second.
+    date: DateLine,
 }
 
 impl Deposits {
@@ -68,6 +70,7 @@ impl Deposits {
             accepted: Seen::with_horizon(entries_max, RECENT),
             scratch: Vec::new(),
             envelope: Vec::new(),
+            date: DateLine::default(),
         }
     }
 
@@ -141,7 +144,7 @@ impl Deposits {
         let id = MessageId::new(stamp, chance);
         let private = fields::privacy_has_id(message);
         let memory = Memory { body: cx.log.gather(), envelope: std::mem::take(&mut self.envelope) };
-        let kept = encapsulate::pager(message, id.as_bytes(), now_s, private, memory);
+        let kept = encapsulate::pager(message, id.as_bytes(), self.date.of(now_s), private, memory);
         let mut flags = Flags::default();
         let urgent = message.header(Name::Priority).is_some_and(|priority| {
             priority.eq_ignore_ascii_case(b"urgent") || priority.eq_ignore_ascii_case(b"emergency")
