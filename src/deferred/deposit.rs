@@ -139,9 +139,9 @@ impl Deposits {
         }
 
         let stamp = cx.stamps.next(cx.now);
-        let mut chance = [0u8; 10];
-        cx.dice.fill(&mut chance);
-        let id = MessageId::new(stamp, chance);
+        let mut random = [0u8; 10];
+        cx.dice.fill(&mut random);
+        let id = MessageId::new(stamp, random);
         let private = fields::privacy_has_id(message);
         let memory = Memory { body: cx.log.gather(), envelope: std::mem::take(&mut self.envelope) };
         let kept = encapsulate::pager(message, id.as_bytes(), self.date.of(now_s), private, memory);
@@ -162,8 +162,8 @@ impl Deposits {
         }
         let draft = Draft {
             owner,
-            id,
             stamp,
+            random,
             expiry_s,
             fingerprint,
             flags,

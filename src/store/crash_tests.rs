@@ -14,7 +14,7 @@ use super::loader::{Damage, Loader};
 use super::log::{Log, LogEvent, LogResume, LogSetup, Refused, Seq};
 use super::manifest::Manifest;
 use super::reason::Reason;
-use super::record::{Draft, Flags, Locator, MessageId, Place, Stamp, Stamps, StateKind};
+use super::record::{Draft, Flags, Locator, Place, Stamp, Stamps, StateKind};
 use super::recovery::{Files, Recovered, recover};
 use super::segments::Segments;
 use crate::base::clock::{Now, Tick, Wall};
@@ -195,8 +195,8 @@ fn body(octets: &[u8]) -> Gather {
 fn draft<'a>(owner: &'a [u8], stamp: Stamp, octets: &[u8]) -> Draft<'a> {
     Draft {
         owner,
-        id: MessageId::new(stamp, [7; 10]),
         stamp,
+        random: [7; 10],
         expiry_s: 1_800_000_000,
         fingerprint: stamp.0,
         flags: Flags::REPORT,

@@ -42,7 +42,6 @@ struct Sections<'a> {
 impl Log {
     /// Takes a message in. Its locator may be published when its [`Seq`] is durable, not before.
     pub fn append_message(&mut self, draft: Draft<'_>) -> Result<(Locator, Seq), Refused> {
-        assert!(draft.id.millis() == draft.stamp.millis(), "an id is made from the stamp of its message");
         let parts = octets_of_parts(draft.parts);
         let (place, octets, seq) = self.append(Sections {
             kind: Kind::Message,
@@ -50,7 +49,7 @@ impl Log {
             stamp: draft.stamp,
             expiry_s: draft.expiry_s,
             fingerprint: draft.fingerprint,
-            random: draft.id.random(),
+            random: draft.random,
             origin: None,
             owner: draft.owner,
             label: draft.body_type,
