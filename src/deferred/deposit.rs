@@ -177,11 +177,12 @@ impl Deposits {
         let domain = cx.directory.domains().of(owner);
         if let Some(domain) = domain {
             let (messages, used) = cx.directory.domains().usage(domain);
-            let no_room = cx.policy.is_over_domain((messages + 1, used + octets));
             // The owner's own older messages may make room for it; somebody else's never do.
-            let own = cx.directory.find(owner).map_or((0, 0), |user| cx.directory.usage(user));
-            let gives_room = cx.policy.over_quota == OverQuota::DropOldest && own.0 > 0 && own.1 >= octets;
-            if no_room && !gives_room {
+            let gives_room = |cx: &Cx| {
+                let own = cx.directory.find(owner).map_or((0, 0), |user| cx.directory.usage(user));
+                cx.policy.over_quota == OverQuota::DropOldest && own.0 > 0 && own.1 >= octets
+            };
+            if cx.policy.is_over_domain((messages + 1, used + octets)) && !gives_room(cx) {
                 cx.counts.over_domain_quota += 1;
                 return Err(Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S));
             }

@@ -139,14 +139,15 @@ pub fn resource(
         Scheme::Other => return Err(Unserved::Scheme),
     }
     let served = policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()));
-    let ours = uri.host.eq_ignore_ascii_case(policy.hostname.as_bytes()) || is_own_host(uri.host);
+    // Most requests are for a user of a served domain: then nobody asks whether the host is one of our addresses.
+    let is_ours = || uri.host.eq_ignore_ascii_case(policy.hostname.as_bytes()) || is_own_host(uri.host);
     if uri.user.is_none_or(<[u8]>::is_empty) {
-        return if served || ours { Ok(Resource::Server) } else { Err(Unserved::NotFound) };
+        return if served || is_ours() { Ok(Resource::Server) } else { Err(Unserved::NotFound) };
     }
     let address = canonical(&uri).ok_or(Unserved::TooLong)?;
     // With the escapes undone that are not needed: `%44elete@` is no mailbox.
     let user = address.split(|&octet| octet == b'@').next().and_then(|user| user.get(4..)).unwrap_or_default();
-    if served || ours {
+    if served || is_ours() {
         // The user part is case-sensitive, but the mission writes Deferred@ and deferred@ alike.
         if user.eq_ignore_ascii_case(b"Deferred") {
             return Ok(Resource::Deferred);
@@ -156,7 +157,7 @@ pub fn resource(
         }
     }
     let is_contact = [CONTACT_PREFIX, LARGE_PREFIX, SUMMARY_PREFIX].iter().any(|prefix| user.starts_with(prefix));
-    if ours && is_contact {
+    if is_contact && is_ours() {
         return Ok(Resource::Contact(user.into()));
     }
     if !served {
