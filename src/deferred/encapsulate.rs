@@ -68,8 +68,8 @@ pub fn pager(message: &Message, id: &[u8; 26], date: &[u8], private: bool, memor
         head.extend_from_slice(b"--");
         head.extend_from_slice(&boundary);
         // RFC 3420: a request that lacks a mandatory header (Max-Forwards of RFC 2543 senders) is only a fragment.
-        let whole = message.header(Name::MaxForwards).is_some();
-        head.extend_from_slice(if whole {
+        let is_whole = message.header(Name::MaxForwards).is_some();
+        head.extend_from_slice(if is_whole {
             b"\r\nContent-Type: message/sip\r\n".as_slice()
         } else {
             b"\r\nContent-Type: message/sipfrag\r\n".as_slice()
@@ -83,16 +83,17 @@ pub fn pager(message: &Message, id: &[u8; 26], date: &[u8], private: bool, memor
 
         // The start line and the lines that stay are copied in runs: line follows upon line, and few are left out.
         let mut run = Span::between(start_of(octets), message.lines().next().map_or(0, |line| line.whole.at()));
-        let vias = message.headers(Name::Via).count();
-        let mut via = 0;
-        for (index, line) in message.lines().enumerate() {
+        // Only the originator's own Via, the bottom-most, and of a line with several only the last value.
+        let mut vias = message.headers(Name::Via).count();
+        let originators = message.headers(Name::Via).last().unwrap_or_default();
+        for (index, (name, whole)) in message.lines().map(|line| (line.name, line.whole)).enumerate() {
             let mut last_via = None;
-            let kept = match line.name {
+            let kept = match name {
                 Name::Via => {
-                    via += 1;
-                    // Only the originator's own Via, the bottom-most, and of a line with several only the last value.
-                    last_via = (via == vias).then(|| last_value(line.value)).filter(|last| last.len() < line.value.len());
-                    via == vias && last_via.is_none()
+                    vias -= 1;
+                    let last = Some(last_value(originators)).filter(|_| vias == 0);
+                    last_via = last.filter(|last| last.len() < originators.len());
+                    vias == 0 && last_via.is_none()
                 }
                 Name::Authorization
                 | Name::ProxyAuthorization
@@ -104,16 +105,19 @@ pub fn pager(message: &Message, id: &[u8; 26], date: &[u8], private: bool, memor
                 | Name::ContentLength => false,
                 //= RFC 3325 9.3: Privacy id: the core cannot see an identity inside our payload, so it is taken out here
                 Name::PAssertedIdentity | Name::PPreferredIdentity => !private,
-                Name::Other => !(private && line.name_bytes.eq_ignore_ascii_case(b"Remote-Party-ID")),
+                Name::Other if private => {
+                    let name = message.lines().nth(index).map_or(b"".as_slice(), |line| line.name_bytes);
+                    !name.eq_ignore_ascii_case(b"Remote-Party-ID")
+                }
                 _ => true,
             };
             if kept {
-                run = Span::between(run.at(), line.whole.end());
+                run = Span::between(run.at(), whole.end());
                 continue;
             }
             head.extend_from_slice(run.of(octets));
-            run = Span::new(line.whole.end(), 0);
-            envelope.leave_out(index, line.whole.of(octets));
+            run = Span::new(whole.end(), 0);
+            envelope.leave_out(index, whole.of(octets));
             if let Some(last) = last_via {
                 head.extend_from_slice(b"Via: ");
                 head.extend_from_slice(last);
