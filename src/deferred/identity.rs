@@ -138,7 +138,7 @@ pub fn resource(
         }
         Scheme::Other => return Err(Unserved::Scheme),
     }
-    let served = policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()));
+    let served = serves(policy, uri.host);
     // Most requests are for a user of a served domain: then nobody asks whether the host is one of our addresses.
     let is_ours = || uri.host.eq_ignore_ascii_case(policy.hostname.as_bytes()) || is_own_host(uri.host);
     if uri.user.is_none_or(<[u8]>::is_empty) {
@@ -190,8 +190,13 @@ pub fn originator(aliases: &Aliases, message: &Message, peer: IpAddr, trusted: &
 /// True for a user of a served domain, who alone can have messages here.
 pub fn is_served(policy: &Policy, address: &Address) -> bool {
     let Ok(uri) = Uri::parse(address) else { return false };
-    matches!(uri.scheme, Scheme::Sip | Scheme::Sips)
-        && policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()))
+    matches!(uri.scheme, Scheme::Sip | Scheme::Sips) && serves(policy, uri.host)
+}
+
+/// True for the host of a served domain. Nearly all write it as we do, in lower case: octet for octet is compared first.
+fn serves(policy: &Policy, host: &[u8]) -> bool {
+    let mut domains = policy.domains.iter().map(String::as_bytes);
+    domains.any(|domain| host == domain || host.eq_ignore_ascii_case(domain))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ impl Domains {
     pub fn of(&self, address: &[u8]) -> Option<DomainId> {
         let at = memchr::memrchr(b'@', address)?;
         let host = address.get(at + 1..)?;
-        let end = host.iter().position(|octet| matches!(octet, b':' | b';' | b'?')).unwrap_or(host.len());
+        let end = memchr::memchr3(b':', b';', b'?', host).unwrap_or(host.len());
         self.names.get(host.get(..end)?).copied()
     }
 
