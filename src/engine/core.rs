@@ -27,7 +27,6 @@ use crate::deferred::delete::Deletions;
 use crate::deferred::deposit::Deposits;
 use crate::deferred::dismiss::Dismissals;
 use crate::deferred::forward::Forward;
-use crate::deferred::identity::Address;
 use crate::deferred::inquiry::Inquiries;
 use crate::deferred::large::Larges;
 use crate::deferred::policy::Media;
@@ -249,8 +248,7 @@ impl Core {
             if self.pushes.arrived(user, oldest) {
                 continue;
             }
-            let owner = Address::from_canonical(&self.cx.directory.address(user));
-            self.presences.arrived(&mut self.cx, &self.users, &mut self.pushes, &owner);
+            self.presences.arrived(&mut self.cx, &self.users, &mut self.pushes, user);
         }
         // A push that ends may begin the next of the same user; that one only sends its INVITE. What is carried out may touch
         // pushes: a connection that is gone, a send that needs its timer. A connection has one send at most, so this ends.
