@@ -44,8 +44,12 @@ impl Domains {
     pub fn of(&self, address: &[u8]) -> Option<DomainId> {
         let at = memchr::memrchr(b'@', address)?;
         let host = address.get(at + 1..)?;
-        let end = memchr::memchr3(b':', b';', b'?', host).unwrap_or(host.len());
-        self.names.get(host.get(..end)?).copied()
+        // Hardly any has something behind its host.
+        let host_alone = || {
+            let end = host.iter().position(|octet| matches!(octet, b':' | b';' | b'?'))?;
+            self.names.get(host.get(..end)?)
+        };
+        self.names.get(host).or_else(host_alone).copied()
     }
 
     /// So much more is stored, or reserved. For `core` alone.
