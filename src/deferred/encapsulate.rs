@@ -21,7 +21,12 @@ static BOUNDARY_BEGIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(
 /// What every MSRP end-line begins with. Preparing a search costs more than most searches: it is done once.
 static DASH7: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"-------"));
 
-/// The Content-Type of every payload; the boundary's place is filled with dots.
+/// How the only part of a payload begins, and how its parts end; the boundary's place is filled with dots.
+const PART_BEGIN: &[u8] = b"--....................\r\nContent-Type: message/sip\r\n";
+const PART_BEGIN_FRAGMENT: &[u8] = b"--....................\r\nContent-Type: message/sipfrag\r\n";
+const PARTS_END: &[u8; BOUNDARY_OCTETS + 6] = b"\r\n--....................--";
+
+/// The Content-Type of every payload, likewise.
 const BODY_TYPE: &[u8; BODY_TYPE_OCTETS] = b"multipart/mixed;boundary=\"....................\"";
 
 /// Its octets.
@@ -62,18 +67,12 @@ pub fn pager(message: &Message, id: &[u8; 26], date: &[u8], private: bool, memor
     let dashed = from_dash(content);
     let dated = message.header(Name::Date).is_some();
     let mut envelope = Envelope::within(envelope);
-    let (mut boundary, mut has_dash7) = ([b'.'; BOUNDARY_OCTETS], false);
+    let (mut boundary, mut has_dash7) = ([0; BOUNDARY_OCTETS], false);
     let begin = body.arena_position();
     body.make(|head| {
-        head.extend_from_slice(b"--");
-        head.extend_from_slice(&boundary);
         // RFC 3420: a request that lacks a mandatory header (Max-Forwards of RFC 2543 senders) is only a fragment.
         let is_whole = message.header(Name::MaxForwards).is_some();
-        head.extend_from_slice(if is_whole {
-            b"\r\nContent-Type: message/sip\r\n".as_slice()
-        } else {
-            b"\r\nContent-Type: message/sipfrag\r\n".as_slice()
-        });
+        head.extend_from_slice(if is_whole { PART_BEGIN } else { PART_BEGIN_FRAGMENT });
         //= 12.2.2.5: each deferred message shall include the timestamp received by the IM server
         // A Date of the sender stays as it is; the server's time then goes beside it, into the part's own header (12.2.2.5).
         if dated {
@@ -84,8 +83,8 @@ pub fn pager(message: &Message, id: &[u8; 26], date: &[u8], private: bool, memor
         // The start line and the lines that stay are copied in runs: line follows upon line, and few are left out.
         let mut run = Span::between(start_of(octets), message.lines().next().map_or(0, |line| line.whole.at()));
         // Only the originator's own Via, the bottom-most, and of a line with several only the last value.
-        let mut vias = message.headers(Name::Via).count();
-        let originators = message.headers(Name::Via).last().unwrap_or_default();
+        let vias = message.headers(Name::Via);
+        let (mut vias, originators) = vias.fold((0, b"".as_slice()), |(count, _), value| (count + 1, value));
         for (index, (name, whole)) in message.lines().map(|line| (line.name, line.whole)).enumerate() {
             let mut last_via = None;
             let kept = match name {
@@ -140,11 +139,9 @@ pub fn pager(message: &Message, id: &[u8; 26], date: &[u8], private: bool, memor
     if !content.is_empty() {
         body.push(message.body_bytes());
     }
-    body.make(|arena| {
-        arena.extend_from_slice(b"\r\n--");
-        arena.extend_from_slice(&boundary);
-        arena.extend_from_slice(b"--");
-    });
+    let mut end = *PARTS_END;
+    end[4..4 + BOUNDARY_OCTETS].copy_from_slice(&boundary);
+    body.put(&end);
     Encapsulated { body, body_type: body_type(&boundary), envelope: envelope.octets, has_dash7 }
 }
 
@@ -266,8 +263,8 @@ impl Envelope {
 
 /// Appends a line to an envelope.
 pub(super) fn put_line(envelope: &mut Vec<u8>, index: u16, line: &[u8]) {
-    envelope.extend_from_slice(&index.to_le_bytes());
-    envelope.extend_from_slice(&(line.len() as u16).to_le_bytes());
+    let numbers = u32::from(index) | (line.len() as u32 & 0xffff) << 16;
+    envelope.extend_from_slice(&numbers.to_le_bytes());
     envelope.extend_from_slice(line);
 }
 
