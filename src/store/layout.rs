@@ -243,11 +243,15 @@ impl RecordHead {
 }
 
 fn head_sum(seed: u32, head: &[u8; RECORD_HEAD], owner: &[u8]) -> u32 {
-    // All but the sum itself.
-    let mut summed = [0u8; RECORD_HEAD - 4];
-    summed[..4].copy_from_slice(&head[..4]);
-    summed[4..].copy_from_slice(&head[8..]);
-    crc32c::crc32c_append(crc32c::crc32c_append(seed, &summed), owner)
+    // All but the sum itself, with as much of the owner as has room, which is nearly always all: one run costs less than three.
+    const FIXED: usize = RECORD_HEAD - 4;
+    let mut run = [0u8; 2 * RECORD_HEAD];
+    run[..4].copy_from_slice(&head[..4]);
+    run[4..FIXED].copy_from_slice(&head[8..]);
+    let (with_it, rest) = owner.split_at(owner.len().min(run.len() - FIXED));
+    run[FIXED..FIXED + with_it.len()].copy_from_slice(with_it);
+    let sum = crc32c::crc32c_append(seed, &run[..FIXED + with_it.len()]);
+    if rest.is_empty() { sum } else { crc32c::crc32c_append(sum, rest) }
 }
 
 /// The places that tombstones or marks name.
@@ -334,6 +338,17 @@ mod tests {
             fingerprint: 1 << 60,
             random: *b"0123456789",
             envelope_len: 4,
+        }
+    }
+
+    #[test]
+    fn a_heads_sum_goes_over_all_but_itself_and_the_whole_owner() {
+        let mut head = [0u8; RECORD_HEAD];
+        head.iter_mut().zip(1..).for_each(|(octet, number)| *octet = number);
+        for length in [0, 1, 67, 68, 69, 200] {
+            let owner = vec![b'o'; length];
+            let whole = [&head[..4], &head[8..], &owner].concat();
+            assert_eq!(head_sum(9, &head, &owner), crc32c::crc32c_append(9, &whole), "{length}");
         }
     }
 
