@@ -189,7 +189,7 @@ impl Log {
         let fixed = sections.owner.len() + sections.label.len() + sections.envelope.len() + sections.parts.len();
         let length = RECORD_HEAD + fixed + sections.body.len();
         let octets = (length as u64).next_multiple_of(8);
-        let record = RecordHead {
+        let mut record = RecordHead {
             kind: sections.kind,
             flags: sections.flags,
             owner_len: u16::try_from(sections.owner.len()).map_err(|_| Refused::TooLarge)?,
@@ -239,7 +239,7 @@ impl Log {
         if !is_copied {
             body_sum = sections.body.iter().fold(body_sum, crc32c::crc32c_append);
         }
-        let record = RecordHead { origin: sections.origin.unwrap_or(place), ..record };
+        record.origin = sections.origin.unwrap_or(place);
         let (head, sums) = record.encode(seed, sections.owner, body_sum);
         group.gather.patch(begin, &head);
         if let Some(index) = self.index.as_mut().filter(|index| index.segment() == place.segment) {
