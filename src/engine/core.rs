@@ -446,7 +446,11 @@ impl Core {
                 self.effects.push_back(Effect::SendDatagram { socket, to: peer, octets });
             }
             Flow::Stream { core, conn, .. } if core == self.cx.core => match self.conns.write(conn, octets) {
-                Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
+                // A hundred answers to what one read has brought go out together: it is asked for once.
+                Written::Queued if !matches!(self.cx.asks.back(), Some(Ask::Pump(asked)) if *asked == conn) => {
+                    self.cx.asks.push_back(Ask::Pump(conn));
+                }
+                Written::Queued => {}
                 Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, self.cx.core, conn),
                 Written::Overflow => {
                     self.cx.counts.overloads += 1;
