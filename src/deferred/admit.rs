@@ -85,7 +85,9 @@ mod tests {
             let parsed = MediaType::parse(b"*/*").is_some_and(|range| range.accepts(media.as_bytes()));
             assert_eq!(takes_in("*/*", media.as_bytes()), parsed, "{media}");
         }
-        assert!(takes_in("text/*", b"TEXT/plain") && !takes_in("text/*", b"image/png") && !takes_in("text", b"text/plain"));
+        assert!(
+            takes_in("text/*", b"TEXT/plain") && !takes_in("text/*", b"image/png") && !takes_in("text", b"text/plain")
+        );
     }
 
     #[test]

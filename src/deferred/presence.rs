@@ -4,8 +4,8 @@
 //! a reason to look whether messages wait.
 
 mod line;
-mod people;
 mod pending;
+mod people;
 pub mod register;
 mod seen;
 

@@ -191,8 +191,7 @@ impl Push {
         }
         let damage = match &loaded.outcome {
             Ok(record)
-                if record.owner.of(&record.page) == &self.call.owner[..]
-                    && feed::is_sound(record, &loaded.locator) =>
+                if record.owner.of(&record.page) == &self.call.owner[..] && feed::is_sound(record, &loaded.locator) =>
             {
                 return true;
             }

@@ -88,7 +88,9 @@ mod tests {
             assert!(may_know(&people, number));
         }
         for number in (0..100).step_by(3) {
-            assert!(people.remove(&directory, &address(number)).is_some_and(|removed| removed.failures == number as usize));
+            assert!(
+                people.remove(&directory, &address(number)).is_some_and(|removed| removed.failures == number as usize)
+            );
             assert!(people.remove(&directory, &address(number)).is_none());
         }
         for number in 0..100 {
