@@ -25,15 +25,6 @@ impl Dice {
         self.0.fill_bytes(out);
     }
 
-    /// `N` random octets: 64 bits at a time, which for few of them costs half of what [`Dice::fill`] does.
-    pub fn octets<const N: usize>(&mut self) -> [u8; N] {
-        let mut out = [0u8; N];
-        for octets in out.chunks_mut(8) {
-            octets.copy_from_slice(&self.bits().to_le_bytes()[..octets.len()]);
-        }
-        out
-    }
-
     /// Uniform enough in `low..=high` for backoff and jitter.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.bits() % (high.saturating_sub(low) + 1)
@@ -61,12 +52,7 @@ mod tests {
     fn the_same_seed_draws_the_same() {
         let (mut a, mut b) = (Dice::from_seed([7; 32]), Dice::from_seed([7; 32]));
         assert_eq!(a.hex::<20>(), b.hex::<20>());
-        assert_eq!(a.octets::<10>(), b.octets::<10>());
         assert_eq!(a.bits(), b.bits());
-        assert_ne!(a.octets::<10>(), a.octets::<10>());
-        // Every octet is drawn, the last ones too.
-        let drawn = (0..64).fold([0; 10], |all: [u8; 10], _| std::array::from_fn(|at| all[at] | a.octets::<10>()[at]));
-        assert_eq!(drawn, [255; 10]);
         assert!((3..=5).contains(&a.between(3, 5)));
     }
 }

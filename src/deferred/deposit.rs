@@ -139,7 +139,8 @@ impl Deposits {
         }
 
         let stamp = cx.stamps.next(cx.now);
-        let random = cx.dice.octets::<10>();
+        let mut random = [0u8; 10];
+        cx.dice.fill(&mut random);
         let id = MessageId::new(stamp, random);
         let private = fields::privacy_has_id(message);
         let memory = Memory { body: cx.log.gather(), envelope: std::mem::take(&mut self.envelope) };

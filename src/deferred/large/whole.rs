@@ -230,7 +230,8 @@ fn write(cx: &mut Cx, serial: u64, message: &mut Incoming) -> Result<bool, Unfit
     let Some(octets) = message.end else { return Ok(true) };
     let parts = message.pieces.parts(&message.records);
     let stamp = cx.stamps.next(cx.now);
-    let random = cx.dice.octets::<10>();
+    let mut random = [0u8; 10];
+    cx.dice.fill(&mut random);
     let id = MessageId::new(stamp, random);
     message.hyphens.finish(octets);
     let own = message.last.as_ref().map(|last| last.tid.clone()).unwrap_or_default();
