@@ -10,7 +10,7 @@ use deferd::store::directory::{Arrival, Directory};
 use deferd::store::disk::{DiskDone, DiskOp, SegmentNo};
 use deferd::store::log::{Log, LogResume, LogSetup};
 use deferd::store::queue::Queue;
-use deferd::store::record::{Draft, Flags, Locator, MessageId, Place, Stamp};
+use deferd::store::record::{Draft, Flags, Locator, Place, Stamp};
 use deferd::store::segments::Segments;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ fn append(criterion: &mut Criterion) {
                 gather.push(body.clone());
                 let draft = Draft {
                     owner: b"sip:alice@example.org",
-                    id: MessageId::new(Stamp(n), [7; 10]),
                     stamp: Stamp(n),
+                    random: [7; 10],
                     expiry_s: 1,
                     fingerprint: n,
                     flags: Flags::default(),

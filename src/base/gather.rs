@@ -191,6 +191,11 @@ impl Gather {
         self.arena.len()
     }
 
+    /// What was made since [`Gather::arena_position`] said `at`, as it lies in the arena.
+    pub fn made_since(&self, at: usize) -> &[u8] {
+        &self.arena[at..]
+    }
+
     /// All octets in one buffer. For tests and for the few places that need them adjacent.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.len);

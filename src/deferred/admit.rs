@@ -51,15 +51,21 @@ pub(super) fn receiver(cx: &Cx, owner: &Address) -> Result<(), Refusal> {
 //= RFC 3261 8.2.3: a body type that is not understood: 415 with an Accept header
 pub(super) fn content(cx: &Cx, media: &[u8], body: &[u8]) -> Result<(), Refusal> {
     let ranges = &cx.policy.accepted_types;
-    let accepted = |media: &[u8]| {
-        let mut parsed = ranges.iter().filter_map(|range| MediaType::parse(range.as_bytes()));
-        media.is_empty() || parsed.any(|range| range.accepts(media))
-    };
+    let accepted = |media: &[u8]| media.is_empty() || ranges.iter().any(|range| takes_in(range, media));
     let inside = if media.eq_ignore_ascii_case(b"message/cpim") { cpim::content_media(body) } else { None };
     if accepted(media) && inside.is_none_or(accepted) {
         return Ok(());
     }
     Err(Refusal::of(415).with(Name::Accept, ranges.join(", ")))
+}
+
+/// True when `media`, a `type/subtype`, is of this range.
+fn takes_in(range: &str, media: &[u8]) -> bool {
+    match range {
+        // What is accepted where the operator says nothing: everything that is a type at all.
+        "*/*" => media.contains(&b'/'),
+        range => MediaType::parse(range.as_bytes()).is_some_and(|range| range.accepts(media)),
+    }
 }
 
 /// True for a request of ours that came back: one of its Vias is our own.
@@ -72,6 +78,17 @@ pub(super) fn has_looped(cx: &Cx, message: &Message) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everything_that_is_a_type_is_of_the_range_of_all() {
+        for media in ["text/plain", "message/cpim", "a/b", "/", "text", ""] {
+            let parsed = MediaType::parse(b"*/*").is_some_and(|range| range.accepts(media.as_bytes()));
+            assert_eq!(takes_in("*/*", media.as_bytes()), parsed, "{media}");
+        }
+        assert!(
+            takes_in("text/*", b"TEXT/plain") && !takes_in("text/*", b"image/png") && !takes_in("text", b"text/plain")
+        );
+    }
 
     #[test]
     fn a_sender_is_meant_by_address_or_by_host() {

@@ -5,7 +5,7 @@
 
 use super::admit;
 use super::cx::{Commit, Cx, Deposited, Reply};
-use super::encapsulate::{self, Memory};
+use super::encapsulate::{self, DateLine, Memory};
 use super::identity::Address;
 use super::owed::Owed;
 use super::policy::OverQuota;
@@ -58,6 +58,8 @@ pub struct Deposits {
     scratch: Vec<u8>,
     /// The last envelope, for its memory.
     envelope: Vec<u8>,
+    /// The Date line of this second.
+    date: DateLine,
 }
 
 impl Deposits {
@@ -68,6 +70,7 @@ impl Deposits {
             accepted: Seen::with_horizon(entries_max, RECENT),
             scratch: Vec::new(),
             envelope: Vec::new(),
+            date: DateLine::default(),
         }
     }
 
@@ -136,12 +139,12 @@ impl Deposits {
         }
 
         let stamp = cx.stamps.next(cx.now);
-        let mut chance = [0u8; 10];
-        cx.dice.fill(&mut chance);
-        let id = MessageId::new(stamp, chance);
+        let mut random = [0u8; 10];
+        cx.dice.fill(&mut random);
+        let id = MessageId::new(stamp, random);
         let private = fields::privacy_has_id(message);
         let memory = Memory { body: cx.log.gather(), envelope: std::mem::take(&mut self.envelope) };
-        let kept = encapsulate::pager(message, id.as_bytes(), now_s, private, memory);
+        let kept = encapsulate::pager(message, id.as_bytes(), self.date.of(now_s), private, memory);
         let mut flags = Flags::default();
         let urgent = message.header(Name::Priority).is_some_and(|priority| {
             priority.eq_ignore_ascii_case(b"urgent") || priority.eq_ignore_ascii_case(b"emergency")
@@ -159,8 +162,8 @@ impl Deposits {
         }
         let draft = Draft {
             owner,
-            id,
             stamp,
+            random,
             expiry_s,
             fingerprint,
             flags,
@@ -174,11 +177,12 @@ impl Deposits {
         let domain = cx.directory.domains().of(owner);
         if let Some(domain) = domain {
             let (messages, used) = cx.directory.domains().usage(domain);
-            let no_room = cx.policy.is_over_domain((messages + 1, used + octets));
             // The owner's own older messages may make room for it; somebody else's never do.
-            let own = cx.directory.find(owner).map_or((0, 0), |user| cx.directory.usage(user));
-            let gives_room = cx.policy.over_quota == OverQuota::DropOldest && own.0 > 0 && own.1 >= octets;
-            if no_room && !gives_room {
+            let gives_room = |cx: &Cx| {
+                let own = cx.directory.find(owner).map_or((0, 0), |user| cx.directory.usage(user));
+                cx.policy.over_quota == OverQuota::DropOldest && own.0 > 0 && own.1 >= octets
+            };
+            if cx.policy.is_over_domain((messages + 1, used + octets)) && !gives_room(cx) {
                 cx.counts.over_domain_quota += 1;
                 return Err(Refusal::of(480).retry_after(QUOTA_RETRY_AFTER_S));
             }

@@ -21,7 +21,12 @@ static BOUNDARY_BEGIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(
 /// What every MSRP end-line begins with. Preparing a search costs more than most searches: it is done once.
 static DASH7: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"-------"));
 
-/// The Content-Type of every payload; the boundary's place is filled with dots.
+/// How the only part of a payload begins, and how its parts end; the boundary's place is filled with dots.
+const PART_BEGIN: &[u8] = b"--....................\r\nContent-Type: message/sip\r\n";
+const PART_BEGIN_FRAGMENT: &[u8] = b"--....................\r\nContent-Type: message/sipfrag\r\n";
+const PARTS_END: &[u8; BOUNDARY_OCTETS + 6] = b"\r\n--....................--";
+
+/// The Content-Type of every payload, likewise.
 const BODY_TYPE: &[u8; BODY_TYPE_OCTETS] = b"multipart/mixed;boundary=\"....................\"";
 
 /// Its octets.
@@ -49,58 +54,45 @@ pub struct Encapsulated {
     pub has_dash7: bool,
 }
 
-/// Wraps `message`, received at `received_s` (seconds since 1970), as the id `id` will be pushed.
+/// Wraps `message` as the id `id` will be pushed. `date`: the Date line of its receipt ([`DateLine`]).
 ///
 //= 12.2.2.3-1: shall store the complete message, all header fields and bodies: in the body or in the envelope
 //= 12.2.2.5: each generated MSRP SEND shall be multipart/mixed and carry the deferred message as payload
 //= 12.2.2.5: shall encapsulate SIP MESSAGE with the Content-Type of either message/sip or message/sipfrag
 //= 12.2.2.5: the original headers, i.e. Call-IDs, shall not be altered
-pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool, memory: Memory) -> Encapsulated {
+pub fn pager(message: &Message, id: &[u8; 26], date: &[u8], private: bool, memory: Memory) -> Encapsulated {
     let Memory { mut body, envelope } = memory;
     let octets = message.octets();
-    let boundary = boundary(id, octets);
-    let body_type = body_type(&boundary);
+    let content = message.body();
+    let dashed = from_dash(content);
     let dated = message.header(Name::Date).is_some();
     let mut envelope = Envelope::within(envelope);
-    let mut has_dash7 = false;
+    let (mut boundary, mut has_dash7) = ([0; BOUNDARY_OCTETS], false);
+    let begin = body.arena_position();
     body.make(|head| {
-        head.extend_from_slice(b"--");
-        head.extend_from_slice(&boundary);
         // RFC 3420: a request that lacks a mandatory header (Max-Forwards of RFC 2543 senders) is only a fragment.
-        let whole = message.header(Name::MaxForwards).is_some();
-        head.extend_from_slice(if whole {
-            b"\r\nContent-Type: message/sip\r\n".as_slice()
-        } else {
-            b"\r\nContent-Type: message/sipfrag\r\n".as_slice()
-        });
+        let is_whole = message.header(Name::MaxForwards).is_some();
+        head.extend_from_slice(if is_whole { PART_BEGIN } else { PART_BEGIN_FRAGMENT });
         //= 12.2.2.5: each deferred message shall include the timestamp received by the IM server
         // A Date of the sender stays as it is; the server's time then goes beside it, into the part's own header (12.2.2.5).
         if dated {
-            date_line(head, received_s);
+            head.extend_from_slice(date);
         }
         head.extend_from_slice(b"\r\n");
-        let start = octets.get(..memchr::memchr(b'\n', octets).map_or(0, |at| at + 1)).unwrap_or_default();
-        head.extend_from_slice(start);
 
-        let vias = message.lines().filter(|line| line.name == Name::Via).count();
-        let mut via = 0;
-        for (index, line) in message.lines().enumerate() {
-            let whole = line.whole.of(octets);
-            let kept = match line.name {
+        // The start line and the lines that stay are copied in runs: line follows upon line, and few are left out.
+        let mut run = Span::between(start_of(octets), message.lines().next().map_or(0, |line| line.whole.at()));
+        // Only the originator's own Via, the bottom-most, and of a line with several only the last value.
+        let vias = message.headers(Name::Via);
+        let (mut vias, originators) = vias.fold((0, b"".as_slice()), |(count, _), value| (count + 1, value));
+        for (index, (name, whole)) in message.lines().map(|line| (line.name, line.whole)).enumerate() {
+            let mut last_via = None;
+            let kept = match name {
                 Name::Via => {
-                    via += 1;
-                    // Only the originator's own Via, the bottom-most, and of a line with several only the last value.
-                    if via == vias {
-                        let last = last_value(line.value);
-                        if last.len() < line.value.len() {
-                            envelope.leave_out(index, whole);
-                            head.extend_from_slice(b"Via: ");
-                            head.extend_from_slice(last);
-                            head.extend_from_slice(b"\r\n");
-                            continue;
-                        }
-                    }
-                    via == vias
+                    vias -= 1;
+                    let last = Some(last_value(originators)).filter(|_| vias == 0);
+                    last_via = last.filter(|last| last.len() < originators.len());
+                    vias == 0 && last_via.is_none()
                 }
                 Name::Authorization
                 | Name::ProxyAuthorization
@@ -112,33 +104,76 @@ pub fn pager(message: &Message, id: &[u8; 26], received_s: u64, private: bool, m
                 | Name::ContentLength => false,
                 //= RFC 3325 9.3: Privacy id: the core cannot see an identity inside our payload, so it is taken out here
                 Name::PAssertedIdentity | Name::PPreferredIdentity => !private,
-                Name::Other => !(private && line.name_bytes.eq_ignore_ascii_case(b"Remote-Party-ID")),
+                Name::Other if private => {
+                    let name = message.lines().nth(index).map_or(b"".as_slice(), |line| line.name_bytes);
+                    !name.eq_ignore_ascii_case(b"Remote-Party-ID")
+                }
                 _ => true,
             };
             if kept {
-                head.extend_from_slice(whole);
-            } else {
-                envelope.leave_out(index, whole);
+                run = Span::between(run.at(), whole.end());
+                continue;
+            }
+            head.extend_from_slice(run.of(octets));
+            run = Span::new(whole.end(), 0);
+            envelope.leave_out(index, whole.of(octets));
+            if let Some(last) = last_via {
+                head.extend_from_slice(b"Via: ");
+                head.extend_from_slice(last);
+                head.extend_from_slice(b"\r\n");
             }
         }
+        head.extend_from_slice(run.of(octets));
         //= D2-8: IM server has received and stored deferred message and added a Date header if one wasn't there
         if !dated {
-            date_line(head, received_s);
+            head.extend_from_slice(date);
         }
         head.extend_from_slice(b"Content-Length: ");
-        decimal(head, message.body().len() as u64);
+        decimal(head, content.len() as u64);
         head.extend_from_slice(b"\r\n\r\n");
-        has_dash7 = DASH7.find(head).is_some() || DASH7.find(message.body()).is_some();
+        boundary = self::boundary(id, &[head, dashed]);
+        has_dash7 = DASH7.find(head).is_some() || DASH7.find(dashed).is_some();
     });
-    if !message.body().is_empty() {
+    // Now that it is known what it must not occur in.
+    body.patch(begin + 2, &boundary);
+    if !content.is_empty() {
         body.push(message.body_bytes());
     }
-    body.make(|arena| {
-        arena.extend_from_slice(b"\r\n--");
-        arena.extend_from_slice(&boundary);
-        arena.extend_from_slice(b"--");
-    });
-    Encapsulated { body, body_type, envelope: envelope.octets, has_dash7 }
+    let mut end = *PARTS_END;
+    end[4..4 + BOUNDARY_OCTETS].copy_from_slice(&boundary);
+    body.put(&end);
+    Encapsulated { body, body_type: body_type(&boundary), envelope: envelope.octets, has_dash7 }
+}
+
+/// Where the start line begins: a datagram may have line ends before it (RFC 3261 7.5).
+fn start_of(octets: &[u8]) -> usize {
+    octets.iter().position(|octet| !matches!(octet, b'\r' | b'\n')).unwrap_or(octets.len())
+}
+
+/// All from the first dash on, and what may stand before it in a boundary. What begins boundaries and end-lines has a dash, and most
+/// texts have none: one look for the octet spares two for the words.
+fn from_dash(text: &[u8]) -> &[u8] {
+    let before = BOUNDARY_BEGIN.needle().len() - 1;
+    memchr::memchr(b'-', text).and_then(|at| text.get(at.saturating_sub(before)..)).unwrap_or_default()
+}
+
+/// The Date line of a message's receipt. Many are received in one second: it is written once for all of them.
+#[derive(Debug, Default)]
+pub struct DateLine {
+    second: u64,
+    line: Vec<u8>,
+}
+
+impl DateLine {
+    /// The line for this second since 1970, its CRLF included.
+    pub fn of(&mut self, second: u64) -> &[u8] {
+        if self.second != second || self.line.is_empty() {
+            self.line.clear();
+            date_line(&mut self.line, second);
+            self.second = second;
+        }
+        &self.line
+    }
 }
 
 pub(super) fn date_line(out: &mut Vec<u8>, seconds: u64) {
@@ -157,17 +192,17 @@ fn last_value(value: &[u8]) -> &[u8] {
 }
 
 /// A boundary that follows from the id alone, so that the same record always gives the same octets, and does not occur in
-/// the message. A collision, which only a sender who guesses the id can make, moves on to the next of 36 letters.
-pub(super) fn boundary(id: &[u8; 26], message: &[u8]) -> [u8; BOUNDARY_OCTETS] {
+/// the message, whose `pieces` are looked at one by one. A collision, which only a sender who guesses the id can make, moves on to the next of 36 letters.
+pub(super) fn boundary(id: &[u8; 26], pieces: &[&[u8]]) -> [u8; BOUNDARY_OCTETS] {
     let mut boundary = [0u8; BOUNDARY_OCTETS];
     boundary[..4].copy_from_slice(BOUNDARY_BEGIN.needle());
     // The id's random end, not its time.
     boundary[4..].copy_from_slice(&id[10..]);
-    if BOUNDARY_BEGIN.find(message).is_none() {
+    if pieces.iter().all(|piece| BOUNDARY_BEGIN.find(piece).is_none()) {
         return boundary;
     }
     for last in *b"0123456789abcdefghijklmnopqrstuvwxyz" {
-        if memmem::find(message, &boundary).is_none() {
+        if pieces.iter().all(|piece| memmem::find(piece, &boundary).is_none()) {
             break;
         }
         boundary[BOUNDARY_OCTETS - 1] = last;
@@ -228,8 +263,8 @@ impl Envelope {
 
 /// Appends a line to an envelope.
 pub(super) fn put_line(envelope: &mut Vec<u8>, index: u16, line: &[u8]) {
-    envelope.extend_from_slice(&index.to_le_bytes());
-    envelope.extend_from_slice(&(line.len() as u16).to_le_bytes());
+    let numbers = u32::from(index) | (line.len() as u32 & 0xffff) << 16;
+    envelope.extend_from_slice(&numbers.to_le_bytes());
     envelope.extend_from_slice(line);
 }
 
@@ -300,4 +335,119 @@ pub fn embedded(body: &[u8], body_type: &[u8]) -> Option<Span> {
     let boundary = boundary_of(body_type)?;
     let end = body.len().checked_sub(boundary.len() + 6)?;
     Some(Span::between(head, end))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::base::limits::Limits;
+    use bytes::Bytes;
+
+    const ID: &[u8; 26] = b"01j0000000k3n5p7q9r1s3t5v7";
+    const RECEIVED_S: u64 = 1_800_000_000;
+
+    /// What becomes of a request with these header lines and this body: payload without its wrapping, lines left out, and whether
+    /// an end-line must be chosen with care.
+    fn kept(before: &str, lines: &str, body: &str, private: bool) -> (String, Vec<(usize, String)>, bool) {
+        let octets = format!(
+            "{before}MESSAGE sip:bob@example.org SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+             To: <sip:bob@example.org>\r\nCall-ID: c\r\nCSeq: 1 MESSAGE\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let message = Message::parse_datagram(Bytes::from(octets), &Limits::default()).unwrap();
+        let mut date = DateLine::default();
+        let kept = pager(&message, ID, date.of(RECEIVED_S), private, Memory::default());
+        let octets = kept.body.to_vec();
+        let inner = embedded(&octets, &kept.body_type).unwrap().of(&octets);
+        let left = left_out(&kept.envelope).map(|(index, line)| (index, String::from_utf8_lossy(line).into_owned()));
+        (String::from_utf8(inner.to_vec()).unwrap(), left.collect(), kept.has_dash7)
+    }
+
+    const FIRST: &str = "MESSAGE sip:bob@example.org SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+        To: <sip:bob@example.org>\r\nCall-ID: c\r\nCSeq: 1 MESSAGE\r\n";
+    const LAST: &str = "Date: Fri, 15 Jan 2027 08:00:00 GMT\r\nContent-Length: 2\r\n\r\nhi";
+
+    #[test]
+    fn lines_left_out_first_last_and_side_by_side_leave_the_rest_in_order() {
+        let lines = "Route: <sip:a>\r\nRoute: <sip:b>\r\nSubject: x\r\n y\r\nP-Charging-Vector: z\r\n";
+        let (inner, left, _) = kept("", lines, "hi", false);
+        assert_eq!(inner, format!("{FIRST}Subject: x\r\n y\r\n{LAST}"));
+        let expected = [
+            (5, "Route: <sip:a>\r\n"),
+            (6, "Route: <sip:b>\r\n"),
+            (8, "P-Charging-Vector: z\r\n"),
+            (9, "Content-Length: 2\r\n"),
+        ];
+        assert_eq!(left, expected.map(|(index, line)| (index, line.to_owned())));
+        let (inner, left, _) = kept("", "Remote-Party-ID: r\r\nP-Asserted-Identity: <sip:a@b>\r\n", "hi", true);
+        assert_eq!((inner, left.len()), (format!("{FIRST}{LAST}"), 3));
+    }
+
+    #[test]
+    fn of_several_vias_in_one_line_the_last_stays_where_the_line_was() {
+        let lines = "Via: SIP/2.0/UDP b;branch=z9hG4bK2, SIP/2.0/UDP c\r\nSubject: x\r\n";
+        let (inner, left, _) = kept("", lines, "hi", false);
+        let expected = FIRST.replace("Via: SIP/2.0/UDP a;branch=z9hG4bK1\r\n", "");
+        assert_eq!(inner, format!("{expected}Via: SIP/2.0/UDP c\r\nSubject: x\r\n{LAST}"));
+        assert_eq!(left.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 5, 7]);
+    }
+
+    /// It was the line end that was kept, and the first line lost.
+    #[test]
+    fn a_request_behind_line_ends_keeps_its_first_line() {
+        let (inner, ..) = kept("\r\n\r\n", "", "hi", false);
+        assert_eq!(inner, format!("{FIRST}{LAST}"));
+    }
+
+    #[test]
+    fn seven_dashes_are_found_wherever_they_stand() {
+        for (lines, body, expected) in [
+            ("", "no dash", false),
+            ("", "", false),
+            ("", "-------", true),
+            ("", "a-b ------c", false),
+            ("", "a-b -------c", true),
+            ("", "text\r\n--------", true),
+            ("Subject: -------\r\n", "no dash", true),
+            ("Subject: ---\r\n", "----", false),
+        ] {
+            assert_eq!(kept("", lines, body, false).2, expected, "{lines:?} {body:?}");
+        }
+    }
+
+    #[test]
+    fn a_boundary_that_stands_in_the_message_is_not_taken() {
+        let own = [b"dmf-", &ID[10..]].concat();
+        let own = String::from_utf8(own).unwrap();
+        for (lines, body) in [
+            (String::new(), own.clone()),
+            (String::new(), format!("--- {own}")),
+            (format!("Subject: {own}\r\n"), "no dash".to_owned()),
+        ] {
+            let octets = format!(
+                "MESSAGE sip:b@c SIP/2.0\r\nVia: SIP/2.0/UDP a\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:b@c>\r\nCall-ID: c\r\n\
+                 CSeq: 1 MESSAGE\r\n{lines}\r\n{body}"
+            );
+            let message = Message::parse_datagram(Bytes::from(octets), &Limits::default()).unwrap();
+            let kept = pager(&message, ID, b"Date: d\r\n", false, Memory::default());
+            let taken = boundary_of(&kept.body_type).unwrap();
+            assert_ne!(taken, own.as_bytes(), "{lines:?} {body:?}");
+            let octets = kept.body.to_vec();
+            assert!(octets.starts_with(&[b"--", taken, b"\r\n"].concat()));
+            assert!(octets.ends_with(&[b"\r\n--", taken, b"--"].concat()));
+            assert_eq!(memmem::find_iter(&octets, taken).count(), 2);
+        }
+    }
+
+    #[test]
+    fn a_date_line_is_that_of_its_second() {
+        let mut date = DateLine::default();
+        assert_eq!(date.of(0), b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
+        for second in [1, 1, 60, 59] {
+            let mut expected = Vec::new();
+            date_line(&mut expected, second);
+            assert_eq!(date.of(second), expected);
+        }
+    }
 }

@@ -35,14 +35,13 @@ impl Expiries {
 
     /// Puts a user who stands in no chain into that of this second. Nothing where the user has no list.
     pub(super) fn insert(&mut self, lists: &mut Lists, user: UserId, second: u32) {
-        let after = self.firsts.get(&second).copied().unwrap_or(NOBODY);
         let Some(waiting) = lists.get_mut(&user) else { return };
         debug_assert_eq!(waiting.expiry_s, 0, "in one chain at most");
+        let after = std::mem::replace(self.firsts.entry(second).or_insert(NOBODY), user);
         (waiting.expiry_s, waiting.links) = (second, Links { before: NOBODY, after });
         if let Some(next) = lists.get_mut(&after) {
             next.links.before = user;
         }
-        self.firsts.insert(second, user);
     }
 
     /// Takes a user out.

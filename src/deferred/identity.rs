@@ -138,15 +138,16 @@ pub fn resource(
         }
         Scheme::Other => return Err(Unserved::Scheme),
     }
-    let served = policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()));
-    let ours = uri.host.eq_ignore_ascii_case(policy.hostname.as_bytes()) || is_own_host(uri.host);
+    let served = serves(policy, uri.host);
+    // Most requests are for a user of a served domain: then nobody asks whether the host is one of our addresses.
+    let is_ours = || uri.host.eq_ignore_ascii_case(policy.hostname.as_bytes()) || is_own_host(uri.host);
     if uri.user.is_none_or(<[u8]>::is_empty) {
-        return if served || ours { Ok(Resource::Server) } else { Err(Unserved::NotFound) };
+        return if served || is_ours() { Ok(Resource::Server) } else { Err(Unserved::NotFound) };
     }
     let address = canonical(&uri).ok_or(Unserved::TooLong)?;
     // With the escapes undone that are not needed: `%44elete@` is no mailbox.
     let user = address.split(|&octet| octet == b'@').next().and_then(|user| user.get(4..)).unwrap_or_default();
-    if served || ours {
+    if served || is_ours() {
         // The user part is case-sensitive, but the mission writes Deferred@ and deferred@ alike.
         if user.eq_ignore_ascii_case(b"Deferred") {
             return Ok(Resource::Deferred);
@@ -156,7 +157,7 @@ pub fn resource(
         }
     }
     let is_contact = [CONTACT_PREFIX, LARGE_PREFIX, SUMMARY_PREFIX].iter().any(|prefix| user.starts_with(prefix));
-    if ours && is_contact {
+    if is_contact && is_ours() {
         return Ok(Resource::Contact(user.into()));
     }
     if !served {
@@ -189,8 +190,13 @@ pub fn originator(aliases: &Aliases, message: &Message, peer: IpAddr, trusted: &
 /// True for a user of a served domain, who alone can have messages here.
 pub fn is_served(policy: &Policy, address: &Address) -> bool {
     let Ok(uri) = Uri::parse(address) else { return false };
-    matches!(uri.scheme, Scheme::Sip | Scheme::Sips)
-        && policy.domains.iter().any(|domain| uri.host.eq_ignore_ascii_case(domain.as_bytes()))
+    matches!(uri.scheme, Scheme::Sip | Scheme::Sips) && serves(policy, uri.host)
+}
+
+/// True for the host of a served domain. Nearly all write it as we do, in lower case: octet for octet is compared first.
+fn serves(policy: &Policy, host: &[u8]) -> bool {
+    let mut domains = policy.domains.iter().map(String::as_bytes);
+    domains.any(|domain| host == domain || host.eq_ignore_ascii_case(domain))
 }
 
 #[cfg(test)]

@@ -119,7 +119,10 @@ impl Pushes {
         let token = push.loading_from;
         for loaded in records {
             let flow = push.call.way(cx);
-            let Some(record) = push.sound(cx, token, loaded) else { continue };
+            if !push.is_sound(cx, token, &loaded) {
+                continue;
+            }
+            let Ok(record) = loaded.outcome else { continue };
             let Some(octets) = request(cx, &push.call.owner, &record, &flow) else {
                 cx.counts.unfit += 1;
                 push.pass_over(token, Some(Refusal::Unfit(Unfit::TooLarge)));

@@ -5,6 +5,7 @@
 
 mod line;
 mod pending;
+mod people;
 pub mod register;
 mod seen;
 
@@ -21,15 +22,16 @@ use super::users::{self, Users};
 use super::{outcome, policy::Policy};
 use crate::base::clock::{Tick, Wall};
 use crate::base::net::Flow;
-use crate::base::split::SplitMap;
 use crate::base::timers::TimerKey;
 use crate::proto::sip::publication::{Publications, PublishRequest, Refusal as Unpublished};
+use crate::store::directory::UserId;
 use crate::store::record::StateKind;
 use crate::store::states::StateKey;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use crate::wire::{pidf, settings};
 use pending::{Known, Pending};
+use people::People;
 use std::time::Duration;
 
 /// Event packages as [`Publications`] counts them.
@@ -110,7 +112,7 @@ struct Presence {
 
 /// All users with publications whose home this core is.
 pub struct Presences {
-    users: SplitMap<Address, Presence>,
+    users: People,
     users_max: usize,
     line: line::Line,
 }
@@ -118,7 +120,7 @@ pub struct Presences {
 impl Presences {
     /// None; at most `users_max`.
     pub fn new(users_max: usize) -> Presences {
-        Presences { users: SplitMap::default(), users_max, line: line::Line::default() }
+        Presences { users: People::default(), users_max, line: line::Line::default() }
     }
 
     /// How many users are known.
@@ -211,7 +213,7 @@ impl Presences {
             .line(Name::SipETag, &change.tag())
             .finish();
         let refused = respond::storage_failed(cx, message, peer);
-        let user = self.users.get_or_insert_with(owner.clone(), Presence::unknown);
+        let user = self.users.or_new(&cx.directory, owner.clone());
         let edition = user.know(Known { publications, flow: Some(flow), wish, bindings });
         let fresh = value.is_some();
         cx.counts.publications += 1;
@@ -323,8 +325,11 @@ impl Presences {
     }
 
     /// New messages came for a user: push at once when they are online.
-    pub fn arrived(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, owner: &Address) {
-        self.evaluate(cx, users, pushes, owner, Cause::Arrival);
+    pub fn arrived(&mut self, cx: &mut Cx, users: &Users, pushes: &mut Pushes, user: UserId) {
+        if self.users.may_know(cx.directory.hash_of(user)) {
+            let owner = Address::from_canonical(&cx.directory.address(user));
+            self.evaluate(cx, users, pushes, &owner, Cause::Arrival);
+        }
     }
 
     /// A push is over: what happens next to its user.
@@ -409,7 +414,7 @@ impl Presences {
 
     /// Nothing is left to remember of this user.
     fn forget(&mut self, cx: &mut Cx, owner: &Address) {
-        if let Some((timer, _)) = self.users.remove(owner).and_then(|user| user.timer) {
+        if let Some((timer, _)) = self.users.remove(&cx.directory, owner).and_then(|user| user.timer) {
             cx.timers.cancel(timer);
         }
         cx.end_state(&key_of(owner));
@@ -463,7 +468,7 @@ impl Presences {
             return;
         }
         let due = cx.now.tick + RESTART_PACE * turn;
-        self.users.insert(owner.clone(), user);
+        *self.users.or_new(&cx.directory, owner.clone()) = user;
         self.watch(cx, &owner, Some(due));
     }
 }

@@ -12,8 +12,8 @@ use super::users::Users;
 use crate::base::arena::Key;
 use crate::base::net::ConnId;
 use crate::proto::msrp::session::Outgoing;
-use crate::store::loader::{Damage, Loaded, Record};
-use crate::store::record::Locator;
+use crate::store::loader::{Damage, Loaded};
+use crate::store::record::{Flags, Locator};
 use std::collections::VecDeque;
 
 /// Octets asked of the disk at one time for one push. Two of these keep a socket of 256 KiB busy while the next is read.
@@ -142,12 +142,15 @@ impl Pushes {
             return self.page_loaded(cx, key, records);
         }
         for (token, loaded) in (push.loading_from..).zip(records) {
-            let (locator, Some(record)) = (loaded.locator, push.sound(cx, token, loaded)) else { continue };
+            if !push.is_sound(cx, token, &loaded) {
+                continue;
+            }
+            let Loaded { locator, outcome: Ok(record) } = loaded else { continue };
             let over = u64::from(locator.expiry_s()) <= cx.now.wall.seconds();
             let marks = over && cx.policy.expired == Expired::DeliverMarked;
             let message_id = *record.id.as_bytes();
             // Of a large message only what stands before its parts is here; they follow while it is sent.
-            let parts: VecDeque<Locator> = record.parts().collect();
+            let parts = if locator.flags().has(Flags::LARGE) { record.parts().collect() } else { VecDeque::new() };
             let dressed = match rewrap::dress(&push.choice, record, locator.flags(), marks) {
                 Ok(dressed) => dressed,
                 Err(unfit) => {
@@ -180,20 +183,19 @@ impl Pushes {
 }
 
 impl Push {
-    /// A record that was loaded, when it is what was accepted for this user and still wanted; what is wrong with it is noted.
-    pub(super) fn sound(&mut self, cx: &mut Cx, token: u64, loaded: Loaded) -> Option<Record> {
+    /// True when a record was loaded, is what was accepted for this user, and is still wanted; what is wrong with it is noted.
+    pub(super) fn is_sound(&mut self, cx: &mut Cx, token: u64, loaded: &Loaded) -> bool {
         // Withdrawn meanwhile.
         if !self.in_flight.has(token) {
-            return None;
+            return false;
         }
-        let damage = match loaded.outcome {
+        let damage = match &loaded.outcome {
             Ok(record)
-                if record.owner.of(&record.page) == &self.call.owner[..]
-                    && feed::is_sound(&record, &loaded.locator) =>
+                if record.owner.of(&record.page) == &self.call.owner[..] && feed::is_sound(record, &loaded.locator) =>
             {
-                return Some(record);
+                return true;
             }
-            other => other.err(),
+            other => other.as_ref().err(),
         };
         let place = loaded.locator.place();
         self.in_flight.end(token);
@@ -201,13 +203,13 @@ impl Push {
         if let Some(Damage::Unreadable(errno)) = damage {
             // The disk may give it next time: not in this session, and nothing is held against the message.
             tracing::error!(owner = ?self.call.owner, ?place, errno, "a stored message cannot be read now");
-            return None;
+            return false;
         }
         // Never pushed: it does not hold what was accepted, or is not this user's. It stays for an operator.
         cx.counts.damaged += 1;
         tracing::error!(owner = ?self.call.owner, ?place, ?damage, "a stored message is damaged");
         self.refused.push((place, Refusal::Damaged));
-        None
+        false
     }
 
     /// The client answered 415: it is sent the message, and what comes after it, in another form. False when it takes no other; the

@@ -27,7 +27,6 @@ use crate::deferred::delete::Deletions;
 use crate::deferred::deposit::Deposits;
 use crate::deferred::dismiss::Dismissals;
 use crate::deferred::forward::Forward;
-use crate::deferred::identity::Address;
 use crate::deferred::inquiry::Inquiries;
 use crate::deferred::large::Larges;
 use crate::deferred::policy::Media;
@@ -249,8 +248,7 @@ impl Core {
             if self.pushes.arrived(user, oldest) {
                 continue;
             }
-            let owner = Address::from_canonical(&self.cx.directory.address(user));
-            self.presences.arrived(&mut self.cx, &self.users, &mut self.pushes, &owner);
+            self.presences.arrived(&mut self.cx, &self.users, &mut self.pushes, user);
         }
         // A push that ends may begin the next of the same user; that one only sends its INVITE. What is carried out may touch
         // pushes: a connection that is gone, a send that needs its timer. A connection has one send at most, so this ends.
@@ -448,7 +446,11 @@ impl Core {
                 self.effects.push_back(Effect::SendDatagram { socket, to: peer, octets });
             }
             Flow::Stream { core, conn, .. } if core == self.cx.core => match self.conns.write(conn, octets) {
-                Written::Queued => self.cx.asks.push_back(Ask::Pump(conn)),
+                // A hundred answers to what one read has brought go out together: it is asked for once.
+                Written::Queued if !matches!(self.cx.asks.back(), Some(Ask::Pump(asked)) if *asked == conn) => {
+                    self.cx.asks.push_back(Ask::Pump(conn));
+                }
+                Written::Queued => {}
                 Written::Gone => self.cx.sip.flow_failed(self.cx.now.tick, self.cx.core, conn),
                 Written::Overflow => {
                     self.cx.counts.overloads += 1;

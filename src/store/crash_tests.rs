@@ -15,7 +15,7 @@ use super::loader::{Damage, Loader};
 use super::log::{Log, LogEvent, LogResume, LogSetup, Refused, Seq};
 use super::manifest::Manifest;
 use super::reason::Reason;
-use super::record::{Draft, Flags, Locator, MessageId, Place, Stamp, Stamps, StateKind};
+use super::record::{Draft, Flags, Locator, Place, Stamp, Stamps, StateKind};
 use super::recovery::{Files, Recovered, recover};
 use super::segments::Segments;
 use crate::base::clock::{Now, Tick, Wall};
@@ -196,8 +196,8 @@ fn body(octets: &[u8]) -> Gather {
 fn draft<'a>(owner: &'a [u8], stamp: Stamp, octets: &[u8]) -> Draft<'a> {
     Draft {
         owner,
-        id: MessageId::new(stamp, [7; 10]),
         stamp,
+        random: [7; 10],
         expiry_s: 1_800_000_000,
         fingerprint: stamp.0,
         flags: Flags::REPORT,
@@ -414,6 +414,26 @@ fn appends_that_wait_for_a_segment_that_cannot_be_had_fail_alone() {
     log.append_message(draft(b"u", Stamp(2 << 12), b"x")).unwrap();
     settle(&mut log, &mut disk);
     assert_eq!(recovered(&disk, 1).0.report.messages, 1);
+}
+
+#[test]
+fn a_group_that_was_lost_while_it_was_open_leaves_nothing_in_the_next_ones_sum() {
+    let (mut log, _) = fresh_log(0);
+    let (mut disk, mut ops) = (Disk { full: true, ..Disk::default() }, Vec::new());
+    log.append_message(draft(b"u", Stamp(1 << 12), b"closed")).unwrap();
+    log.turn(&mut ops);
+    let (_, open) = log.append_message(draft(b"u", Stamp(2 << 12), b"open still")).unwrap();
+    let events: Vec<_> = ops.drain(..).filter_map(|op| log.done(disk.serve(op))).collect();
+    assert_eq!(events, [LogEvent::Failed { after: Seq(0), up_to: open, fault: DiskFault::Full }]);
+    disk.full = false;
+    log.retry_prepare(Tick(10_000_000));
+    settle(&mut log, &mut disk);
+    for n in 3..=4 {
+        log.append_message(draft(b"u", Stamp(n << 12), b"x")).unwrap();
+    }
+    settle(&mut log, &mut disk);
+    let report = recovered(&disk, 1).0.report;
+    assert_eq!((report.messages, report.damaged, report.torn.len()), (2, 0, 0));
 }
 
 #[test]

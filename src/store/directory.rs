@@ -391,6 +391,11 @@ impl Directory {
         Address { octets, _guard: guard }
     }
 
+    /// The hash of their address ([`Directory::hash`]), without a look at the address.
+    pub fn hash_of(&self, user: UserId) -> u64 {
+        self.entry(user).hash.load(Ordering::Relaxed)
+    }
+
     /// The core that drains this user's inbox.
     pub fn home_of_user(&self, user: UserId) -> CoreId {
         CoreId(self.entry(user).home.load(Ordering::Relaxed))

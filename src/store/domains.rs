@@ -7,8 +7,8 @@
 //! instant: it is exceeded by at most that.
 
 use crate::base::net::CoreId;
+use crate::base::spread::SpreadMap;
 use crossbeam::utils::CachePadded;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// A served domain.
@@ -24,7 +24,8 @@ struct Count {
 /// The served domains, shared by all cores.
 #[derive(Debug, Default)]
 pub struct Domains {
-    names: HashMap<Box<[u8]>, DomainId>,
+    /// The operator chose what stands in it; what a peer writes is only looked up.
+    names: SpreadMap<Box<[u8]>, DomainId>,
     rows: Vec<CachePadded<Box<[Count]>>>,
 }
 
@@ -32,7 +33,7 @@ impl Domains {
     /// These, in lower case; at most 65,536. What is stored for users of others is not counted.
     pub fn new(names: &[String], cores: u16) -> Domains {
         let names = names.iter().map(|name| name.as_bytes());
-        let names: HashMap<Box<[u8]>, DomainId> =
+        let names: SpreadMap<Box<[u8]>, DomainId> =
             names.zip(0..).map(|(name, id)| (name.into(), DomainId(id))).collect();
         let most = names.values().map(|id| usize::from(id.0) + 1).max().unwrap_or(0);
         let row = |_| CachePadded::new((0..most).map(|_| Count::default()).collect());
@@ -43,8 +44,12 @@ impl Domains {
     pub fn of(&self, address: &[u8]) -> Option<DomainId> {
         let at = memchr::memrchr(b'@', address)?;
         let host = address.get(at + 1..)?;
-        let end = host.iter().position(|octet| matches!(octet, b':' | b';' | b'?')).unwrap_or(host.len());
-        self.names.get(host.get(..end)?).copied()
+        // Hardly any has something behind its host.
+        let host_alone = || {
+            let end = host.iter().position(|octet| matches!(octet, b':' | b';' | b'?'))?;
+            self.names.get(host.get(..end)?)
+        };
+        self.names.get(host).or_else(host_alone).copied()
     }
 
     /// So much more is stored, or reserved. For `core` alone.

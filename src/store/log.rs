@@ -162,6 +162,8 @@ pub struct Log {
     /// Some were sealed since it was last asked.
     sealed: bool,
     open: Option<Group>,
+    /// Of the open group's records, one behind the other: its own sum goes over all of them at once.
+    sums: Vec<u8>,
     closed: VecDeque<Group>,
     flight: Option<Flight>,
     waiting: usize,
@@ -212,6 +214,7 @@ impl Log {
             leaving: Vec::new(),
             sealed: false,
             open: None,
+            sums: Vec::new(),
             closed: VecDeque::new(),
             flight: None,
             waiting: 0,
@@ -295,6 +298,7 @@ impl Log {
     pub fn rest(&mut self) {
         self.gathers = Vec::new();
         self.bodies = Vec::new();
+        self.sums.shrink_to_fit();
     }
 
     /// True when a segment was sealed since the last call: there may be one too many.
@@ -378,6 +382,7 @@ impl Log {
     fn close_open(&mut self) {
         let Some(mut group) = self.open.take() else { return };
         group.head.length = group.gather.len() as u32;
+        group.head.sum = crc32c::crc32c(&self.sums);
         let padding = group.gather.len().next_multiple_of(TEAR_UNIT as usize) - group.gather.len();
         group.gather.put(&[0u8; TEAR_UNIT as usize][..padding]);
         self.waiting += padding;

@@ -281,10 +281,10 @@ pub fn part_octets(owner: &[u8], body: usize) -> u64 {
 pub struct Draft<'a> {
     /// Canonical address of record; at most 65,535 octets.
     pub owner: &'a [u8],
-    /// Its name; the time part must be that of `stamp`.
-    pub id: MessageId,
-    /// When it arrived.
+    /// When it arrived: the time part of its [`MessageId`].
     pub stamp: Stamp,
+    /// The random part.
+    pub random: [u8; 10],
     /// When it expires, in seconds since 1970-01-01 UTC.
     pub expiry_s: u32,
     /// What makes a second copy of it recognisable; zero: nothing.

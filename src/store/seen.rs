@@ -25,7 +25,10 @@ pub struct Seen {
     /// When a stretch of the ring began, and how many it has.
     times: VecDeque<(Tick, u32)>,
     entries: usize,
-    horizon: Duration,
+    /// Fingerprints that come within this stand under one time, in microseconds.
+    grain_us: u64,
+    /// What is older is forgotten: the horizon, and a grain.
+    most_us: u64,
 }
 
 impl Seen {
@@ -39,7 +42,10 @@ impl Seen {
         // Half of what a number can tell apart.
         let entries = entries.clamp(1, 1 << 30);
         let (ring, table, times) = (VecDeque::new(), vec![0; 16], VecDeque::new());
-        Seen { ring, first: 0, table, count: 0, times, entries, horizon }
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let grain = horizon / GRAINS;
+        let (grain_us, most_us) = (us(grain), us(horizon.saturating_add(grain)));
+        Seen { ring, first: 0, table, count: 0, times, entries, grain_us, most_us }
     }
 
     /// True when it was inserted and is still remembered. Zero is nobody's.
@@ -96,17 +102,16 @@ impl Seen {
 
     /// Forgets what is older than the horizon.
     fn forget(&mut self, now: Tick) {
-        let most = self.horizon.saturating_add(self.horizon / GRAINS);
         while let Some(&(since, count)) = self.times.front()
-            && now - since >= most
+            && now.since_us(since) >= self.most_us
         {
             self.pop(count);
         }
     }
 
     fn push(&mut self, fingerprint: u64, now: Tick) {
-        let grain = self.horizon / GRAINS;
-        match self.times.back_mut().filter(|(since, count)| now - *since < grain && *count < u32::MAX) {
+        let grain_us = self.grain_us;
+        match self.times.back_mut().filter(|(since, count)| now.since_us(*since) < grain_us && *count < u32::MAX) {
             Some((_, count)) => *count += 1,
             None => self.times.push_back((now, 1)),
         }

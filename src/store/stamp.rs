@@ -76,6 +76,26 @@ impl Stamps {
 /// Digits of an id: base32 without the letters that look like others.
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
+/// Every two digits: most of an id is written two at a time.
+static PAIRS: [[u8; 2]; 1024] = {
+    let mut pairs = [[0; 2]; 1024];
+    let mut number = 0;
+    while number < pairs.len() {
+        pairs[number] = [DIGITS[number / 32], DIGITS[number % 32]];
+        number += 1;
+    }
+    pairs
+};
+
+/// Writes the lowest bits of a number as so many digits, an even count.
+#[inline]
+fn write(digits: &mut [u8], mut number: u64) {
+    for pair in digits.rchunks_exact_mut(2) {
+        pair.copy_from_slice(&PAIRS[number as usize % PAIRS.len()]);
+        number >>= 10;
+    }
+}
+
 /// What each octet is worth as a digit; [`NO_DIGIT`] when it is none.
 const WORTH: [u8; 256] = {
     let mut worth = [NO_DIGIT; 256];
@@ -102,15 +122,13 @@ pub struct MessageId([u8; ID_OCTETS]);
 impl MessageId {
     /// The id of the message with this stamp. `random` must come from a strong source.
     pub fn new(stamp: Stamp, random: [u8; 10]) -> MessageId {
-        let mut bits = u128::from(stamp.millis() & ((1 << 48) - 1)) << 80;
-        for (place, octet) in random.iter().enumerate() {
-            bits |= u128::from(*octet) << (72 - 8 * place);
-        }
+        // 26 digits are 130 bits: ten of time, whose first two bits are zero, then eight for every five octets of chance.
+        let [a, b, c, d, e, f, g, h, i, j] = random;
+        let number = |octets: [u8; 5]| octets.iter().fold(0, |number, octet| number << 8 | u64::from(*octet));
         let mut digits = [0u8; ID_OCTETS];
-        for (place, digit) in digits.iter_mut().enumerate() {
-            // 26 digits are 130 bits: the first holds only the topmost three.
-            *digit = DIGITS[(bits >> (125 - 5 * place)) as usize & 31];
-        }
+        write(&mut digits[..10], stamp.millis() & ((1 << 48) - 1));
+        write(&mut digits[10..18], number([a, b, c, d, e]));
+        write(&mut digits[18..], number([f, g, h, i, j]));
         MessageId(digits)
     }
 
@@ -201,6 +219,15 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 2_000);
+    }
+
+    #[test]
+    fn every_digit_stands_where_it_did() {
+        let id = |millis: u64, random| MessageId::new(Stamp((millis * 1_000) << SUB_BITS), random);
+        assert_eq!(id(0, [0; 10]).as_str(), "00000000000000000000000000");
+        assert_eq!(id(1, [1, 0, 0, 0, 0, 0, 0, 0, 0, 2]).as_str(), "00000000010400000000000002");
+        let random = *b"\x00\x44\x32\x14\xc7\x42\x54\xb6\x35\xcf";
+        assert_eq!(id(1_700_000_000_000, random).as_str(), "01hf7yat000123456789abcdef");
     }
 
     #[test]

@@ -230,9 +230,9 @@ fn write(cx: &mut Cx, serial: u64, message: &mut Incoming) -> Result<bool, Unfit
     let Some(octets) = message.end else { return Ok(true) };
     let parts = message.pieces.parts(&message.records);
     let stamp = cx.stamps.next(cx.now);
-    let mut chance = [0u8; 10];
-    cx.dice.fill(&mut chance);
-    let id = MessageId::new(stamp, chance);
+    let mut random = [0u8; 10];
+    cx.dice.fill(&mut random);
+    let id = MessageId::new(stamp, random);
     message.hyphens.finish(octets);
     let own = message.last.as_ref().map(|last| last.tid.clone()).unwrap_or_default();
     // The last chunk's, unless that would end the message inside.
@@ -261,8 +261,8 @@ fn write(cx: &mut Cx, serial: u64, message: &mut Incoming) -> Result<bool, Unfit
     let owner = message.owner.clone();
     let draft = Draft {
         owner: &owner,
-        id,
         stamp,
+        random,
         expiry_s,
         fingerprint: message.fingerprint,
         flags,

@@ -157,7 +157,7 @@ pub(super) struct Wrapped {
 //= 12.2.2.3-2: the MSRP SEND request including the timestamp the IM Server receives the complete msrp messages
 pub(super) fn wrap(head: &Head, content: &Content<'_>, id: &[u8; 26]) -> Wrapped {
     // Of the octets themselves nothing need be known: the id is drawn when the last of them has come, so nobody could put it there.
-    let boundary = encapsulate::boundary(id, &[&head.fragment[..], content.mime, content.content_type].concat());
+    let boundary = encapsulate::boundary(id, &[&head.fragment, content.mime, content.content_type]);
     let mut prefix = Vec::with_capacity(head.fragment.len() + content.mime.len() + 512);
     let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| prefix.extend_from_slice(part));
     put(&[b"--", &boundary, b"\r\nContent-Type: ", content.part, b"\r\n\r\n", &head.fragment]);

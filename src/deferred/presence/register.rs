@@ -5,7 +5,7 @@
 //! user without one it is the way back over which the REGISTER came.
 
 use super::pending::Known;
-use super::{Cause, Presence, Presences, key_of};
+use super::{Cause, Presences, key_of};
 use crate::base::net::Flow;
 use crate::deferred::bindings::Binding;
 use crate::deferred::cx::{Commit, Cx, Published, Reply};
@@ -152,7 +152,7 @@ impl Presences {
         };
         let accepted = answered(cx, message, &flow, bindings.own(now), same);
         let refused = respond::storage_failed(cx, message, flow.peer());
-        let user = self.users.get_or_insert_with(owner.clone(), Presence::unknown);
+        let user = self.users.or_new(&cx.directory, owner.clone());
         let edition = user.know(Known { publications, flow: way, wish, bindings });
         cx.counts.registrations += 1;
         // The client is still at its own REGISTER: it is given time to finish, and to publish.

@@ -119,10 +119,11 @@ impl Directory {
     pub(super) fn look_up<'a>(&'a self, hash: u64, address: &[u8], guard: &Guard) -> Option<Found<'a>> {
         let begin = self.bucket_of(hash);
         let reach = self.bucket(begin).reach.load(Ordering::Acquire);
+        let wanted = tag(slot_word(hash, 0));
         for step in 0..=reach {
             for slot in &self.bucket(begin + step).slots {
                 let word = slot.load(Ordering::Acquire);
-                if word == 0 || tag(word) != tag(slot_word(hash, 0)) {
+                if tag(word) != wanted || word == 0 {
                     continue;
                 }
                 let user = word as u32 - 1;

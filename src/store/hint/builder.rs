@@ -196,15 +196,16 @@ impl Builder {
     fn owner(&mut self, owner: &[u8]) -> u32 {
         // Senders choose addresses; the salt is the data directory's secret.
         let hash = SipHasher13::new_with_keys(u64::from(self.salt), u64::from(self.segment.0)).hash(owner);
-        if let Some(&(at, number)) = self.known.get(&hash) {
+        let number = self.owner_count;
+        let next = (self.owners.len() as u32, number);
+        let (at, known) = *self.known.entry(hash).or_insert(next);
+        if known != number {
             let stands = self.owners.get(at as usize..).unwrap_or_default();
             let length = usize::from(le16(stands, 0));
             if stands.get(2..2 + length) == Some(owner) {
-                return number;
+                return known;
             }
         }
-        let number = self.owner_count;
-        self.known.entry(hash).or_insert((self.owners.len() as u32, number));
         self.owners.extend_from_slice(&(owner.len() as u16).to_le_bytes());
         self.owners.extend_from_slice(owner);
         self.owner_count += 1;

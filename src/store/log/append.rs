@@ -42,7 +42,6 @@ struct Sections<'a> {
 impl Log {
     /// Takes a message in. Its locator may be published when its [`Seq`] is durable, not before.
     pub fn append_message(&mut self, draft: Draft<'_>) -> Result<(Locator, Seq), Refused> {
-        assert!(draft.id.millis() == draft.stamp.millis(), "an id is made from the stamp of its message");
         let parts = octets_of_parts(draft.parts);
         let (place, octets, seq) = self.append(Sections {
             kind: Kind::Message,
@@ -50,7 +49,7 @@ impl Log {
             stamp: draft.stamp,
             expiry_s: draft.expiry_s,
             fingerprint: draft.fingerprint,
-            random: draft.id.random(),
+            random: draft.random,
             origin: None,
             owner: draft.owner,
             label: draft.body_type,
@@ -190,7 +189,7 @@ impl Log {
         let fixed = sections.owner.len() + sections.label.len() + sections.envelope.len() + sections.parts.len();
         let length = RECORD_HEAD + fixed + sections.body.len();
         let octets = (length as u64).next_multiple_of(8);
-        let record = RecordHead {
+        let mut record = RecordHead {
             kind: sections.kind,
             flags: sections.flags,
             owner_len: u16::try_from(sections.owner.len()).map_err(|_| Refused::TooLarge)?,
@@ -212,35 +211,44 @@ impl Log {
             sections.body = Gather::new();
             sections.body.push(flat);
         }
-        let pieces = if length < COPY_RECORD_BELOW { 0 } else { sections.body.pieces() };
+        let is_copied = length < COPY_RECORD_BELOW;
+        let pieces = if is_copied { 0 } else { sections.body.pieces() };
         // On a full disk copies are what makes room again: they may lie in the reserve, but never wait beyond the bound.
         if sections.origin.is_some() && self.is_for_states(octets) {
             return Err(Refused::DiskFull);
         }
         self.make_room(octets, pieces, essential || sections.origin.is_some())?;
-        let Some(mut group) = self.open.take() else { return Err(Refused::Full) };
+        let Some(segment) = self.open.as_ref().map(|open| open.segment) else { return Err(Refused::Full) };
+        let salt = self.salt_of(segment);
+        let Some(group) = &mut self.open else { return Err(Refused::Full) };
 
-        let place = Place { segment: group.segment, offset: ((group.at + group.gather.len() as u64) / 8) as u32 };
-        let seed = layout::seed(self.salt_of(group.segment), place.segment, place.offset);
-        let mut body_sum = seed;
-        let adjacent = [sections.label, sections.envelope, sections.parts];
-        for octets in adjacent.into_iter().chain(sections.body.iter()) {
-            body_sum = crc32c::crc32c_append(body_sum, octets);
+        let (begin, before) = (group.gather.arena_position(), group.gather.len());
+        let place = Place { segment, offset: ((group.at + before as u64) / 8) as u32 };
+        let seed = layout::seed(salt, place.segment, place.offset);
+        group.gather.make(|arena| {
+            arena.extend_from_slice(&[0u8; RECORD_HEAD]);
+            let adjacent = [sections.owner, sections.label, sections.envelope, sections.parts];
+            adjacent.iter().for_each(|octets| arena.extend_from_slice(octets));
+            if is_copied {
+                sections.body.iter().for_each(|octets| arena.extend_from_slice(octets));
+            }
+        });
+        // The sum goes over the octets where they lie now, side by side: one long run instead of a short one for every section.
+        let made = group.gather.made_since(begin);
+        let mut body_sum = crc32c::crc32c_append(seed, &made[RECORD_HEAD + sections.owner.len()..]);
+        if !is_copied {
+            body_sum = sections.body.iter().fold(body_sum, crc32c::crc32c_append);
         }
-        let record = RecordHead { origin: sections.origin.unwrap_or(place), ..record };
+        record.origin = sections.origin.unwrap_or(place);
         let (head, sums) = record.encode(seed, sections.owner, body_sum);
+        group.gather.patch(begin, &head);
         if let Some(index) = self.index.as_mut().filter(|index| index.segment() == place.segment) {
             // A hint holds states whole; of anything else it needs no body.
             let body = if sections.kind == Kind::State { sections.body.to_vec() } else { Vec::new() };
             let Sections { owner, label, envelope, parts, .. } = sections;
             index.note(&record, place, Noted { owner, label, envelope, parts, body: &body });
         }
-        let before = group.gather.len();
-        group.gather.put(&head);
-        group.gather.put(sections.owner);
-        adjacent.iter().for_each(|octets| group.gather.put(octets));
-        if length < COPY_RECORD_BELOW {
-            sections.body.iter().for_each(|octets| group.gather.put(octets));
+        if is_copied {
             sections.body.clear();
             if self.bodies.len() < BODIES_KEPT {
                 self.bodies.push(sections.body);
@@ -255,12 +263,11 @@ impl Log {
         self.highest = self.highest.max(sections.stamp);
         group.last = self.last;
         group.head.count += 1;
-        group.head.sum = sums.fold(group.head.sum);
+        self.sums.extend_from_slice(&sums.octets());
         if matches!(sections.kind, Kind::Message | Kind::Part | Kind::State) {
             group.live += octets;
         }
         group.head.highest = self.highest;
-        self.open = Some(group);
         Ok((place, octets, self.last))
     }
 
@@ -298,6 +305,7 @@ impl Log {
             self.index = Some(Builder::new(self.setup.core, segment, self.salt_of(segment)));
         }
         self.group += 1;
+        self.sums.clear();
         let mut gather = self.gathers.pop().unwrap_or_default();
         gather.put(&[0u8; GROUP_HEAD]);
         self.waiting += GROUP_HEAD;

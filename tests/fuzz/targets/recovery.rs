@@ -9,7 +9,7 @@ use deferd::store::disk::{DiskDone, DiskFault, DiskOp, SegmentNo};
 use deferd::store::loader::Loader;
 use deferd::store::log::{Log, LogResume, LogSetup};
 use deferd::store::manifest::Manifest;
-use deferd::store::record::{Draft, Flags, Locator, MessageId, Place, Stamp, StateKind};
+use deferd::store::record::{Draft, Flags, Locator, Place, Stamp, StateKind};
 use deferd::store::recovery::{Files, Recovered, recover};
 use deferd::store::segments::Segments;
 use std::collections::{BTreeMap, HashMap};
@@ -169,8 +169,8 @@ static WRITTEN: LazyLock<Written> = LazyLock::new(|| {
             }
             let draft = Draft {
                 owner,
-                id: MessageId::new(stamp, [n as u8; 10]),
                 stamp,
+                random: [n as u8; 10],
                 expiry_s: 1_800_000_000 + n as u32,
                 fingerprint: stamp.0,
                 flags: if large.is_empty() { Flags::REPORT } else { Flags::LARGE },

@@ -6,6 +6,8 @@ pub mod inbox;
 pub mod mailbox;
 #[path = "../../../../src/base/net.rs"]
 pub mod net;
+#[path = "../../../../src/base/spread.rs"]
+pub mod spread;
 
 /// In the place of the daemon's `base::epochs`: a model has one owner, so one set of epochs is enough.
 pub mod epochs {
