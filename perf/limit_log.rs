@@ -12,6 +12,7 @@ use crate::clients::{Crowd, Kept, Pushed};
 use crate::daemon::Scratch;
 use crate::limit_push::{self, Batch};
 use crate::outcome::{Failure, Progress};
+use crc_fast::CrcAlgorithm;
 use memmap2::Mmap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, IoSlice, Write};
@@ -78,7 +79,7 @@ impl Stored<'_> {
             unsafe { Mmap::map(&file) }
         })();
         let messages = cut.iter().map(stretches).collect();
-        let sums = bodies.iter().map(|body| crc32c::crc32c(body)).collect();
+        let sums = bodies.iter().map(|body| sum(body)).collect();
         let mapping = made.map_err(fail)?;
         Ok(Stored { batch, messages, sums, body, stride, users, each, interleave, mapping, path })
     }
@@ -112,7 +113,7 @@ impl Stored<'_> {
             let at = if self.interleave { number * self.users + user } else { user * self.each + number };
             let end = (at + 1) * self.stride;
             let body = &self.mapping[end - self.body..end];
-            if crc32c::crc32c(body) != self.sums[nth] {
+            if sum(body) != self.sums[nth] {
                 return Err(io::Error::other("a body is not what was written"));
             }
             for stretch in &self.messages[nth] {
@@ -139,6 +140,11 @@ impl Drop for Stored<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// As the daemon has it over its records.
+fn sum(body: &[u8]) -> u32 {
+    crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, body) as u32
 }
 
 /// A whole body.

@@ -6,6 +6,7 @@
 pub mod allocator;
 pub mod arena;
 pub mod clock;
+pub mod crc32c;
 pub mod dice;
 pub mod epochs;
 pub mod gather;

@@ -11,6 +11,7 @@ use super::disk::SegmentNo;
 use super::layout::{self, le16, le32, le64};
 use super::reason::{Ending, Reason};
 use super::record::{Locator, Place, Stamp, StateKind};
+use crate::base::crc32c::crc32c_append;
 use crate::base::net::CoreId;
 use bytes::Bytes;
 
@@ -317,8 +318,8 @@ fn padding(length: usize) -> usize {
 /// Over everything but itself. The offset in the seed is one that no record has.
 fn sum(octets: &[u8], segment: SegmentNo, salt: u32) -> u32 {
     let seed = layout::seed(salt, segment, u32::MAX);
-    let head = crc32c::crc32c_append(seed, octets.get(..at::SUM).unwrap_or_default());
-    crc32c::crc32c_append(head, octets.get(at::SUM + 4..).unwrap_or_default())
+    let head = crc32c_append(seed, octets.get(..at::SUM).unwrap_or_default());
+    crc32c_append(head, octets.get(at::SUM + 4..).unwrap_or_default())
 }
 
 /// The states owed with the tombstones of a record whose body begins `body_at` octets behind `place`: kind 1, zero 3, owner length 2,

@@ -3,6 +3,7 @@
 
 use super::disk::SegmentNo;
 use super::record::{Flags, Kind, Locator, Place, Stamp};
+use crate::base::crc32c::{crc32c, crc32c_append};
 use crate::base::net::CoreId;
 use crate::base::span::Span;
 
@@ -40,7 +41,7 @@ pub(super) fn seed(salt: u32, segment: SegmentNo, offset: u32) -> u32 {
     place[..4].copy_from_slice(&salt.to_le_bytes());
     place[4..8].copy_from_slice(&segment.0.to_le_bytes());
     place[8..].copy_from_slice(&offset.to_le_bytes());
-    crc32c::crc32c(&place)
+    crc32c(&place)
 }
 
 /// The header of a segment.
@@ -71,14 +72,14 @@ impl SegmentHead {
         out.extend_from_slice(&self.salt.to_le_bytes());
         out.extend_from_slice(&self.octets.to_le_bytes());
         out.extend_from_slice(&u32::from(self.recycled).to_le_bytes());
-        let sum = crc32c::crc32c(&out[begin..]);
+        let sum = crc32c(&out[begin..]);
         out.extend_from_slice(&sum.to_le_bytes());
         out.resize(begin + SEGMENT_HEAD, 0);
     }
 
     pub(super) fn decode(octets: &[u8]) -> Result<SegmentHead, HeadFault> {
         let (head, sum) = octets.get(..40).and_then(|head| head.split_at_checked(36)).ok_or(HeadFault::Broken)?;
-        if !head.starts_with(SEGMENT_MAGIC) || le32(sum, 0) != crc32c::crc32c(head) {
+        if !head.starts_with(SEGMENT_MAGIC) || le32(sum, 0) != crc32c(head) {
             return Err(HeadFault::Broken);
         }
         let version = le32(head, 8);
@@ -123,14 +124,14 @@ impl GroupHead {
         out[24..32].copy_from_slice(&self.number.to_le_bytes());
         out[32..40].copy_from_slice(&self.durable.to_le_bytes());
         out[40..48].copy_from_slice(&self.highest.0.to_le_bytes());
-        let sum = crc32c::crc32c_append(seed, &out[8..]);
+        let sum = crc32c_append(seed, &out[8..]);
         out[4..8].copy_from_slice(&sum.to_le_bytes());
         out
     }
 
     pub(super) fn decode(octets: &[u8], seed: impl FnOnce() -> u32) -> Option<GroupHead> {
         let head = octets.get(..GROUP_HEAD)?;
-        if le32(head, 0) != GROUP_MAGIC || le32(head, 4) != crc32c::crc32c_append(seed(), head.get(8..)?) {
+        if le32(head, 0) != GROUP_MAGIC || le32(head, 4) != crc32c_append(seed(), head.get(8..)?) {
             return None;
         }
         Some(GroupHead {
@@ -180,7 +181,7 @@ impl Sums {
 
     /// Goes on with a group's sum.
     pub(super) fn fold(self, sum: u32) -> u32 {
-        crc32c::crc32c_append(sum, &self.octets())
+        crc32c_append(sum, &self.octets())
     }
 }
 
@@ -250,8 +251,8 @@ fn head_sum(seed: u32, head: &[u8; RECORD_HEAD], owner: &[u8]) -> u32 {
     run[4..FIXED].copy_from_slice(&head[8..]);
     let (with_it, rest) = owner.split_at(owner.len().min(run.len() - FIXED));
     run[FIXED..FIXED + with_it.len()].copy_from_slice(with_it);
-    let sum = crc32c::crc32c_append(seed, &run[..FIXED + with_it.len()]);
-    if rest.is_empty() { sum } else { crc32c::crc32c_append(sum, rest) }
+    let sum = crc32c_append(seed, &run[..FIXED + with_it.len()]);
+    if rest.is_empty() { sum } else { crc32c_append(sum, rest) }
 }
 
 /// The places that tombstones or marks name.
@@ -312,7 +313,7 @@ pub(super) fn read_record(page: &[u8], at: usize, salt: u32, place: Place) -> Re
     let broken = Broken { damage: Damage::Body, octets: Some(padded) };
     let body = Span::new(end, (at + length).checked_sub(end).ok_or(broken)?);
     let rest = page.get(owner.end()..at + length).ok_or(broken)?;
-    if sums.body != crc32c::crc32c_append(seed, rest) {
+    if sums.body != crc32c_append(seed, rest) {
         return Err(broken);
     }
     Ok(View { head, sums, owner, label, envelope, parts, body, octets: padded })
@@ -348,7 +349,7 @@ mod tests {
         for length in [0, 1, 67, 68, 69, 200] {
             let owner = vec![b'o'; length];
             let whole = [&head[..4], &head[8..], &owner].concat();
-            assert_eq!(head_sum(9, &head, &owner), crc32c::crc32c_append(9, &whole), "{length}");
+            assert_eq!(head_sum(9, &head, &owner), crc32c_append(9, &whole), "{length}");
         }
     }
 
@@ -357,7 +358,7 @@ mod tests {
         let place = Place { segment: SegmentNo(7), offset: 512 };
         let head = head(5, 64 + 5 + 4 + 3);
         let at_seed = seed(99, place.segment, place.offset);
-        let (fixed, _) = head.encode(at_seed, b"owner", crc32c::crc32c_append(at_seed, b"envebod"));
+        let (fixed, _) = head.encode(at_seed, b"owner", crc32c_append(at_seed, b"envebod"));
         let mut page = b"........".to_vec();
         page.extend_from_slice(&fixed);
         page.extend_from_slice(b"ownerenvebod");

@@ -23,6 +23,7 @@ use super::layout::{self, GroupHead, SEGMENT_HEAD, TEAR_UNIT};
 use super::record::Stamp;
 use super::segments::{SegmentState, Segments};
 use crate::base::clock::Tick;
+use crate::base::crc32c::crc32c;
 use crate::base::gather::Gather;
 use crate::base::net::CoreId;
 use chain::{Seg, State};
@@ -382,7 +383,7 @@ impl Log {
     fn close_open(&mut self) {
         let Some(mut group) = self.open.take() else { return };
         group.head.length = group.gather.len() as u32;
-        group.head.sum = crc32c::crc32c(&self.sums);
+        group.head.sum = crc32c(&self.sums);
         let padding = group.gather.len().next_multiple_of(TEAR_UNIT as usize) - group.gather.len();
         group.gather.put(&[0u8; TEAR_UNIT as usize][..padding]);
         self.waiting += padding;

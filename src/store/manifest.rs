@@ -11,6 +11,7 @@
 
 use super::disk::SegmentNo;
 use super::layout::{le16, le32, le64};
+use crate::base::crc32c::{crc32c, crc32c_append};
 use crate::base::net::CoreId;
 
 /// Octets of a manifest that lists nothing.
@@ -174,7 +175,7 @@ impl Manifest {
 
 /// Over everything but itself.
 fn sum(octets: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&octets[..36]), &octets[MANIFEST_OCTETS..])
+    crc32c_append(crc32c(&octets[..36]), &octets[MANIFEST_OCTETS..])
 }
 
 #[cfg(test)]

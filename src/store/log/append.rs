@@ -2,6 +2,7 @@
 
 use super::chain::{Seg, State};
 use super::{Group, Log, Refused, Seq};
+use crate::base::crc32c::crc32c_append;
 use crate::base::gather::{Gather, PIECES_MAX};
 use crate::store::hint::{Builder, Noted};
 use crate::store::layout::{self, GROUP_HEAD, GroupHead, RECORD_HEAD, RecordHead, SEGMENT_HEAD, TEAR_UNIT};
@@ -235,9 +236,9 @@ impl Log {
         });
         // The sum goes over the octets where they lie now, side by side: one long run instead of a short one for every section.
         let made = group.gather.made_since(begin);
-        let mut body_sum = crc32c::crc32c_append(seed, &made[RECORD_HEAD + sections.owner.len()..]);
+        let mut body_sum = crc32c_append(seed, &made[RECORD_HEAD + sections.owner.len()..]);
         if !is_copied {
-            body_sum = sections.body.iter().fold(body_sum, crc32c::crc32c_append);
+            body_sum = sections.body.iter().fold(body_sum, crc32c_append);
         }
         record.origin = sections.origin.unwrap_or(place);
         let (head, sums) = record.encode(seed, sections.owner, body_sum);
