@@ -6,7 +6,7 @@
 use super::fault::{Fault, What};
 use super::names::Name;
 use crate::base::limits::Limits;
-use crate::wire::scan;
+use crate::wire::scan::{self, Class};
 use memchr::memchr;
 
 /// What lies at the start of the buffer.
@@ -79,7 +79,7 @@ impl Cut {
                 [b'\r', b'\n', b'\r', b'\n', ..] => return Ok(Found::KeepAlive { len: 4, ping: true }),
                 [b'\r', b'\n', ..] => return Ok(Found::KeepAlive { len: 2, ping: false }),
                 // What begins like this is no SIP at all (a TLS handshake, say): no need to wait for its line to end.
-                [first, ..] if !scan::is_token_octet(*first) => return Err(Fault::new(0, What::StartLine)),
+                [first, ..] if !Class::TOKEN.has(*first) => return Err(Fault::new(0, What::StartLine)),
                 _ => {}
             }
         }

@@ -8,7 +8,7 @@ use super::message::{Message, Start};
 use super::names::{Method, Name};
 use crate::base::limits::Limits;
 use crate::base::span::Span;
-use crate::wire::scan;
+use crate::wire::scan::{self, Class};
 
 /// What every message must carry (RFC 3261 8.1.1), and what its parts say.
 pub(super) fn identity(buf: &[u8], message: &mut Message, fault: &mut Option<Fault>) {
@@ -45,7 +45,7 @@ pub(super) fn identity(buf: &[u8], message: &mut Message, fault: &mut Option<Fau
     message.from_tag = from_tag;
     message.to_tag = to_tag;
     let call_id = message.call_id.of(buf);
-    if message.seen & Name::CallId.bit() != 0 && (call_id.is_empty() || scan::has_space_or_control(call_id)) {
+    if message.seen & Name::CallId.bit() != 0 && (call_id.is_empty() || !Class::VISIBLE.has_all(call_id)) {
         fault.get_or_insert(Fault::new(message.call_id.at(), What::CallId));
     }
     let Start::Request { method, method_at, .. } = message.start else { return };

@@ -52,6 +52,8 @@ pub(super) struct Entry {
     /// One past the line's CRLF.
     pub(super) end: u32,
     pub(super) name: Name,
+    /// It has a line end inside.
+    pub(super) folded: bool,
 }
 
 /// The topmost Via, as places.
@@ -62,6 +64,7 @@ pub(super) struct ViaPlaces {
     pub(super) transport: Span,
     pub(super) host: Span,
     pub(super) params: Span,
+    pub(super) rport_text: Option<Span>,
     pub(super) branch: Option<Span>,
     pub(super) received: Option<Span>,
     pub(super) maddr: Option<Span>,
@@ -81,6 +84,8 @@ pub struct Line<'a> {
     pub value: &'a [u8],
     /// The whole line in [`Message::octets`], its folds and its CRLF included.
     pub whole: Span,
+    /// Its value goes over several lines.
+    pub folded: bool,
 }
 
 /// What is left of octets that are no good message.
@@ -187,11 +192,17 @@ impl Message {
 
     /// All header lines in order.
     pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        self.lines.iter().map(|entry| Line {
+        self.lines_that(|_| true)
+    }
+
+    /// The header lines with such a name, in order.
+    pub(super) fn lines_that(&self, is_meant: impl Fn(Name) -> bool) -> impl Iterator<Item = Line<'_>> {
+        self.lines.iter().filter(move |entry| is_meant(entry.name)).map(|entry| Line {
             name: entry.name,
             name_bytes: self.at(Span::new(entry.at as usize, entry.name_len as usize)),
             value: self.at(entry.value),
             whole: Span::between(entry.at as usize, entry.end as usize),
+            folded: entry.folded,
         })
     }
 
@@ -248,6 +259,7 @@ impl Message {
             rport: places.rport,
             maddr: places.maddr.map(|place| self.at(place)),
             ttl: places.ttl,
+            rport_text: places.rport_text.map(|place| self.at(place)),
             params: Params::new(self.at(places.params)),
         }
     }

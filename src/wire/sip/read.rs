@@ -9,7 +9,7 @@ use super::names::{Method, Name};
 use super::via::Via;
 use crate::base::limits::Limits;
 use crate::base::span::Span;
-use crate::wire::scan;
+use crate::wire::scan::{self, Class};
 use crate::wire::uri::Uri;
 use bytes::Bytes;
 use memchr::{memchr2, memrchr};
@@ -106,7 +106,7 @@ fn start_line(buf: &[u8], line: &[u8], fault: &mut Option<Fault>) -> Result<Star
             return Err(What::Version);
         }
         let rest = rest.get(1..).unwrap_or_default();
-        let (digits, reason) = scan::take_while(rest, |octet| octet.is_ascii_digit());
+        let (digits, reason) = Class::DIGIT.run(rest);
         if !matches!(reason.first(), None | Some(b' ')) {
             return Err(What::StartLine);
         }
@@ -141,8 +141,8 @@ fn version_len(octets: &[u8]) -> Option<usize> {
     if !name.eq_ignore_ascii_case(b"SIP/") {
         return None;
     }
-    let (major, rest) = scan::take_while(rest, |octet| octet.is_ascii_digit());
-    let (minor, _) = scan::take_while(rest.strip_prefix(b".")?, |octet| octet.is_ascii_digit());
+    let (major, rest) = Class::DIGIT.run(rest);
+    let (minor, _) = Class::DIGIT.run(rest.strip_prefix(b".")?);
     (!major.is_empty() && !minor.is_empty()).then_some(4 + major.len() + 1 + minor.len())
 }
 
@@ -161,8 +161,8 @@ fn read_lines(buf: &[u8], mut at: usize, limits: &Limits, message: &mut Message,
             fault.get_or_insert(Fault::new(at, What::TooManyHeaders));
             return at;
         }
-        let line_len = match logical_line(rest) {
-            Ok(len) => len,
+        let (line_len, folded) = match logical_line(rest) {
+            Ok(found) => found,
             Err((bad, what)) => {
                 fault.get_or_insert(Fault::new(at + bad, what));
                 return at;
@@ -170,29 +170,30 @@ fn read_lines(buf: &[u8], mut at: usize, limits: &Limits, message: &mut Message,
         };
         let line = scan::split(rest, line_len).0;
         let end = at + line_len + 2;
-        read_line(buf, line, end, message, fault);
+        read_line(buf, line, end, folded, message, fault);
         at = end;
     }
 }
 
-/// Length of the line at the start without its CRLF: up to a CRLF that no white space follows (RFC 3261 7.3.1 folding).
+/// Length of the line at the start without its CRLF: up to a CRLF that no white space follows (RFC 3261 7.3.1 folding); and
+/// whether it has such folds.
 #[inline]
-fn logical_line(rest: &[u8]) -> Result<usize, (usize, What)> {
-    let mut at = 0;
+fn logical_line(rest: &[u8]) -> Result<(usize, bool), (usize, What)> {
+    let (mut at, mut folded) = (0, false);
     loop {
         let ahead = rest.get(at..).unwrap_or_default();
         let Some(found) = memchr2(b'\r', b'\n', ahead) else { return Err((rest.len(), What::HeadNotEnded)) };
         at += found;
         match rest.get(at..).unwrap_or_default() {
-            [b'\r', b'\n', b' ' | b'\t', ..] => at += 3,
-            [b'\r', b'\n', ..] => return Ok(at),
+            [b'\r', b'\n', b' ' | b'\t', ..] => (at, folded) = (at + 3, true),
+            [b'\r', b'\n', ..] => return Ok((at, folded)),
             _ => return Err((at, What::LineEnd)),
         }
     }
 }
 
 #[inline]
-fn read_line(buf: &[u8], line: &[u8], end: usize, message: &mut Message, fault: &mut Option<Fault>) {
+fn read_line(buf: &[u8], line: &[u8], end: usize, folded: bool, message: &mut Message, fault: &mut Option<Fault>) {
     let at = scan::span_in(buf, line).at();
     let Some((raw, value)) = scan::split_once(line, b':') else {
         fault.get_or_insert(Fault::new(at, What::HeaderName));
@@ -232,7 +233,8 @@ fn read_line(buf: &[u8], line: &[u8], end: usize, message: &mut Message, fault: 
         _ => {}
     }
     message.seen |= name.bit();
-    message.lines.push(Entry { value: place, at: at as u32, name_len: name_bytes.len() as u32, end: end as u32, name });
+    let (at, name_len, end) = (at as u32, name_bytes.len() as u32, end as u32);
+    message.lines.push(Entry { value: place, at, name_len, end, name, folded });
 }
 
 fn read_via(buf: &[u8], line: &[u8], message: &mut Message, fault: &mut Option<Fault>) {
@@ -244,6 +246,7 @@ fn read_via(buf: &[u8], line: &[u8], message: &mut Message, fault: &mut Option<F
         transport: place(via.transport),
         host: place(via.host),
         params: place(via.params.as_bytes()),
+        rport_text: via.rport_text.map(place),
         branch: via.branch.map(place),
         received: via.received.map(place),
         maddr: via.maddr.map(place),
