@@ -30,6 +30,11 @@ impl<'a> Params<'a> {
         Params { octets: scan::trim(octets) }
     }
 
+    /// The same, of octets that were trimmed before.
+    pub(crate) fn of_trimmed(octets: &'a [u8]) -> Params<'a> {
+        Params { octets }
+    }
+
     /// As they stand on the wire, the first `;` included.
     pub fn as_bytes(&self) -> &'a [u8] {
         self.octets

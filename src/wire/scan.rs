@@ -62,16 +62,22 @@ impl Class {
     /// True when all of them are.
     #[inline]
     pub fn has_all(self, octets: &[u8]) -> bool {
-        // Without an early exit: what is checked is nearly always well.
-        octets.iter().fold(self.0, |all, &octet| all & CLASSES.get(usize::from(octet)).copied().unwrap_or(0)) != 0
+        let (fours, rest) = octets.as_chunks::<4>();
+        fours.iter().all(|four| self.has_four(four)) && rest.iter().all(|&octet| self.has(octet))
+    }
+
+    /// One test for four octets, two instructions each.
+    #[inline]
+    fn has_four(self, four: &[u8; 4]) -> bool {
+        let [a, b, c, d] = four.map(|octet| CLASSES.get(usize::from(octet)).copied().unwrap_or(0));
+        a & b & c & d & self.0 != 0
     }
 
     /// The octets of this class at the start, and the rest.
     #[inline]
     pub fn run(self, octets: &[u8]) -> (&[u8], &[u8]) {
-        // Eight at a time, as long as all eight belong.
-        let (eights, _) = octets.as_chunks::<8>();
-        let mut len = eights.iter().take_while(|eight| self.has_all(*eight)).count() * 8;
+        let (fours, _) = octets.as_chunks::<4>();
+        let mut len = fours.iter().take_while(|four| self.has_four(four)).count() * 4;
         while octets.get(len).is_some_and(|&octet| self.has(octet)) {
             len += 1;
         }
@@ -195,6 +201,9 @@ pub fn decimal_u32(octets: &[u8]) -> Option<u32> {
 
 /// Appends a number in decimal.
 pub fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
     // 2^64 has 20 digits.
     let mut digits = [b'0'; 20];
     let mut used = 0;

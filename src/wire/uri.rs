@@ -48,9 +48,14 @@ impl<'a> Uri<'a> {
     /// What is outside the grammar (status 400); offsets count from the start of `octets`.
     pub fn parse(octets: &'a [u8]) -> Result<Uri<'a>, Fault> {
         let fault = |part: &[u8]| Fault::new(scan::span_in(octets, part).at(), What::Uri);
-        let bad = !Class::URI.has_all(octets);
+        let stands = Class::URI.has_all(octets);
+        if let [b's', b'i', b'p', b':', rest @ ..] = octets
+            && stands
+        {
+            return Uri::parse_sip(Scheme::Sip, rest).ok_or_else(|| fault(if rest.is_empty() { octets } else { rest }));
+        }
         let (scheme, rest) = scan::split_once(octets, b':').ok_or_else(|| fault(octets))?;
-        if bad || rest.is_empty() || !matches!(scheme, [first, ..] if first.is_ascii_alphabetic()) {
+        if !stands || rest.is_empty() || !matches!(scheme, [first, ..] if first.is_ascii_alphabetic()) {
             return Err(fault(octets));
         }
         if scheme.eq_ignore_ascii_case(b"sip") {

@@ -141,6 +141,9 @@ fn bracketed(octets: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// RFC 3261 25.1 `scheme`: a letter, then letters, digits, `+`, `-`, `.`, then a colon, then something.
 fn has_scheme(uri: &[u8]) -> bool {
+    if let [b's', b'i', b'p', b':', _, ..] = uri {
+        return true;
+    }
     match scan::split_once(uri, b':') {
         Some((scheme @ [first, ..], [_, ..])) => {
             first.is_ascii_alphabetic()

@@ -4,7 +4,6 @@
 //! one piece or one by one, does not matter.
 
 use super::fault::{Fault, What};
-use super::names::Name;
 use crate::base::limits::Limits;
 use crate::wire::scan::{self, Class};
 use memchr::memchr;
@@ -83,46 +82,44 @@ impl Cut {
                 _ => {}
             }
         }
-        loop {
-            let ahead = buf.get(self.scanned..).unwrap_or_default();
-            let Some(found) = memchr(b'\n', ahead) else {
-                self.scanned = buf.len();
-                return if buf.len() > self.head_max {
-                    Err(Fault::new(self.head_max, What::HeadTooLong))
-                } else {
-                    Ok(Found::More)
-                };
-            };
-            let lf = self.scanned + found;
-            let end = lf + 1;
+        let mut rest = buf.get(self.line..).unwrap_or_default();
+        let mut seen = self.scanned.saturating_sub(self.line);
+        while let Some(found) = memchr(b'\n', rest.get(seen..).unwrap_or_default()) {
+            let (line, ahead) = scan::split(rest, seen + found + 1);
+            let end = self.line + line.len();
             if end > self.head_max {
                 return Err(Fault::new(self.head_max, What::HeadTooLong));
             }
-            let line = buf.get(self.line..lf).unwrap_or_default();
-            let Some(line) = line.strip_suffix(b"\r") else { return Err(Fault::new(lf, What::LineEnd)) };
-            if !matches!(line.first(), Some(b' ' | b'\t')) {
-                if let Some(open) = self.open.take() {
-                    self.declare(buf, open)?;
-                }
-                if line.is_empty() {
-                    self.head = Some(end);
-                    let body = self.declared.ok_or(Fault::new(end, What::ContentLengthMissing))?;
-                    if body > self.body_max {
-                        return Err(Fault::new(end, What::BodyTooLarge));
+            let [line @ .., b'\r', b'\n'] = line else { return Err(Fault::new(end - 1, What::LineEnd)) };
+            match line.first() {
+                // A fold: the line goes on.
+                Some(b' ' | b'\t') => {}
+                first => {
+                    if let Some(open) = self.open.take() {
+                        self.declare(buf, open)?;
                     }
-                    self.whole = Some((end, end + body));
-                    return Ok(self.deliver(buf, end, end + body));
-                }
-                // Only `Content-Length` and `l` can be meant, so only these letters are looked at.
-                if matches!(line.first(), Some(b'c' | b'C' | b'l' | b'L'))
-                    && scan::split_once(line, b':').is_some_and(|(name, _)| is_content_length(scan::trim_end(name)))
-                {
-                    self.open = Some(self.line);
+                    match first {
+                        None => return self.ended(buf, end),
+                        Some(b'c' | b'C' | b'l' | b'L') if is_content_length(line) => self.open = Some(self.line),
+                        _ => {}
+                    }
                 }
             }
-            self.line = end;
-            self.scanned = end;
+            (self.line, rest, seen) = (end, ahead, 0);
         }
+        self.scanned = buf.len();
+        if buf.len() > self.head_max { Err(Fault::new(self.head_max, What::HeadTooLong)) } else { Ok(Found::More) }
+    }
+
+    /// The blank line was seen: the head is `head` octets long.
+    fn ended(&mut self, buf: &[u8], head: usize) -> Result<Found, Fault> {
+        self.head = Some(head);
+        let body = self.declared.ok_or(Fault::new(head, What::ContentLengthMissing))?;
+        if body > self.body_max {
+            return Err(Fault::new(head, What::BodyTooLarge));
+        }
+        self.whole = Some((head, head + body));
+        Ok(self.deliver(buf, head, head + body))
     }
 
     /// Length of the head (blank line included) when it was seen whole: after a fault, what
@@ -162,9 +159,12 @@ impl Cut {
     }
 }
 
-/// Most names are told apart by their length alone.
-fn is_content_length(name: &[u8]) -> bool {
-    matches!(name.len(), 1 | 14) && Name::parse(name) == Name::ContentLength
+/// True for a line that begins with `Content-Length` or `l`, and a colon.
+fn is_content_length(line: &[u8]) -> bool {
+    [&b"Content-Length"[..], b"l"].into_iter().any(|name| {
+        let (start, rest) = scan::split(line, name.len());
+        start.eq_ignore_ascii_case(name) && scan::trim_start(rest).first() == Some(&b':')
+    })
 }
 
 #[cfg(test)]

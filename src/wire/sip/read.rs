@@ -2,9 +2,9 @@
 //!
 //! The first fault is kept and reading goes on, so that what is left may still be answered.
 
-use super::fault::{Fault, What};
+use super::fault::{Fault, First, What};
 use super::meaning;
-use super::message::{Entry, Malformed, Message, Start, ViaPlaces};
+use super::message::{Entry, Malformed, Message, Start, TargetPlaces, ViaPlaces};
 use super::names::{Method, Name};
 use super::via::Via;
 use crate::base::limits::Limits;
@@ -38,7 +38,7 @@ const LINES_TYPICAL: usize = 16;
 /// Reads a message. `stream`: its octets were cut out of a stream, so a Content-Length is owed (RFC 3261 18.3).
 pub(super) fn read(octets: Bytes, limits: &Limits, stream: bool) -> Result<Message, Box<Malformed>> {
     let buf: &[u8] = &octets;
-    let mut fault: Option<Fault> = None;
+    let mut fault = First::default();
     let hopeless = |at, what| Err(Box::new(Malformed { fault: Fault::new(at, what), partial: None }));
 
     let mut at = 0;
@@ -79,13 +79,13 @@ pub(super) fn read(octets: Bytes, limits: &Limits, stream: bool) -> Result<Messa
     };
     let head = read_lines(buf, at, limits, &mut message, &mut fault);
     if head > limits.sip_head_octets {
-        fault.get_or_insert(Fault::new(limits.sip_head_octets, What::HeadTooLong));
+        fault.note(Fault::new(limits.sip_head_octets, What::HeadTooLong));
     }
     meaning::identity(buf, &mut message, &mut fault);
     meaning::body(buf, head, stream, limits, &mut message, &mut fault);
 
     message.octets = octets;
-    match fault {
+    match fault.into_fault() {
         None => Ok(message),
         Some(fault) => {
             //= RFC 3261 17.1.1.3: an ACK is never answered
@@ -96,7 +96,7 @@ pub(super) fn read(octets: Bytes, limits: &Limits, stream: bool) -> Result<Messa
 }
 
 /// The first line. `Err`: this is no request and no response that anybody waits for.
-fn start_line(buf: &[u8], line: &[u8], fault: &mut Option<Fault>) -> Result<Start, What> {
+fn start_line(buf: &[u8], line: &[u8], fault: &mut First) -> Result<Start, What> {
     let place = |part: &[u8]| scan::span_in(buf, part);
     if let Some(version_len) = version_len(line)
         && matches!(line.get(version_len), Some(b' '))
@@ -124,15 +124,27 @@ fn start_line(buf: &[u8], line: &[u8], fault: &mut Option<Fault>) -> Result<Star
         Some(space) => (scan::split(rest, space).0, rest.get(space + 1..).unwrap_or_default()),
         None => (rest, &[][..]),
     };
-    let request = Start::Request { method: parsed, method_at: place(method), uri: place(uri) };
+    let mut target = None;
     if version != b"SIP/2.0" && !version.eq_ignore_ascii_case(b"SIP/2.0") {
         //= RFC 4475 3.1.2.16: an unknown version is a 505
         let what = if version_len(version) == Some(version.len()) { What::Version } else { What::StartLine };
-        fault.get_or_insert(Fault::new(place(line).end() - version.len(), what));
-    } else if let Err(found) = Uri::parse_target(uri) {
-        fault.get_or_insert(found.shifted(place(uri).at()));
+        fault.note(Fault::new(place(line).end() - version.len(), what));
+    } else {
+        match Uri::parse_target(uri) {
+            Ok(uri) => {
+                target = Some(TargetPlaces {
+                    scheme: uri.scheme,
+                    user: uri.user.map(place),
+                    password: uri.password.map(place),
+                    host: place(uri.host),
+                    port: uri.port,
+                    params: place(uri.params.as_bytes()),
+                });
+            }
+            Err(found) => fault.note(found.shifted(place(uri).at())),
+        }
     }
-    Ok(request)
+    Ok(Start::Request { method: parsed, method_at: place(method), uri: place(uri), target })
 }
 
 /// Length of the `SIP/1*DIGIT.1*DIGIT` at the start.
@@ -147,30 +159,30 @@ fn version_len(octets: &[u8]) -> Option<usize> {
 }
 
 /// The header lines from `at` on. Returns the length of the head, blank line included.
-fn read_lines(buf: &[u8], mut at: usize, limits: &Limits, message: &mut Message, fault: &mut Option<Fault>) -> usize {
+fn read_lines(buf: &[u8], mut at: usize, limits: &Limits, message: &mut Message, fault: &mut First) -> usize {
     loop {
         let rest = buf.get(at..).unwrap_or_default();
         if rest.starts_with(b"\r\n") {
             return at + 2;
         }
         if rest.is_empty() {
-            fault.get_or_insert(Fault::new(at, What::HeadNotEnded));
+            fault.note(Fault::new(at, What::HeadNotEnded));
             return at;
         }
         if message.lines.len() >= limits.sip_headers {
-            fault.get_or_insert(Fault::new(at, What::TooManyHeaders));
+            fault.note(Fault::new(at, What::TooManyHeaders));
             return at;
         }
         let (line_len, folded) = match logical_line(rest) {
             Ok(found) => found,
             Err((bad, what)) => {
-                fault.get_or_insert(Fault::new(at + bad, what));
+                fault.note(Fault::new(at + bad, what));
                 return at;
             }
         };
         let line = scan::split(rest, line_len).0;
         let end = at + line_len + 2;
-        read_line(buf, line, end, folded, message, fault);
+        read_line(buf, line, at, end, folded, message, fault);
         at = end;
     }
 }
@@ -193,21 +205,21 @@ fn logical_line(rest: &[u8]) -> Result<(usize, bool), (usize, What)> {
 }
 
 #[inline]
-fn read_line(buf: &[u8], line: &[u8], end: usize, folded: bool, message: &mut Message, fault: &mut Option<Fault>) {
-    let at = scan::span_in(buf, line).at();
+fn read_line(buf: &[u8], line: &[u8], at: usize, end: usize, folded: bool, message: &mut Message, fault: &mut First) {
     let Some((raw, value)) = scan::split_once(line, b':') else {
-        fault.get_or_insert(Fault::new(at, What::HeaderName));
+        fault.note(Fault::new(at, What::HeaderName));
         return;
     };
     // White space before the colon is legal (RFC 3261 25.1 HCOLON), before the name it is not.
     let name_bytes = scan::trim_end(raw);
     let name = Name::parse(name_bytes);
     if name == Name::Other && !scan::is_token(name_bytes) {
-        fault.get_or_insert(Fault::new(at, What::HeaderName));
+        fault.note(Fault::new(at, What::HeaderName));
         return;
     }
-    if message.seen & SINGLE & name.bit() != 0 {
-        fault.get_or_insert(Fault::new(at, What::HeaderTwice));
+    let bit = name.bit();
+    if message.seen & bit != 0 && SINGLE & bit != 0 {
+        fault.note(Fault::new(at, What::HeaderTwice));
         return;
     }
     let value = scan::trim(value);
@@ -216,28 +228,28 @@ fn read_line(buf: &[u8], line: &[u8], end: usize, folded: bool, message: &mut Me
         Name::From => message.from = place,
         Name::To => message.to = place,
         Name::CallId => message.call_id = place,
-        Name::Via if message.seen & name.bit() == 0 => read_via(buf, value, message, fault),
+        Name::Via if message.seen & bit == 0 => read_via(buf, value, message, fault),
         Name::CSeq => read_cseq(buf, value, place, message, fault),
         Name::ContentLength => {
             // A number above 2^32-1 is as garbled as a word: no message has that many octets.
             match (scan::decimal_u32(value), message.declared) {
                 (None, _) => {
-                    fault.get_or_insert(Fault::new(place.at(), What::ContentLength));
+                    fault.note(Fault::new(place.at(), What::ContentLength));
                 }
                 (Some(octets), Some(earlier)) if octets != earlier => {
-                    fault.get_or_insert(Fault::new(at, What::ContentLengthTwice));
+                    fault.note(Fault::new(at, What::ContentLengthTwice));
                 }
                 (Some(octets), _) => message.declared = Some(octets),
             }
         }
         _ => {}
     }
-    message.seen |= name.bit();
+    message.seen |= bit;
     let (at, name_len, end) = (at as u32, name_bytes.len() as u32, end as u32);
     message.lines.push(Entry { value: place, at, name_len, end, name, folded });
 }
 
-fn read_via(buf: &[u8], line: &[u8], message: &mut Message, fault: &mut Option<Fault>) {
+fn read_via(buf: &[u8], line: &[u8], message: &mut Message, fault: &mut First) {
     let value = scan::trim_end(scan::split(line, scan::value_end(line)).0);
     let (via, found) = Via::read(value);
     let place = |part: &[u8]| scan::span_in(buf, part);
@@ -255,14 +267,14 @@ fn read_via(buf: &[u8], line: &[u8], message: &mut Message, fault: &mut Option<F
         ttl: via.ttl,
     };
     if let Some(found) = found {
-        fault.get_or_insert(found.shifted(place(value).at()));
+        fault.note(found.shifted(place(value).at()));
     } else if line.last() == Some(&b',') {
         //= RFC 4475 3.1.2.1: separators without values are a 400
-        fault.get_or_insert(Fault::new(place(line).end(), What::Via));
+        fault.note(Fault::new(place(line).end(), What::Via));
     }
 }
 
-fn read_cseq(buf: &[u8], value: &[u8], place: Span, message: &mut Message, fault: &mut Option<Fault>) {
+fn read_cseq(buf: &[u8], value: &[u8], place: Span, message: &mut Message, fault: &mut First) {
     match super::fields::CSeq::parse(value) {
         Some(cseq) => {
             message.cseq = cseq.number;
@@ -270,7 +282,7 @@ fn read_cseq(buf: &[u8], value: &[u8], place: Span, message: &mut Message, fault
             message.cseq_method = Method::parse(cseq.method);
         }
         None => {
-            fault.get_or_insert(Fault::new(place.at(), What::CSeq));
+            fault.note(Fault::new(place.at(), What::CSeq));
         }
     }
 }
