@@ -4,7 +4,7 @@
 //! reader of messages saw to that), so CR and LF simply count as white space here (LWS, RFC 3261 25.1).
 
 use crate::base::span::Span;
-use memchr::{memchr2, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 
 /// What an octet may be part of, a bit each: one load answers, whatever the question.
 static CLASSES: [u8; 256] = {
@@ -98,30 +98,44 @@ const fn mark(classes: &mut [u8; 256], set: &[u8], bits: u8) {
 /// is over before `memchr` has begun. What is long is `memchr`'s.
 #[inline]
 pub fn find(octets: &[u8], octet: u8) -> Option<usize> {
-    find_either(octets, octet, octet)
+    find_with(octets, |word| zeros(word, octet), |one| one == octet, |long| memchr(octet, long))
 }
 
 /// Where one of the two stands first; as [`find`].
 #[inline]
 pub fn find_either(octets: &[u8], one: u8, two: u8) -> Option<usize> {
-    const LOW: u64 = u64::from_le_bytes([1; 8]);
-    const HIGH: u64 = LOW << 7;
-    let (ones, twos) = (LOW * u64::from(one), LOW * u64::from(two));
-    let (near, far) = octets.split_at_checked(SHORT).unwrap_or((octets, &[]));
-    let (words, rest) = near.as_chunks::<8>();
-    for (number, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let (one, two) = (word ^ ones, word ^ twos);
-        // The lowest bit set marks an octet that has become zero; those above it may err, and are not looked at.
-        let zeros = (one.wrapping_sub(LOW) & !one | two.wrapping_sub(LOW) & !two) & HIGH;
-        if zeros != 0 {
-            return Some(number * 8 + (zeros.trailing_zeros() / 8) as usize);
+    let in_word = |word| zeros(word, one) | zeros(word, two);
+    find_with(octets, in_word, |octet| octet == one || octet == two, |long| memchr2(one, two, long))
+}
+
+#[inline]
+fn find_with(
+    octets: &[u8],
+    in_word: impl Fn(u64) -> u64,
+    is_it: impl Fn(u8) -> bool,
+    in_long: impl Fn(&[u8]) -> Option<usize>,
+) -> Option<usize> {
+    let (mut at, mut rest) = (0, octets);
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        if at == SHORT {
+            return Some(at + in_long(rest)?);
         }
+        // The lowest bit set marks an octet that is meant; those above it may err, and are not looked at.
+        let found = in_word(u64::from_le_bytes(*word));
+        if found != 0 {
+            return Some(at + (found.trailing_zeros() / 8) as usize);
+        }
+        (at, rest) = (at + 8, after);
     }
-    if let Some(at) = rest.iter().position(|&octet| octet == one || octet == two) {
-        return Some(words.len() * 8 + at);
-    }
-    if far.is_empty() { None } else { Some(SHORT + memchr2(one, two, far)?) }
+    Some(at + rest.iter().position(|&octet| is_it(octet))?)
+}
+
+/// The highest bit of the lowest octet of `word` that is `octet`, and perhaps of some above it; 0 when there is none.
+#[inline]
+fn zeros(word: u64, octet: u8) -> u64 {
+    const LOW: u64 = u64::from_le_bytes([1; 8]);
+    let word = word ^ LOW * u64::from(octet);
+    word.wrapping_sub(LOW) & !word & LOW << 7
 }
 
 /// Up to here [`find`] looks itself: four words; most names, values and URIs are shorter.

@@ -11,7 +11,7 @@ use crate::base::limits::Limits;
 use crate::base::span::Span;
 use crate::wire::scan::{self, Class};
 use crate::wire::uri::Uri;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memrchr};
 
 /// Headers a message may carry once (RFC 3261 7.3.1). Repeated Content-Lengths may agree; lists may always repeat.
@@ -37,27 +37,51 @@ const LINES_TYPICAL: usize = 16;
 
 /// Reads a message. `stream`: its octets were cut out of a stream, so a Content-Length is owed (RFC 3261 18.3).
 pub(super) fn read(octets: Bytes, limits: &Limits, stream: bool) -> Result<Message, Box<Malformed>> {
-    let buf: &[u8] = &octets;
     let mut fault = First::default();
-    let hopeless = |at, what| Err(Box::new(Malformed { fault: Fault::new(at, what), partial: None }));
+    match places(&octets, limits, stream, &mut fault) {
+        Ok(message) => {
+            let message = Message { octets, ..message };
+            let Some(fault) = fault.into_fault() else { return Ok(message) };
+            //= RFC 3261 17.1.1.3: an ACK is never answered
+            let answerable = message.is_request() && message.method() != Method::Ack && !message.via.host.is_empty();
+            Err(Box::new(Malformed { fault, partial: answerable.then_some(message) }))
+        }
+        Err(fault) => Err(Box::new(Malformed { fault, partial: None })),
+    }
+}
 
+/// Reads the message at the start of what came along a stream, and takes its octets, if it is whole and nothing is wrong with it.
+pub(super) fn take(buffer: &mut BytesMut, limits: &Limits) -> Option<Message> {
+    // Keep-alives are no part of a message here.
+    if matches!(buffer.first(), None | Some(b'\r')) {
+        return None;
+    }
+    let mut fault = First::default();
+    let message = places(buffer, limits, true, &mut fault).ok()?;
+    if fault.into_fault().is_some() {
+        return None;
+    }
+    let octets = buffer.split_to(message.body.end()).freeze();
+    Some(Message { octets, ..message })
+}
+
+/// Where everything lies in the message at the start of `buf`; it does not have its octets yet. `Err`: there is nothing to answer.
+#[inline]
+fn places(buf: &[u8], limits: &Limits, stream: bool, fault: &mut First) -> Result<Message, Fault> {
     let mut at = 0;
     while buf.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
         at += 2;
     }
     if at >= buf.len() {
-        return hopeless(at, What::Empty);
+        return Err(Fault::new(at, What::Empty));
     }
     let rest = buf.get(at..).unwrap_or_default();
-    let Some(len) = memchr2(b'\r', b'\n', rest) else { return hopeless(at, What::HeadNotEnded) };
+    let len = memchr2(b'\r', b'\n', rest).ok_or(Fault::new(at, What::HeadNotEnded))?;
     let (line, after) = scan::split(rest, len);
     if !after.starts_with(b"\r\n") {
-        return hopeless(at + len, What::LineEnd);
+        return Err(Fault::new(at + len, What::LineEnd));
     }
-    let start = match start_line(buf, line, &mut fault) {
-        Ok(start) => start,
-        Err(what) => return hopeless(at, what),
-    };
+    let start = start_line(buf, line, fault).map_err(|what| Fault::new(at, what))?;
     at += len + 2;
 
     let mut message = Message {
@@ -77,22 +101,13 @@ pub(super) fn read(octets: Bytes, limits: &Limits, stream: bool) -> Result<Messa
         body: Span::EMPTY,
         octets: Bytes::new(),
     };
-    let head = read_lines(buf, at, limits, &mut message, &mut fault);
+    let head = read_lines(buf, at, limits, &mut message, fault);
     if head > limits.sip_head_octets {
         fault.note(Fault::new(limits.sip_head_octets, What::HeadTooLong));
     }
-    meaning::identity(buf, &mut message, &mut fault);
-    meaning::body(buf, head, stream, limits, &mut message, &mut fault);
-
-    message.octets = octets;
-    match fault.into_fault() {
-        None => Ok(message),
-        Some(fault) => {
-            //= RFC 3261 17.1.1.3: an ACK is never answered
-            let answerable = message.is_request() && message.method() != Method::Ack && !message.via.host.is_empty();
-            Err(Box::new(Malformed { fault, partial: answerable.then_some(message) }))
-        }
-    }
+    meaning::identity(buf, &mut message, fault);
+    meaning::body(buf, head, stream, limits, &mut message, fault);
+    Ok(message)
 }
 
 /// The first line. `Err`: this is no request and no response that anybody waits for.
