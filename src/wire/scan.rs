@@ -134,8 +134,9 @@ fn find_with(
 #[inline]
 fn zeros(word: u64, octet: u8) -> u64 {
     const LOW: u64 = u64::from_le_bytes([1; 8]);
-    let word = word ^ LOW * u64::from(octet);
-    word.wrapping_sub(LOW) & !word & LOW << 7
+    const HIGH: u64 = LOW << 7;
+    let word = word ^ (LOW * u64::from(octet));
+    word.wrapping_sub(LOW) & !word & HIGH
 }
 
 /// Up to here [`find`] looks itself: four words; most names, values and URIs are shorter.

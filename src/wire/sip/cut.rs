@@ -296,9 +296,11 @@ mod tests {
         assert_eq!(cut.missing(have), Some(3));
     }
 
-    /// What is read of `stream`, and the fault at its end: each message by its octets, its head's length and its body, a fault's
-    /// message by its finding.
-    fn read(stream: &[u8], stops: &[usize], takes: bool) -> (Vec<Result<(Bytes, Bytes), What>>, usize, Option<What>) {
+    /// A message by its octets and its body, or what is wrong with it.
+    type Read = Result<(Bytes, Bytes), What>;
+
+    /// What is read of `stream`, how many octets of keep-alives are in it, and the fault at its end.
+    fn read(stream: &[u8], stops: &[usize], takes: bool) -> (Vec<Read>, usize, Option<What>) {
         let limits = Limits::default();
         let (mut cut, mut buffer, mut all, mut dropped) = (Cut::new(&limits), BytesMut::new(), Vec::new(), 0);
         let mut begin = 0;
