@@ -130,10 +130,26 @@ pub fn resource(
         What::UriScheme => Unserved::Scheme,
         _ => Unserved::Malformed,
     })?;
+    resource_of(policy, &uri, is_own_host)
+}
+
+/// What the Request-URI of `message` names; as [`resource`], of what was read with the message.
+pub fn requested(
+    policy: &Policy,
+    message: &Message,
+    is_own_host: impl Fn(&[u8]) -> bool,
+) -> Result<Resource, Unserved> {
+    match message.target() {
+        Some(uri) => resource_of(policy, &uri, is_own_host),
+        None => resource(policy, message.request_uri(), is_own_host),
+    }
+}
+
+fn resource_of(policy: &Policy, uri: &Uri<'_>, is_own_host: impl Fn(&[u8]) -> bool) -> Result<Resource, Unserved> {
     match uri.scheme {
         Scheme::Sip | Scheme::Sips => {}
         Scheme::Tel => {
-            let address = policy.aliases.of(canonical(&uri).ok_or(Unserved::TooLong)?);
+            let address = policy.aliases.of(canonical(uri).ok_or(Unserved::TooLong)?);
             return if is_served(policy, &address) { Ok(Resource::User(address)) } else { Err(Unserved::NotFound) };
         }
         Scheme::Other => return Err(Unserved::Scheme),
@@ -144,7 +160,7 @@ pub fn resource(
     if uri.user.is_none_or(<[u8]>::is_empty) {
         return if served || is_ours() { Ok(Resource::Server) } else { Err(Unserved::NotFound) };
     }
-    let address = canonical(&uri).ok_or(Unserved::TooLong)?;
+    let address = canonical(uri).ok_or(Unserved::TooLong)?;
     // With the escapes undone that are not needed: `%44elete@` is no mailbox.
     let user = address.split(|&octet| octet == b'@').next().and_then(|user| user.get(4..)).unwrap_or_default();
     if served || is_ours() {

@@ -19,6 +19,11 @@ impl Core {
                 return true;
             };
             let peer = *peer;
+            if let Some(message) = cut.take(buffer, &self.setup.limits) {
+                self.sip_message(message, Flow::Stream { core: self.cx.core, conn: id, peer });
+                self.upward();
+                continue;
+            }
             match cut.next(buffer) {
                 Ok(Found::More) => return true,
                 Ok(Found::KeepAlive { len, ping }) => {

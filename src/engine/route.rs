@@ -61,7 +61,7 @@ impl Core {
             return self.register(reply, message, flow);
         }
         let addresses = &self.cx.addresses;
-        let resource = identity::resource(&self.cx.policy, message.request_uri(), |host| addresses.is_own_host(host));
+        let resource = identity::requested(&self.cx.policy, &message, |host| addresses.is_own_host(host));
         if method == Method::Invite
             && message.to_tag().is_none()
             && !large::is_large(&message)
@@ -210,7 +210,7 @@ impl Core {
     /// An ACK for a 2xx of ours: it belongs to the session that our Contact names, wherever it landed.
     pub(super) fn acked(&mut self, message: Message, flow: Flow) {
         let addresses = &self.cx.addresses;
-        let resource = identity::resource(&self.cx.policy, message.request_uri(), |host| addresses.is_own_host(host));
+        let resource = identity::requested(&self.cx.policy, &message, |host| addresses.is_own_host(host));
         let Ok(Resource::Contact(user)) = resource else { return };
         let Some((core, key)) = invite::contact_key(&user).filter(|&(core, _)| core < self.cores) else { return };
         if CoreId(core) == self.cx.core {

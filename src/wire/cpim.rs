@@ -5,7 +5,7 @@
 //! message's headers and its content's may be missing, as RFC 5438's own examples print it.
 
 use super::date;
-use super::scan;
+use super::scan::{self, Class};
 use memchr::memmem;
 use std::borrow::Cow;
 
@@ -223,7 +223,7 @@ fn address(value: &[u8]) -> Option<&[u8]> {
         Some(at) => value.get(at + 1..)?.strip_suffix(b">")?,
         None => value,
     };
-    (!uri.is_empty() && !scan::has_space_or_control(uri)).then_some(uri)
+    (!uri.is_empty() && Class::VISIBLE.has_all(uri)).then_some(uri)
 }
 
 /// A header value with its escapes undone (RFC 3862 2.3).
@@ -294,7 +294,7 @@ impl Writer {
         let mut writer = Writer { out: Vec::with_capacity(512) };
         for (name, uri) in [(b"From: <".as_slice(), from), (b"To: <", to)] {
             writer.out.extend_from_slice(name);
-            writer.out.extend(uri.iter().filter(|octet| !scan::is_outside_uri(**octet)));
+            writer.out.extend(uri.iter().filter(|octet| Class::URI.has(**octet)));
             writer.out.extend_from_slice(b">\r\n");
         }
         writer

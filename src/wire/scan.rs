@@ -4,100 +4,139 @@
 //! reader of messages saw to that), so CR and LF simply count as white space here (LWS, RFC 3261 25.1).
 
 use crate::base::span::Span;
-use memchr::{memchr2, memchr3};
+use memchr::{memchr, memchr2, memchr3};
 
 /// What an octet may be part of, a bit each: one load answers, whatever the question.
-const CLASS: [u8; 256] = {
-    let mut class = [0; 256];
-    mark(&mut class, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789", TOKEN | PARAM_NAME | HOST);
-    mark(&mut class, b"-.!%*_+`'~", TOKEN | PARAM_NAME);
-    mark(&mut class, b"[]/:&+$()", PARAM_NAME);
-    mark(&mut class, b"-._", HOST);
-    mark(&mut class, b"<>\"\x7f", NO_URI);
-    let mut control = 0;
-    while control <= b' ' {
-        mark(&mut class, &[control], NO_URI);
-        control += 1;
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let alphanumeric = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    mark(&mut classes, alphanumeric, Class::TOKEN.0 | Class::PARAM_NAME.0 | Class::HOST.0);
+    mark(&mut classes, b"-.!%*_+`'~", Class::TOKEN.0 | Class::PARAM_NAME.0);
+    mark(&mut classes, b"[]/:&+$()", Class::PARAM_NAME.0);
+    mark(&mut classes, b"-._", Class::HOST.0);
+    mark(&mut classes, b"0123456789", Class::DIGIT.0);
+    mark(&mut classes, b"0123456789abcdefABCDEF:.", Class::IPV6.0);
+    let mut octet = u8::MAX;
+    while octet > b' ' {
+        let no_control = octet != 0x7f;
+        let no_bracket = !matches!(octet, b'<' | b'>' | b'"');
+        let bits = [
+            if no_control { Class::VISIBLE.0 } else { 0 },
+            if no_control && no_bracket { Class::URI.0 } else { 0 },
+            if no_bracket && !matches!(octet, b',' | b';') { Class::PARAM_VALUE.0 } else { 0 },
+        ];
+        mark(&mut classes, &[octet], bits[0] | bits[1] | bits[2]);
+        octet -= 1;
     }
-    class
+    classes
 };
 
-/// RFC 3261 25.1 `token`.
-const TOKEN: u8 = 1;
-/// Names of header parameters are tokens; those of URI parameters may also hold `paramchar` (RFC 3261 25.1).
-const PARAM_NAME: u8 = 2;
-/// RFC 3261 25.1 `hostname`. Underscores are none by the RFC, and common all the same.
-const HOST: u8 = 4;
+/// A set of octets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Class(u8);
 
-/// White space, control characters, quotes and brackets: in no URI at all.
-const NO_URI: u8 = 8;
+impl Class {
+    /// RFC 3261 25.1 `token`.
+    pub const TOKEN: Class = Class(1);
+    /// Names of header parameters are tokens; those of URI parameters may also hold `paramchar` (RFC 3261 25.1).
+    pub const PARAM_NAME: Class = Class(2);
+    /// RFC 3261 25.1 `hostname`, and IPv4 addresses. Underscores are none by the RFC, and common all the same.
+    pub const HOST: Class = Class(4);
+    /// All but white space, control characters, quotes and angle brackets, which are in no URI at all.
+    pub const URI: Class = Class(8);
+    /// All but white space and control characters.
+    pub const VISIBLE: Class = Class(16);
+    /// What a parameter's value that is not quoted is made of: no white space, separator, quote or bracket.
+    pub const PARAM_VALUE: Class = Class(32);
+    /// Decimal digits.
+    pub const DIGIT: Class = Class(64);
+    /// What an IPv6 address is made of.
+    pub const IPV6: Class = Class(128);
 
-#[allow(clippy::indexing_slicing)] // the compiler runs this
-const fn mark(class: &mut [u8; 256], set: &[u8], bits: u8) {
-    let mut at = 0;
-    while at < set.len() {
-        class[set[at] as usize] |= bits;
-        at += 1;
+    /// True when this octet is in it.
+    #[inline]
+    pub fn has(self, octet: u8) -> bool {
+        CLASSES.get(usize::from(octet)).is_some_and(|classes| classes & self.0 != 0)
+    }
+
+    /// True when all of them are.
+    #[inline]
+    pub fn has_all(self, octets: &[u8]) -> bool {
+        let (fours, rest) = octets.as_chunks::<4>();
+        fours.iter().all(|four| self.has_four(four)) && rest.iter().all(|&octet| self.has(octet))
+    }
+
+    /// One test for four octets, two instructions each.
+    #[inline]
+    fn has_four(self, four: &[u8; 4]) -> bool {
+        let [a, b, c, d] = four.map(|octet| CLASSES.get(usize::from(octet)).copied().unwrap_or(0));
+        a & b & c & d & self.0 != 0
+    }
+
+    /// The octets of this class at the start, and the rest.
+    #[inline]
+    pub fn run(self, octets: &[u8]) -> (&[u8], &[u8]) {
+        let (fours, _) = octets.as_chunks::<4>();
+        let mut len = fours.iter().take_while(|four| self.has_four(four)).count() * 4;
+        while octets.get(len).is_some_and(|&octet| self.has(octet)) {
+            len += 1;
+        }
+        split(octets, len)
     }
 }
 
-#[inline]
-fn is_of(octet: u8, bits: u8) -> bool {
-    CLASS.get(usize::from(octet)).is_some_and(|class| class & bits != 0)
-}
-
-/// True for a character of a token.
-#[inline]
-pub fn is_token_octet(octet: u8) -> bool {
-    is_of(octet, TOKEN)
-}
-
-/// True for a character of a parameter's name.
-#[inline]
-pub fn is_param_name_octet(octet: u8) -> bool {
-    is_of(octet, PARAM_NAME)
-}
-
-/// True for a character of a host's name or of an IPv4 address.
-#[inline]
-pub fn is_host_octet(octet: u8) -> bool {
-    is_of(octet, HOST)
-}
-
-/// True for what stands in no URI: white space, control characters, quotes and angle brackets.
-#[inline]
-pub fn is_outside_uri(octet: u8) -> bool {
-    is_of(octet, NO_URI)
+#[allow(clippy::indexing_slicing)] // the compiler runs this
+const fn mark(classes: &mut [u8; 256], set: &[u8], bits: u8) {
+    let mut at = 0;
+    while at < set.len() {
+        classes[set[at] as usize] |= bits;
+        at += 1;
+    }
 }
 
 /// Where `octet` stands first. For the short pieces that headers are made of: eight octets at a time without a call, which
 /// is over before `memchr` has begun. What is long is `memchr`'s.
 #[inline]
 pub fn find(octets: &[u8], octet: u8) -> Option<usize> {
-    find_either(octets, octet, octet)
+    find_with(octets, |word| zeros(word, octet), |one| one == octet, |long| memchr(octet, long))
 }
 
 /// Where one of the two stands first; as [`find`].
 #[inline]
 pub fn find_either(octets: &[u8], one: u8, two: u8) -> Option<usize> {
+    let in_word = |word| zeros(word, one) | zeros(word, two);
+    find_with(octets, in_word, |octet| octet == one || octet == two, |long| memchr2(one, two, long))
+}
+
+#[inline]
+fn find_with(
+    octets: &[u8],
+    in_word: impl Fn(u64) -> u64,
+    is_it: impl Fn(u8) -> bool,
+    in_long: impl Fn(&[u8]) -> Option<usize>,
+) -> Option<usize> {
+    let (mut at, mut rest) = (0, octets);
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
+        if at == SHORT {
+            return Some(at + in_long(rest)?);
+        }
+        // The lowest bit set marks an octet that is meant; those above it may err, and are not looked at.
+        let found = in_word(u64::from_le_bytes(*word));
+        if found != 0 {
+            return Some(at + (found.trailing_zeros() / 8) as usize);
+        }
+        (at, rest) = (at + 8, after);
+    }
+    Some(at + rest.iter().position(|&octet| is_it(octet))?)
+}
+
+/// The highest bit of the lowest octet of `word` that is `octet`, and perhaps of some above it; 0 when there is none.
+#[inline]
+fn zeros(word: u64, octet: u8) -> u64 {
     const LOW: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = LOW << 7;
-    let (ones, twos) = (LOW * u64::from(one), LOW * u64::from(two));
-    let (near, far) = octets.split_at_checked(SHORT).unwrap_or((octets, &[]));
-    let (words, rest) = near.as_chunks::<8>();
-    for (number, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let (one, two) = (word ^ ones, word ^ twos);
-        // The lowest bit set marks an octet that has become zero; those above it may err, and are not looked at.
-        let zeros = (one.wrapping_sub(LOW) & !one | two.wrapping_sub(LOW) & !two) & HIGH;
-        if zeros != 0 {
-            return Some(number * 8 + (zeros.trailing_zeros() / 8) as usize);
-        }
-    }
-    if let Some(at) = rest.iter().position(|&octet| octet == one || octet == two) {
-        return Some(words.len() * 8 + at);
-    }
-    if far.is_empty() { None } else { Some(SHORT + memchr2(one, two, far)?) }
+    let word = word ^ (LOW * u64::from(octet));
+    word.wrapping_sub(LOW) & !word & HIGH
 }
 
 /// Up to here [`find`] looks itself: four words; most names, values and URIs are shorter.
@@ -106,7 +145,7 @@ const SHORT: usize = 32;
 /// True for a whole, non-empty token.
 #[inline]
 pub fn is_token(octets: &[u8]) -> bool {
-    !octets.is_empty() && octets.iter().all(|&octet| is_token_octet(octet))
+    !octets.is_empty() && Class::TOKEN.has_all(octets)
 }
 
 /// True for linear white space, the CR and LF of a fold included.
@@ -157,20 +196,6 @@ pub fn split_once(octets: &[u8], octet: u8) -> Option<(&[u8], &[u8])> {
     Some((before, after.get(1..)?))
 }
 
-/// The octets for which `belongs` holds, from the start on, and the rest.
-#[inline]
-pub fn take_while(octets: &[u8], belongs: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
-    let len = octets.iter().position(|&octet| !belongs(octet)).unwrap_or(octets.len());
-    split(octets, len)
-}
-
-/// True when any octet is white space or a control character (RFC 3261 allows neither in URIs and parameter values).
-#[inline]
-pub fn has_space_or_control(octets: &[u8]) -> bool {
-    // Without an early exit this becomes a few vector instructions.
-    octets.iter().fold(false, |bad, &octet| bad | (octet <= b' ') | (octet == 0x7f))
-}
-
 /// A whole decimal number, leading zeros allowed. `None`: not only digits, none at all, or above 2^64-1.
 #[inline]
 pub fn decimal(octets: &[u8]) -> Option<u64> {
@@ -191,6 +216,9 @@ pub fn decimal_u32(octets: &[u8]) -> Option<u32> {
 
 /// Appends a number in decimal.
 pub fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
     // 2^64 has 20 digits.
     let mut digits = [b'0'; 20];
     let mut used = 0;
@@ -354,7 +382,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn classes_hold_what_their_names_say() {
+        for octet in 0..=u8::MAX {
+            let is_visible = octet > b' ' && octet != 0x7f;
+            let is_bracket = b"<>\"".contains(&octet);
+            let is_alphanumeric = octet.is_ascii_alphanumeric();
+            assert_eq!(Class::TOKEN.has(octet), is_alphanumeric || b"-.!%*_+`'~".contains(&octet), "{octet}");
+            let is_param_name = is_alphanumeric || b"-.!%*_+`'~[]/:&+$()".contains(&octet);
+            assert_eq!(Class::PARAM_NAME.has(octet), is_param_name, "{octet}");
+            assert_eq!(Class::HOST.has(octet), is_alphanumeric || b"-._".contains(&octet), "{octet}");
+            assert_eq!(Class::URI.has(octet), is_visible && !is_bracket, "{octet}");
+            assert_eq!(Class::VISIBLE.has(octet), is_visible, "{octet}");
+            let is_value = octet > b' ' && !is_bracket && !b",;".contains(&octet);
+            assert_eq!(Class::PARAM_VALUE.has(octet), is_value, "{octet}");
+            assert_eq!(Class::DIGIT.has(octet), octet.is_ascii_digit(), "{octet}");
+            assert_eq!(Class::IPV6.has(octet), octet.is_ascii_hexdigit() || b":.".contains(&octet), "{octet}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_run_ends_before_the_first_that_is_no_part_of_it(octets in "[a-z]{0,20}[ a-z,]{0,3}[a-z]{0,20}") {
+            let octets = octets.as_bytes();
+            let len = octets.iter().position(|&octet| !Class::TOKEN.has(octet)).unwrap_or(octets.len());
+            prop_assert_eq!(Class::TOKEN.run(octets), octets.split_at(len));
+            prop_assert_eq!(Class::TOKEN.has_all(octets), len == octets.len());
+        }
+
         #[test]
         fn what_is_found_is_the_first(
             octets in proptest::collection::vec(prop_oneof![Just(b';'), Just(b'='), any::<u8>()], 0..80), one: u8, two: u8

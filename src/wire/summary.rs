@@ -2,7 +2,7 @@
 //!
 //! Knows the lines; which messages are new, and when a NOTIFY is due, is for others.
 
-use super::scan;
+use super::scan::{self, Class};
 
 /// The event package.
 pub const EVENT: &[u8] = b"message-summary";
@@ -36,7 +36,7 @@ pub fn write(out: &mut Vec<u8>, account: &[u8], classes: &[(&[u8], Counts)]) {
     out.extend_from_slice(b"Messages-Waiting: ");
     out.extend_from_slice(waiting);
     out.extend_from_slice(b"\r\nMessage-Account: ");
-    out.extend(account.iter().filter(|octet| !scan::is_outside_uri(**octet)));
+    out.extend(account.iter().filter(|octet| Class::URI.has(**octet)));
     out.extend_from_slice(b"\r\n");
     for (class, counts) in classes {
         out.extend_from_slice(class);

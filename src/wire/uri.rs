@@ -3,7 +3,7 @@
 //! Knows the parts and the address-of-record form under which a user is known; does not know which users there are.
 
 use super::params::Params;
-use super::scan;
+use super::scan::{self, Class};
 use crate::wire::sip::fault::{Fault, What};
 use crate::wire::sip::via::split_host;
 
@@ -48,9 +48,14 @@ impl<'a> Uri<'a> {
     /// What is outside the grammar (status 400); offsets count from the start of `octets`.
     pub fn parse(octets: &'a [u8]) -> Result<Uri<'a>, Fault> {
         let fault = |part: &[u8]| Fault::new(scan::span_in(octets, part).at(), What::Uri);
-        let bad = octets.iter().any(|&octet| scan::is_outside_uri(octet));
+        let stands = Class::URI.has_all(octets);
+        if let [b's', b'i', b'p', b':', rest @ ..] = octets
+            && stands
+        {
+            return Uri::parse_sip(Scheme::Sip, rest).ok_or_else(|| fault(if rest.is_empty() { octets } else { rest }));
+        }
         let (scheme, rest) = scan::split_once(octets, b':').ok_or_else(|| fault(octets))?;
-        if bad || rest.is_empty() || !matches!(scheme, [first, ..] if first.is_ascii_alphabetic()) {
+        if !stands || rest.is_empty() || !matches!(scheme, [first, ..] if first.is_ascii_alphabetic()) {
             return Err(fault(octets));
         }
         if scheme.eq_ignore_ascii_case(b"sip") {
@@ -121,7 +126,7 @@ impl<'a> Uri<'a> {
         }
         let (port, rest) = match rest {
             [b':', after @ ..] => {
-                let (digits, after) = scan::take_while(after, |octet| octet.is_ascii_digit());
+                let (digits, after) = Class::DIGIT.run(after);
                 let port = scan::decimal(digits).and_then(|port| u16::try_from(port).ok())?;
                 (Some(port), after)
             }

@@ -57,7 +57,7 @@ fn received_says_where_it_really_came_from() {
 #[test]
 fn rport_is_filled_in_where_it_was_asked_for() {
     let via = "SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport";
-    let expected = "SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;received=192.0.2.1;rport=40001";
+    let expected = "SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport=40001;received=192.0.2.1";
     assert_eq!(answered_via(via, "192.0.2.1:40001"), expected);
 }
 

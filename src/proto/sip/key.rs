@@ -215,8 +215,9 @@ fn put_rfc_2543(hasher: &mut SipHasher13, message: &Message) {
 
 fn put_method(hasher: &mut SipHasher13, message: &Message) {
     match message.method() {
-        Method::Ack | Method::Cancel => put(hasher, Method::Invite.as_bytes()),
-        _ => put(hasher, message.method_bytes()),
+        Method::Ack | Method::Cancel => hasher.write_u8(Method::Invite as u8),
+        Method::Other => put(hasher, message.method_bytes()),
+        known => hasher.write_u8(known as u8),
     }
 }
 

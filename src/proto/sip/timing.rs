@@ -60,17 +60,20 @@ impl Timing {
     ///
     //= RFC 4320 4.1: MUST NOT respond 100 over an unreliable transport before Timer E is reset to T2
     pub fn e_reaches_t2(&self) -> Duration {
-        let mut sum = Duration::ZERO;
-        let mut interval = self.t1;
+        // Asked with every request, so counted in whole microseconds, as ticks are: a `Duration` costs more to add and compare.
+        let micros = |duration: Duration| {
+            duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()))
+        };
+        let (mut sum, mut interval, t2) = (0u64, micros(self.t1), micros(self.t2));
         // T1 of zero would never grow; 32 doublings take any other beyond any T2.
         for _ in 0..32 {
-            if interval >= self.t2 {
+            if interval >= t2 {
                 break;
             }
             sum = sum.saturating_add(interval);
             interval = interval.saturating_mul(2);
         }
-        sum
+        Duration::from_micros(sum)
     }
 }
 

@@ -1,7 +1,7 @@
 //! name-addr and addr-spec: the values of From, To, Contact, Route and their kin (RFC 3261 20.10, 25.1).
 
 use crate::wire::params::Params;
-use crate::wire::scan;
+use crate::wire::scan::{self, Class};
 use crate::wire::sip::fault::{Fault, What};
 use crate::wire::uri::{Scheme, Uri};
 
@@ -43,7 +43,7 @@ impl<'a> NameAddr<'a> {
                     let (display, rest) = scan::split(text, at);
                     let display = scan::trim_end(display);
                     //= RFC 4475 3.1.2.15: characters that are no token must be quoted
-                    if !display.iter().all(|&octet| scan::is_token_octet(octet) || scan::is_lws(octet)) {
+                    if !display.iter().all(|&octet| Class::TOKEN.has(octet) || scan::is_lws(octet)) {
                         return Err(fault(display, What::DisplayName));
                     }
                     let (uri, params) = bracketed(rest).ok_or_else(|| fault(rest, What::Address))?;
@@ -62,7 +62,7 @@ impl<'a> NameAddr<'a> {
             }
         };
         let is_star = uri == b"*" && display.is_empty();
-        if !is_star && !has_scheme(uri) || scan::has_space_or_control(uri) {
+        if !is_star && !has_scheme(uri) || !Class::VISIBLE.has_all(uri) {
             return Err(fault(uri, What::Address));
         }
         let params = Params::new(params);
@@ -141,6 +141,9 @@ fn bracketed(octets: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// RFC 3261 25.1 `scheme`: a letter, then letters, digits, `+`, `-`, `.`, then a colon, then something.
 fn has_scheme(uri: &[u8]) -> bool {
+    if let [b's', b'i', b'p', b':', _, ..] = uri {
+        return true;
+    }
     match scan::split_once(uri, b':') {
         Some((scheme @ [first, ..], [_, ..])) => {
             first.is_ascii_alphabetic()

@@ -1,12 +1,14 @@
 //! Splitting a stream into messages (RFC 3261 18.3) and keep-alives (RFC 5626 3.5.1).
 //!
-//! Knows line ends and Content-Length, nothing else of a message. Octets are looked at once: how they are delivered, in
-//! one piece or one by one, does not matter.
+//! Knows line ends and Content-Length, nothing else of a message. Octets are looked at once, and once more by the first try to
+//! take a whole message: how they are delivered, in one piece or one by one, does not matter.
 
 use super::fault::{Fault, What};
-use super::names::Name;
+use super::message::Message;
+use super::read;
 use crate::base::limits::Limits;
-use crate::wire::scan;
+use crate::wire::scan::{self, Class};
+use bytes::BytesMut;
 use memchr::memchr;
 
 /// What lies at the start of the buffer.
@@ -65,6 +67,15 @@ impl Cut {
         }
     }
 
+    /// The message at the start of `buffer`, read, and its octets taken: when it is whole, nothing is wrong with it, and nothing of
+    /// it was looked at before. That is how nearly all messages come, and then one pass over the head is enough. `None`: nothing
+    /// was taken; [`Cut::next`] says what there is. `limits` are those it was made with.
+    pub fn take(&self, buffer: &mut BytesMut, limits: &Limits) -> Option<Message> {
+        // Once for each message: a head that comes octet by octet is not read anew with each.
+        let is_new = self.scanned == 0 && self.line == 0 && self.whole.is_none();
+        if is_new { read::take(buffer, limits) } else { None }
+    }
+
     /// Looks at the start of `buf`.
     ///
     /// # Errors
@@ -79,50 +90,48 @@ impl Cut {
                 [b'\r', b'\n', b'\r', b'\n', ..] => return Ok(Found::KeepAlive { len: 4, ping: true }),
                 [b'\r', b'\n', ..] => return Ok(Found::KeepAlive { len: 2, ping: false }),
                 // What begins like this is no SIP at all (a TLS handshake, say): no need to wait for its line to end.
-                [first, ..] if !scan::is_token_octet(*first) => return Err(Fault::new(0, What::StartLine)),
+                [first, ..] if !Class::TOKEN.has(*first) => return Err(Fault::new(0, What::StartLine)),
                 _ => {}
             }
         }
-        loop {
-            let ahead = buf.get(self.scanned..).unwrap_or_default();
-            let Some(found) = memchr(b'\n', ahead) else {
-                self.scanned = buf.len();
-                return if buf.len() > self.head_max {
-                    Err(Fault::new(self.head_max, What::HeadTooLong))
-                } else {
-                    Ok(Found::More)
-                };
-            };
-            let lf = self.scanned + found;
-            let end = lf + 1;
+        let mut rest = buf.get(self.line..).unwrap_or_default();
+        let mut seen = self.scanned.saturating_sub(self.line);
+        while let Some(found) = memchr(b'\n', rest.get(seen..).unwrap_or_default()) {
+            let (line, ahead) = scan::split(rest, seen + found + 1);
+            let end = self.line + line.len();
             if end > self.head_max {
                 return Err(Fault::new(self.head_max, What::HeadTooLong));
             }
-            let line = buf.get(self.line..lf).unwrap_or_default();
-            let Some(line) = line.strip_suffix(b"\r") else { return Err(Fault::new(lf, What::LineEnd)) };
-            if !matches!(line.first(), Some(b' ' | b'\t')) {
-                if let Some(open) = self.open.take() {
-                    self.declare(buf, open)?;
-                }
-                if line.is_empty() {
-                    self.head = Some(end);
-                    let body = self.declared.ok_or(Fault::new(end, What::ContentLengthMissing))?;
-                    if body > self.body_max {
-                        return Err(Fault::new(end, What::BodyTooLarge));
+            let [line @ .., b'\r', b'\n'] = line else { return Err(Fault::new(end - 1, What::LineEnd)) };
+            match line.first() {
+                // A fold: the line goes on.
+                Some(b' ' | b'\t') => {}
+                first => {
+                    if let Some(open) = self.open.take() {
+                        self.declare(buf, open)?;
                     }
-                    self.whole = Some((end, end + body));
-                    return Ok(self.deliver(buf, end, end + body));
-                }
-                // Only `Content-Length` and `l` can be meant, so only these letters are looked at.
-                if matches!(line.first(), Some(b'c' | b'C' | b'l' | b'L'))
-                    && scan::split_once(line, b':').is_some_and(|(name, _)| is_content_length(scan::trim_end(name)))
-                {
-                    self.open = Some(self.line);
+                    match first {
+                        None => return self.ended(buf, end),
+                        Some(b'c' | b'C' | b'l' | b'L') if is_content_length(line) => self.open = Some(self.line),
+                        _ => {}
+                    }
                 }
             }
-            self.line = end;
-            self.scanned = end;
+            (self.line, rest, seen) = (end, ahead, 0);
         }
+        self.scanned = buf.len();
+        if buf.len() > self.head_max { Err(Fault::new(self.head_max, What::HeadTooLong)) } else { Ok(Found::More) }
+    }
+
+    /// The blank line was seen: the head is `head` octets long.
+    fn ended(&mut self, buf: &[u8], head: usize) -> Result<Found, Fault> {
+        self.head = Some(head);
+        let body = self.declared.ok_or(Fault::new(head, What::ContentLengthMissing))?;
+        if body > self.body_max {
+            return Err(Fault::new(head, What::BodyTooLarge));
+        }
+        self.whole = Some((head, head + body));
+        Ok(self.deliver(buf, head, head + body))
     }
 
     /// Length of the head (blank line included) when it was seen whole: after a fault, what
@@ -162,14 +171,19 @@ impl Cut {
     }
 }
 
-/// Most names are told apart by their length alone.
-fn is_content_length(name: &[u8]) -> bool {
-    matches!(name.len(), 1 | 14) && Name::parse(name) == Name::ContentLength
+/// True for a line that begins with `Content-Length` or `l`, and a colon.
+fn is_content_length(line: &[u8]) -> bool {
+    [&b"Content-Length"[..], b"l"].into_iter().any(|name| {
+        let (start, rest) = scan::split(line, name.len());
+        start.eq_ignore_ascii_case(name) && scan::trim_start(rest).first() == Some(&b':')
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::sip::Method;
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     const OPTIONS: &[u8] = b"OPTIONS sip:b@h SIP/2.0\r\nVia: SIP/2.0/TCP h\r\nl: 0\r\n\r\n";
@@ -282,7 +296,90 @@ mod tests {
         assert_eq!(cut.missing(have), Some(3));
     }
 
+    /// A message by its octets and its body, or what is wrong with it.
+    type Read = Result<(Bytes, Bytes), What>;
+
+    /// What is read of `stream`, how many octets of keep-alives are in it, and the fault at its end.
+    fn read(stream: &[u8], stops: &[usize], takes: bool) -> (Vec<Read>, usize, Option<What>) {
+        let limits = Limits::default();
+        let (mut cut, mut buffer, mut all, mut dropped) = (Cut::new(&limits), BytesMut::new(), Vec::new(), 0);
+        let mut begin = 0;
+        for &stop in stops {
+            buffer.extend_from_slice(&stream[begin..stop]);
+            begin = stop;
+            loop {
+                if takes && let Some(message) = cut.take(&mut buffer, &limits) {
+                    all.push(Ok((message.octets().clone(), message.body_bytes())));
+                    continue;
+                }
+                match cut.next(&buffer) {
+                    Ok(Found::More) => break,
+                    Ok(Found::KeepAlive { len, .. }) => {
+                        dropped += len;
+                        let _ = buffer.split_to(len);
+                    }
+                    Ok(Found::Message { len, .. }) => {
+                        let read = Message::parse(buffer.split_to(len).freeze(), &limits);
+                        all.push(match read {
+                            Ok(message) => Ok((message.octets().clone(), message.body_bytes())),
+                            Err(bad) => Err(bad.fault.what),
+                        });
+                    }
+                    Err(fault) => return (all, dropped, Some(fault.what)),
+                }
+            }
+        }
+        (all, dropped, None)
+    }
+
+    /// Messages that are good, so that taking has something to take.
+    fn good() -> Vec<u8> {
+        let named = "Via: SIP/2.0/TCP h;branch=z9hG4bKx\r\nFrom: <sip:a@h>;tag=1\r\nTo: \"B,\r\n ;\" <sip:b@h>\r\nCall-ID: c\r\n";
+        let message =
+            format!("MESSAGE sip:b@h SIP/2.0\r\n{named}CSeq: 7 MESSAGE\r\nContent-Length:\r\n 5\r\n\r\n\r\n\r\nx");
+        let options = format!("OPTIONS sip:b@h SIP/2.0\r\n{named}CSeq: 1 OPTIONS\r\nl : 0\r\n\r\n");
+        format!("\r\n\r\n{options}{message}\r\n{message}\r\n\r\n{options}").into_bytes()
+    }
+
+    #[test]
+    fn a_whole_message_is_taken_and_what_is_not_whole_is_left() {
+        let (limits, stream) = (Limits::default(), good());
+        let (cut, mut buffer) = (Cut::new(&limits), BytesMut::from(&stream[..]));
+        assert!(cut.take(&mut buffer, &limits).is_none() && buffer.len() == stream.len(), "a keep-alive is no message");
+        let _ = buffer.split_to(4);
+        let options = cut.take(&mut buffer, &limits).unwrap();
+        let message = cut.take(&mut buffer, &limits).unwrap();
+        assert_eq!((options.method(), message.body()), (Method::Options, &b"\r\n\r\nx"[..]));
+        let whole = message.octets().clone();
+        for len in 0..whole.len() {
+            let mut buffer = BytesMut::from(&whole[..len]);
+            assert!(cut.take(&mut buffer, &limits).is_none() && buffer.len() == len, "{len}");
+        }
+        // A message that was looked at before is the cut's.
+        let (mut cut, mut buffer) = (Cut::new(&limits), BytesMut::from(&whole[..]));
+        assert_eq!(cut.next(&buffer[..40]), Ok(Found::More));
+        assert!(cut.take(&mut buffer, &limits).is_none());
+        assert!(matches!(cut.next(&buffer), Ok(Found::Message { len, .. }) if len == whole.len()));
+        assert!(cut.take(&mut buffer, &limits).is_some(), "and the next one is new");
+    }
+
     proptest! {
+        #[test]
+        fn taking_reads_what_cutting_first_reads(
+            at in 0usize..1_000, octet in prop_oneof![Just(b'\r'), Just(b'\n'), Just(b' '), Just(b'9'), any::<u8>()],
+            mut stops in proptest::collection::vec(0usize..1_000, 0..6)
+        ) {
+            let mut stream = good();
+            if let Some(place) = stream.get_mut(at) {
+                *place = octet;
+            }
+            let whole = stream.len();
+            stops.retain(|&stop| stop < whole);
+            stops.push(whole);
+            stops.sort_unstable();
+            prop_assert_eq!(read(&stream, &stops, true), read(&stream, &stops, false));
+        }
+
         #[test]
         fn delivery_never_matters(
             at in 0usize..250, octet in any::<u8>(), mut stops in proptest::collection::vec(0usize..250, 0..8)

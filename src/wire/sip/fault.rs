@@ -11,6 +11,22 @@ pub struct Fault {
     pub what: What,
 }
 
+/// The first finding in a message; what is found after it is not kept.
+#[derive(Default, Debug)]
+pub(super) struct First(Option<Fault>);
+
+impl First {
+    /// Off the way of a good message.
+    #[cold]
+    pub(super) fn note(&mut self, fault: Fault) {
+        self.0.get_or_insert(fault);
+    }
+
+    pub(super) fn into_fault(self) -> Option<Fault> {
+        self.0
+    }
+}
+
 /// The findings.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]

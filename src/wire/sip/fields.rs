@@ -6,7 +6,7 @@ use super::address::NameAddr;
 use super::message::Message;
 use super::names::Name;
 use crate::wire::params::Params;
-use crate::wire::scan;
+use crate::wire::scan::{self, Class};
 use crate::wire::uri::Scheme;
 
 /// What an Expires means that cannot be read, in seconds (RFC 3261 20.19, RFC 4475 3.1.2.4; RFC 3903 and 3265 have the same default).
@@ -24,7 +24,7 @@ pub struct CSeq<'a> {
 impl<'a> CSeq<'a> {
     /// `1*DIGIT LWS Method`.
     pub fn parse(value: &'a [u8]) -> Option<CSeq<'a>> {
-        let (digits, rest) = scan::take_while(value, |octet| octet.is_ascii_digit());
+        let (digits, rest) = Class::DIGIT.run(value);
         let method = scan::trim_start(rest);
         let parted = method.len() < rest.len();
         let number = scan::decimal_u32(digits)?;
@@ -34,7 +34,7 @@ impl<'a> CSeq<'a> {
 
 /// Retry-After in seconds; comment and parameters do not matter (RFC 3261 20.33). A number too large to hold is the largest.
 pub fn retry_after(value: &[u8]) -> Option<u32> {
-    let (digits, rest) = scan::take_while(value, |octet| octet.is_ascii_digit());
+    let (digits, rest) = Class::DIGIT.run(value);
     let stands = matches!(scan::trim_start(rest).first(), None | Some(b'(' | b';'));
     (stands && !digits.is_empty()).then(|| scan::decimal_u32(digits).unwrap_or(u32::MAX))
 }
@@ -87,7 +87,7 @@ pub fn min_se(value: &[u8]) -> Option<u32> {
 
 /// A number of seconds and the parameters behind it.
 fn seconds(value: &[u8]) -> Option<(u32, Params<'_>)> {
-    let (digits, rest) = scan::take_while(value, |octet| octet.is_ascii_digit());
+    let (digits, rest) = Class::DIGIT.run(value);
     let params = Params::new(rest);
     params.check().ok()?;
     Some((scan::decimal_u32(digits)?, params))
@@ -143,7 +143,7 @@ impl<'a> SubscriptionState<'a> {
 }
 
 fn token_params(value: &[u8]) -> Option<(&[u8], Params<'_>)> {
-    let (token, rest) = scan::take_while(value, scan::is_token_octet);
+    let (token, rest) = Class::TOKEN.run(value);
     let params = Params::new(rest);
     params.check().ok()?;
     (!token.is_empty()).then_some((token, params))
@@ -163,9 +163,9 @@ pub struct MediaType<'a> {
 impl<'a> MediaType<'a> {
     /// `type/subtype *(;param)`, white space around the slash allowed.
     pub fn parse(value: &'a [u8]) -> Option<MediaType<'a>> {
-        let (kind, rest) = scan::take_while(scan::trim_start(value), scan::is_token_octet);
+        let (kind, rest) = Class::TOKEN.run(scan::trim_start(value));
         let rest = scan::trim_start(rest).strip_prefix(b"/")?;
-        let (subtype, rest) = scan::take_while(scan::trim_start(rest), scan::is_token_octet);
+        let (subtype, rest) = Class::TOKEN.run(scan::trim_start(rest));
         let params = Params::new(rest);
         params.check().ok()?;
         (!kind.is_empty() && !subtype.is_empty()).then_some(MediaType { kind, subtype, params })
@@ -266,7 +266,7 @@ pub fn warning(out: &mut Vec<u8>, code: u16, host: &[u8], text: &[u8]) {
     scan::put_decimal(out, u64::from(code.clamp(100, 999)));
     out.push(b' ');
     let before = out.len();
-    out.extend(host.iter().filter(|&&octet| scan::is_token_octet(octet) || matches!(octet, b'[' | b']' | b':')));
+    out.extend(host.iter().filter(|&&octet| Class::TOKEN.has(octet) || matches!(octet, b'[' | b']' | b':')));
     if out.len() == before {
         // warn-agent is a host or a pseudonym.
         out.extend_from_slice(b"deferd");

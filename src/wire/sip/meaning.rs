@@ -3,15 +3,15 @@
 //! Knows nothing of lines; `read` has found the places already. The first fault is kept, later ones are not.
 
 use super::address::NameAddr;
-use super::fault::{Fault, What};
+use super::fault::{Fault, First, What};
 use super::message::{Message, Start};
 use super::names::{Method, Name};
 use crate::base::limits::Limits;
 use crate::base::span::Span;
-use crate::wire::scan;
+use crate::wire::scan::{self, Class};
 
 /// What every message must carry (RFC 3261 8.1.1), and what its parts say.
-pub(super) fn identity(buf: &[u8], message: &mut Message, fault: &mut Option<Fault>) {
+pub(super) fn identity(buf: &[u8], message: &mut Message, fault: &mut First) {
     const ALL: u128 = Name::Via.bit() | Name::From.bit() | Name::To.bit() | Name::CallId.bit() | Name::CSeq.bit();
     if message.seen & ALL != ALL {
         let required = [
@@ -22,7 +22,7 @@ pub(super) fn identity(buf: &[u8], message: &mut Message, fault: &mut Option<Fau
             (Name::CSeq, What::CSeqMissing),
         ];
         if let Some((_, what)) = required.into_iter().find(|(name, _)| message.seen & name.bit() == 0) {
-            fault.get_or_insert(Fault::new(0, what));
+            fault.note(Fault::new(0, what));
         }
     }
     let mut tag = |name: Name, place: Span| {
@@ -32,11 +32,11 @@ pub(super) fn identity(buf: &[u8], message: &mut Message, fault: &mut Option<Fau
         match NameAddr::read(place.of(buf)) {
             Ok((address, tag)) if !address.is_star() => tag.map(|tag| scan::span_in(buf, tag)),
             Ok(_) => {
-                fault.get_or_insert(Fault::new(place.at(), What::Address));
+                fault.note(Fault::new(place.at(), What::Address));
                 None
             }
             Err(found) => {
-                fault.get_or_insert(found.shifted(place.at()));
+                fault.note(found.shifted(place.at()));
                 None
             }
         }
@@ -45,49 +45,42 @@ pub(super) fn identity(buf: &[u8], message: &mut Message, fault: &mut Option<Fau
     message.from_tag = from_tag;
     message.to_tag = to_tag;
     let call_id = message.call_id.of(buf);
-    if message.seen & Name::CallId.bit() != 0 && (call_id.is_empty() || scan::has_space_or_control(call_id)) {
-        fault.get_or_insert(Fault::new(message.call_id.at(), What::CallId));
+    if message.seen & Name::CallId.bit() != 0 && (call_id.is_empty() || !Class::VISIBLE.has_all(call_id)) {
+        fault.note(Fault::new(message.call_id.at(), What::CallId));
     }
     let Start::Request { method, method_at, .. } = message.start else { return };
     if message.seen & Name::CSeq.bit() != 0 && message.cseq_method_at.of(buf) != method_at.of(buf) {
         //= RFC 4475 3.1.2.18: an unknown method that does not match its CSeq is a 501
         let what = if method == Method::Other { What::UnknownMethod } else { What::CSeqMethod };
-        fault.get_or_insert(Fault::new(message.cseq_method_at.at(), what));
+        fault.note(Fault::new(message.cseq_method_at.at(), what));
     }
     if message.seen & Name::Contact.bit() != 0 {
         let contacts = message.lines.iter().filter(|entry| entry.name == Name::Contact);
         for value in contacts.flat_map(|entry| scan::List::new(entry.value.of(buf))) {
             if let Err(found) = NameAddr::parse(value) {
-                fault.get_or_insert(found.shifted(scan::span_in(buf, value).at()));
+                fault.note(found.shifted(scan::span_in(buf, value).at()));
             }
         }
     }
 }
 
 /// The body: how long it may be, is declared and is (RFC 3261 18.3).
-pub(super) fn body(
-    buf: &[u8],
-    head: usize,
-    stream: bool,
-    limits: &Limits,
-    message: &mut Message,
-    fault: &mut Option<Fault>,
-) {
+pub(super) fn body(buf: &[u8], head: usize, stream: bool, limits: &Limits, message: &mut Message, fault: &mut First) {
     let there = buf.len().saturating_sub(head);
     let declared = message.declared.map(|octets| octets as usize);
     if declared.unwrap_or(there) > limits.sip_body_octets {
-        fault.get_or_insert(Fault::new(head, What::BodyTooLarge));
+        fault.note(Fault::new(head, What::BodyTooLarge));
     }
     message.body = match declared {
         Some(declared) if declared > there => {
             //= RFC 3261 18.3: a datagram that ends before its body does is a 400
-            fault.get_or_insert(Fault::new(buf.len(), What::BodyShorterThanDeclared));
+            fault.note(Fault::new(buf.len(), What::BodyShorterThanDeclared));
             Span::new(head, there)
         }
         Some(declared) => Span::new(head, declared),
         None => {
             if stream {
-                fault.get_or_insert(Fault::new(head, What::ContentLengthMissing));
+                fault.note(Fault::new(head, What::ContentLengthMissing));
             }
             Span::new(head, there)
         }

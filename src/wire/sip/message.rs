@@ -10,6 +10,7 @@ use crate::base::limits::Limits;
 use crate::base::span::Span;
 use crate::wire::params::Params;
 use crate::wire::scan;
+use crate::wire::uri::{Scheme, Uri};
 use bytes::Bytes;
 use std::fmt;
 
@@ -38,9 +39,20 @@ pub struct Message {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Start {
     /// `INVITE sip:bob@example.com SIP/2.0`
-    Request { method: Method, method_at: Span, uri: Span },
+    Request { method: Method, method_at: Span, uri: Span, target: Option<TargetPlaces> },
     /// `SIP/2.0 200 OK`
     Response { status: u16, reason: Span },
+}
+
+/// The parts of a Request-URI that can be served: it has no headers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TargetPlaces {
+    pub(super) scheme: Scheme,
+    pub(super) user: Option<Span>,
+    pub(super) password: Option<Span>,
+    pub(super) host: Span,
+    pub(super) port: Option<u16>,
+    pub(super) params: Span,
 }
 
 /// One header line, folds included. 24 octets; real messages have 12 to 25 of them.
@@ -52,6 +64,8 @@ pub(super) struct Entry {
     /// One past the line's CRLF.
     pub(super) end: u32,
     pub(super) name: Name,
+    /// It has a line end inside.
+    pub(super) folded: bool,
 }
 
 /// The topmost Via, as places.
@@ -62,6 +76,7 @@ pub(super) struct ViaPlaces {
     pub(super) transport: Span,
     pub(super) host: Span,
     pub(super) params: Span,
+    pub(super) rport_text: Option<Span>,
     pub(super) branch: Option<Span>,
     pub(super) received: Option<Span>,
     pub(super) maddr: Option<Span>,
@@ -81,6 +96,8 @@ pub struct Line<'a> {
     pub value: &'a [u8],
     /// The whole line in [`Message::octets`], its folds and its CRLF included.
     pub whole: Span,
+    /// Its value goes over several lines.
+    pub folded: bool,
 }
 
 /// What is left of octets that are no good message.
@@ -159,6 +176,21 @@ impl Message {
         }
     }
 
+    /// The Request-URI, as it was read with the message; `None` for a response, and where [`Uri::parse_target`] finds a fault.
+    pub fn target(&self) -> Option<Uri<'_>> {
+        let Start::Request { target: Some(places), .. } = self.start else { return None };
+        Some(Uri {
+            scheme: places.scheme,
+            other: &[],
+            user: places.user.map(|place| self.at(place)),
+            password: places.password.map(|place| self.at(place)),
+            host: self.at(places.host),
+            port: places.port,
+            params: Params::of_trimmed(self.at(places.params)),
+            headers: None,
+        })
+    }
+
     /// Value of the first header of that name, trimmed.
     #[inline]
     pub fn header(&self, name: Name) -> Option<&[u8]> {
@@ -187,11 +219,17 @@ impl Message {
 
     /// All header lines in order.
     pub fn lines(&self) -> impl Iterator<Item = Line<'_>> {
-        self.lines.iter().map(|entry| Line {
+        self.lines_that(|_| true)
+    }
+
+    /// The header lines with such a name, in order.
+    pub(super) fn lines_that(&self, is_meant: impl Fn(Name) -> bool) -> impl Iterator<Item = Line<'_>> {
+        self.lines.iter().filter(move |entry| is_meant(entry.name)).map(|entry| Line {
             name: entry.name,
             name_bytes: self.at(Span::new(entry.at as usize, entry.name_len as usize)),
             value: self.at(entry.value),
             whole: Span::between(entry.at as usize, entry.end as usize),
+            folded: entry.folded,
         })
     }
 
@@ -248,7 +286,8 @@ impl Message {
             rport: places.rport,
             maddr: places.maddr.map(|place| self.at(place)),
             ttl: places.ttl,
-            params: Params::new(self.at(places.params)),
+            rport_text: places.rport_text.map(|place| self.at(place)),
+            params: Params::of_trimmed(self.at(places.params)),
         }
     }
 
@@ -347,6 +386,30 @@ mod tests {
         SIP  /    2.0   / UDP  192.168.255.111   ; branch=\r\n z9hG4bK30239\r\n\
         m:\"Quoted string \\\"\\\"\" <sip:jdrosen@example.com> ; newparam =\r\n      newvalue ;\r\n  secondparam ; q = 0.33\r\n\
         Expires: 60\r\n\r\nabcdef";
+
+    /// The parts kept with the message are those that reading its Request-URI again would find.
+    #[test]
+    fn the_target_is_the_request_uri() {
+        for uri in [
+            "sip:b@h",
+            "sips:%62:pw@[2001:db8::1]:5061;lr;x=\"\"",
+            "SIP:h.example",
+            "tel:+1-514;phone-context=x",
+            "tel:7",
+            "sip:b@h?x=y",
+            "soap.beep://h",
+        ] {
+            let octets = format!(
+                "OPTIONS {uri} SIP/2.0\r\nVia: SIP/2.0/TCP h\r\nFrom: <sip:a@h>\r\nTo: <sip:b@h>\r\nCall-ID: c\r\n\
+                 CSeq: 1 OPTIONS\r\nl: 0\r\n\r\n"
+            );
+            let read = Message::parse(octets.into_bytes().into(), &Limits::default());
+            match Uri::parse_target(uri.as_bytes()) {
+                Ok(target) => assert_eq!(read.unwrap().target(), Some(target), "{uri}"),
+                Err(_) => assert!(read.unwrap_err().partial.unwrap().target().is_none(), "{uri}"),
+            }
+        }
+    }
 
     #[test]
     fn a_tortuous_request_says_what_it_says() {

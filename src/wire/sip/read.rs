@@ -2,16 +2,16 @@
 //!
 //! The first fault is kept and reading goes on, so that what is left may still be answered.
 
-use super::fault::{Fault, What};
+use super::fault::{Fault, First, What};
 use super::meaning;
-use super::message::{Entry, Malformed, Message, Start, ViaPlaces};
+use super::message::{Entry, Malformed, Message, Start, TargetPlaces, ViaPlaces};
 use super::names::{Method, Name};
 use super::via::Via;
 use crate::base::limits::Limits;
 use crate::base::span::Span;
-use crate::wire::scan;
+use crate::wire::scan::{self, Class};
 use crate::wire::uri::Uri;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use memchr::{memchr2, memrchr};
 
 /// Headers a message may carry once (RFC 3261 7.3.1). Repeated Content-Lengths may agree; lists may always repeat.
@@ -37,27 +37,51 @@ const LINES_TYPICAL: usize = 16;
 
 /// Reads a message. `stream`: its octets were cut out of a stream, so a Content-Length is owed (RFC 3261 18.3).
 pub(super) fn read(octets: Bytes, limits: &Limits, stream: bool) -> Result<Message, Box<Malformed>> {
-    let buf: &[u8] = &octets;
-    let mut fault: Option<Fault> = None;
-    let hopeless = |at, what| Err(Box::new(Malformed { fault: Fault::new(at, what), partial: None }));
+    let mut fault = First::default();
+    match places(&octets, limits, stream, &mut fault) {
+        Ok(message) => {
+            let message = Message { octets, ..message };
+            let Some(fault) = fault.into_fault() else { return Ok(message) };
+            //= RFC 3261 17.1.1.3: an ACK is never answered
+            let answerable = message.is_request() && message.method() != Method::Ack && !message.via.host.is_empty();
+            Err(Box::new(Malformed { fault, partial: answerable.then_some(message) }))
+        }
+        Err(fault) => Err(Box::new(Malformed { fault, partial: None })),
+    }
+}
 
+/// Reads the message at the start of what came along a stream, and takes its octets, if it is whole and nothing is wrong with it.
+pub(super) fn take(buffer: &mut BytesMut, limits: &Limits) -> Option<Message> {
+    // Keep-alives are no part of a message here.
+    if matches!(buffer.first(), None | Some(b'\r')) {
+        return None;
+    }
+    let mut fault = First::default();
+    let message = places(buffer, limits, true, &mut fault).ok()?;
+    if fault.into_fault().is_some() {
+        return None;
+    }
+    let octets = buffer.split_to(message.body.end()).freeze();
+    Some(Message { octets, ..message })
+}
+
+/// Where everything lies in the message at the start of `buf`; it does not have its octets yet. `Err`: there is nothing to answer.
+#[inline]
+fn places(buf: &[u8], limits: &Limits, stream: bool, fault: &mut First) -> Result<Message, Fault> {
     let mut at = 0;
     while buf.get(at..).is_some_and(|rest| rest.starts_with(b"\r\n")) {
         at += 2;
     }
     if at >= buf.len() {
-        return hopeless(at, What::Empty);
+        return Err(Fault::new(at, What::Empty));
     }
     let rest = buf.get(at..).unwrap_or_default();
-    let Some(len) = memchr2(b'\r', b'\n', rest) else { return hopeless(at, What::HeadNotEnded) };
+    let len = memchr2(b'\r', b'\n', rest).ok_or(Fault::new(at, What::HeadNotEnded))?;
     let (line, after) = scan::split(rest, len);
     if !after.starts_with(b"\r\n") {
-        return hopeless(at + len, What::LineEnd);
+        return Err(Fault::new(at + len, What::LineEnd));
     }
-    let start = match start_line(buf, line, &mut fault) {
-        Ok(start) => start,
-        Err(what) => return hopeless(at, what),
-    };
+    let start = start_line(buf, line, fault).map_err(|what| Fault::new(at, what))?;
     at += len + 2;
 
     let mut message = Message {
@@ -77,26 +101,17 @@ pub(super) fn read(octets: Bytes, limits: &Limits, stream: bool) -> Result<Messa
         body: Span::EMPTY,
         octets: Bytes::new(),
     };
-    let head = read_lines(buf, at, limits, &mut message, &mut fault);
+    let head = read_lines(buf, at, limits, &mut message, fault);
     if head > limits.sip_head_octets {
-        fault.get_or_insert(Fault::new(limits.sip_head_octets, What::HeadTooLong));
+        fault.note(Fault::new(limits.sip_head_octets, What::HeadTooLong));
     }
-    meaning::identity(buf, &mut message, &mut fault);
-    meaning::body(buf, head, stream, limits, &mut message, &mut fault);
-
-    message.octets = octets;
-    match fault {
-        None => Ok(message),
-        Some(fault) => {
-            //= RFC 3261 17.1.1.3: an ACK is never answered
-            let answerable = message.is_request() && message.method() != Method::Ack && !message.via.host.is_empty();
-            Err(Box::new(Malformed { fault, partial: answerable.then_some(message) }))
-        }
-    }
+    meaning::identity(buf, &mut message, fault);
+    meaning::body(buf, head, stream, limits, &mut message, fault);
+    Ok(message)
 }
 
 /// The first line. `Err`: this is no request and no response that anybody waits for.
-fn start_line(buf: &[u8], line: &[u8], fault: &mut Option<Fault>) -> Result<Start, What> {
+fn start_line(buf: &[u8], line: &[u8], fault: &mut First) -> Result<Start, What> {
     let place = |part: &[u8]| scan::span_in(buf, part);
     if let Some(version_len) = version_len(line)
         && matches!(line.get(version_len), Some(b' '))
@@ -106,7 +121,7 @@ fn start_line(buf: &[u8], line: &[u8], fault: &mut Option<Fault>) -> Result<Star
             return Err(What::Version);
         }
         let rest = rest.get(1..).unwrap_or_default();
-        let (digits, reason) = scan::take_while(rest, |octet| octet.is_ascii_digit());
+        let (digits, reason) = Class::DIGIT.run(rest);
         if !matches!(reason.first(), None | Some(b' ')) {
             return Err(What::StartLine);
         }
@@ -124,15 +139,27 @@ fn start_line(buf: &[u8], line: &[u8], fault: &mut Option<Fault>) -> Result<Star
         Some(space) => (scan::split(rest, space).0, rest.get(space + 1..).unwrap_or_default()),
         None => (rest, &[][..]),
     };
-    let request = Start::Request { method: parsed, method_at: place(method), uri: place(uri) };
+    let mut target = None;
     if version != b"SIP/2.0" && !version.eq_ignore_ascii_case(b"SIP/2.0") {
         //= RFC 4475 3.1.2.16: an unknown version is a 505
         let what = if version_len(version) == Some(version.len()) { What::Version } else { What::StartLine };
-        fault.get_or_insert(Fault::new(place(line).end() - version.len(), what));
-    } else if let Err(found) = Uri::parse_target(uri) {
-        fault.get_or_insert(found.shifted(place(uri).at()));
+        fault.note(Fault::new(place(line).end() - version.len(), what));
+    } else {
+        match Uri::parse_target(uri) {
+            Ok(uri) => {
+                target = Some(TargetPlaces {
+                    scheme: uri.scheme,
+                    user: uri.user.map(place),
+                    password: uri.password.map(place),
+                    host: place(uri.host),
+                    port: uri.port,
+                    params: place(uri.params.as_bytes()),
+                });
+            }
+            Err(found) => fault.note(found.shifted(place(uri).at())),
+        }
     }
-    Ok(request)
+    Ok(Start::Request { method: parsed, method_at: place(method), uri: place(uri), target })
 }
 
 /// Length of the `SIP/1*DIGIT.1*DIGIT` at the start.
@@ -141,72 +168,73 @@ fn version_len(octets: &[u8]) -> Option<usize> {
     if !name.eq_ignore_ascii_case(b"SIP/") {
         return None;
     }
-    let (major, rest) = scan::take_while(rest, |octet| octet.is_ascii_digit());
-    let (minor, _) = scan::take_while(rest.strip_prefix(b".")?, |octet| octet.is_ascii_digit());
+    let (major, rest) = Class::DIGIT.run(rest);
+    let (minor, _) = Class::DIGIT.run(rest.strip_prefix(b".")?);
     (!major.is_empty() && !minor.is_empty()).then_some(4 + major.len() + 1 + minor.len())
 }
 
 /// The header lines from `at` on. Returns the length of the head, blank line included.
-fn read_lines(buf: &[u8], mut at: usize, limits: &Limits, message: &mut Message, fault: &mut Option<Fault>) -> usize {
+fn read_lines(buf: &[u8], mut at: usize, limits: &Limits, message: &mut Message, fault: &mut First) -> usize {
     loop {
         let rest = buf.get(at..).unwrap_or_default();
         if rest.starts_with(b"\r\n") {
             return at + 2;
         }
         if rest.is_empty() {
-            fault.get_or_insert(Fault::new(at, What::HeadNotEnded));
+            fault.note(Fault::new(at, What::HeadNotEnded));
             return at;
         }
         if message.lines.len() >= limits.sip_headers {
-            fault.get_or_insert(Fault::new(at, What::TooManyHeaders));
+            fault.note(Fault::new(at, What::TooManyHeaders));
             return at;
         }
-        let line_len = match logical_line(rest) {
-            Ok(len) => len,
+        let (line_len, folded) = match logical_line(rest) {
+            Ok(found) => found,
             Err((bad, what)) => {
-                fault.get_or_insert(Fault::new(at + bad, what));
+                fault.note(Fault::new(at + bad, what));
                 return at;
             }
         };
         let line = scan::split(rest, line_len).0;
         let end = at + line_len + 2;
-        read_line(buf, line, end, message, fault);
+        read_line(buf, line, at, end, folded, message, fault);
         at = end;
     }
 }
 
-/// Length of the line at the start without its CRLF: up to a CRLF that no white space follows (RFC 3261 7.3.1 folding).
+/// Length of the line at the start without its CRLF: up to a CRLF that no white space follows (RFC 3261 7.3.1 folding); and
+/// whether it has such folds.
 #[inline]
-fn logical_line(rest: &[u8]) -> Result<usize, (usize, What)> {
-    let mut at = 0;
+fn logical_line(rest: &[u8]) -> Result<(usize, bool), (usize, What)> {
+    let (mut at, mut folded) = (0, false);
     loop {
         let ahead = rest.get(at..).unwrap_or_default();
         let Some(found) = memchr2(b'\r', b'\n', ahead) else { return Err((rest.len(), What::HeadNotEnded)) };
         at += found;
         match rest.get(at..).unwrap_or_default() {
-            [b'\r', b'\n', b' ' | b'\t', ..] => at += 3,
-            [b'\r', b'\n', ..] => return Ok(at),
+            [b'\r', b'\n', b' ' | b'\t', ..] => (at, folded) = (at + 3, true),
+            [b'\r', b'\n', ..] => return Ok((at, folded)),
             _ => return Err((at, What::LineEnd)),
         }
     }
 }
 
 #[inline]
-fn read_line(buf: &[u8], line: &[u8], end: usize, message: &mut Message, fault: &mut Option<Fault>) {
-    let at = scan::span_in(buf, line).at();
+fn read_line(buf: &[u8], line: &[u8], at: usize, end: usize, folded: bool, message: &mut Message, fault: &mut First) {
     let Some((raw, value)) = scan::split_once(line, b':') else {
-        fault.get_or_insert(Fault::new(at, What::HeaderName));
+        fault.note(Fault::new(at, What::HeaderName));
         return;
     };
     // White space before the colon is legal (RFC 3261 25.1 HCOLON), before the name it is not.
     let name_bytes = scan::trim_end(raw);
     let name = Name::parse(name_bytes);
     if name == Name::Other && !scan::is_token(name_bytes) {
-        fault.get_or_insert(Fault::new(at, What::HeaderName));
+        fault.note(Fault::new(at, What::HeaderName));
         return;
     }
-    if message.seen & SINGLE & name.bit() != 0 {
-        fault.get_or_insert(Fault::new(at, What::HeaderTwice));
+    let bit = name.bit();
+    if message.seen & bit != 0 && SINGLE & bit != 0 {
+        fault.note(Fault::new(at, What::HeaderTwice));
         return;
     }
     let value = scan::trim(value);
@@ -215,27 +243,28 @@ fn read_line(buf: &[u8], line: &[u8], end: usize, message: &mut Message, fault: 
         Name::From => message.from = place,
         Name::To => message.to = place,
         Name::CallId => message.call_id = place,
-        Name::Via if message.seen & name.bit() == 0 => read_via(buf, value, message, fault),
+        Name::Via if message.seen & bit == 0 => read_via(buf, value, message, fault),
         Name::CSeq => read_cseq(buf, value, place, message, fault),
         Name::ContentLength => {
             // A number above 2^32-1 is as garbled as a word: no message has that many octets.
             match (scan::decimal_u32(value), message.declared) {
                 (None, _) => {
-                    fault.get_or_insert(Fault::new(place.at(), What::ContentLength));
+                    fault.note(Fault::new(place.at(), What::ContentLength));
                 }
                 (Some(octets), Some(earlier)) if octets != earlier => {
-                    fault.get_or_insert(Fault::new(at, What::ContentLengthTwice));
+                    fault.note(Fault::new(at, What::ContentLengthTwice));
                 }
                 (Some(octets), _) => message.declared = Some(octets),
             }
         }
         _ => {}
     }
-    message.seen |= name.bit();
-    message.lines.push(Entry { value: place, at: at as u32, name_len: name_bytes.len() as u32, end: end as u32, name });
+    message.seen |= bit;
+    let (at, name_len, end) = (at as u32, name_bytes.len() as u32, end as u32);
+    message.lines.push(Entry { value: place, at, name_len, end, name, folded });
 }
 
-fn read_via(buf: &[u8], line: &[u8], message: &mut Message, fault: &mut Option<Fault>) {
+fn read_via(buf: &[u8], line: &[u8], message: &mut Message, fault: &mut First) {
     let value = scan::trim_end(scan::split(line, scan::value_end(line)).0);
     let (via, found) = Via::read(value);
     let place = |part: &[u8]| scan::span_in(buf, part);
@@ -244,6 +273,7 @@ fn read_via(buf: &[u8], line: &[u8], message: &mut Message, fault: &mut Option<F
         transport: place(via.transport),
         host: place(via.host),
         params: place(via.params.as_bytes()),
+        rport_text: via.rport_text.map(place),
         branch: via.branch.map(place),
         received: via.received.map(place),
         maddr: via.maddr.map(place),
@@ -252,14 +282,14 @@ fn read_via(buf: &[u8], line: &[u8], message: &mut Message, fault: &mut Option<F
         ttl: via.ttl,
     };
     if let Some(found) = found {
-        fault.get_or_insert(found.shifted(place(value).at()));
+        fault.note(found.shifted(place(value).at()));
     } else if line.last() == Some(&b',') {
         //= RFC 4475 3.1.2.1: separators without values are a 400
-        fault.get_or_insert(Fault::new(place(line).end(), What::Via));
+        fault.note(Fault::new(place(line).end(), What::Via));
     }
 }
 
-fn read_cseq(buf: &[u8], value: &[u8], place: Span, message: &mut Message, fault: &mut Option<Fault>) {
+fn read_cseq(buf: &[u8], value: &[u8], place: Span, message: &mut Message, fault: &mut First) {
     match super::fields::CSeq::parse(value) {
         Some(cseq) => {
             message.cseq = cseq.number;
@@ -267,7 +297,7 @@ fn read_cseq(buf: &[u8], value: &[u8], place: Span, message: &mut Message, fault
             message.cseq_method = Method::parse(cseq.method);
         }
         None => {
-            fault.get_or_insert(Fault::new(place.at(), What::CSeq));
+            fault.note(Fault::new(place.at(), What::CSeq));
         }
     }
 }

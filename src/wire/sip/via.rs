@@ -1,7 +1,7 @@
 //! Via: who sent this, and where the answer goes (RFC 3261 20.42, RFC 3581).
 
 use crate::wire::params::Params;
-use crate::wire::scan;
+use crate::wire::scan::{self, Class};
 use crate::wire::sip::fault::{Fault, What};
 
 /// One Via value.
@@ -19,6 +19,8 @@ pub struct Via<'a> {
     pub received: Option<&'a [u8]>,
     /// `rport`: asked for (`Some(None)`), or filled in (`Some(Some(port))`).
     pub rport: Option<Option<u16>>,
+    /// The same parameter as it stands, from its name to its end.
+    pub rport_text: Option<&'a [u8]>,
     /// `maddr`.
     pub maddr: Option<&'a [u8]>,
     /// `ttl`.
@@ -64,7 +66,7 @@ impl<'a> Via<'a> {
             }
         };
         let rest = scan::trim_start(rest);
-        let (transport, rest) = scan::take_while(rest, scan::is_token_octet);
+        let (transport, rest) = Class::TOKEN.run(rest);
         self.transport = transport;
         let sent_by = scan::trim_start(rest);
         if transport.is_empty() || sent_by.len() == rest.len() {
@@ -78,31 +80,36 @@ impl<'a> Via<'a> {
         let mut rest = scan::trim_start(rest);
         if let [b':', after @ ..] = rest {
             let after = scan::trim_start(after);
-            let (digits, after) = scan::take_while(after, |octet| octet.is_ascii_digit());
+            let (digits, after) = Class::DIGIT.run(after);
             let port = scan::decimal(digits).and_then(|port| u16::try_from(port).ok());
             self.port = Some(port.filter(|&port| port != 0).ok_or_else(|| fault(rest))?);
             rest = after;
         }
         self.params = Params::new(rest);
-        let begins = scan::span_in(value, self.params.as_bytes()).at();
+        let place = |part: &[u8]| scan::span_in(value, part);
+        let begins = place(self.params.as_bytes()).at();
         let params = self.params;
         params
             .each(|param| {
-                let value = param.value.unwrap_or_default();
+                let claimed = param.value.unwrap_or_default();
                 match param.name.len() {
                     // A parameter given twice: the first counts, as everywhere.
                     6 if self.branch.is_none() && param.name.eq_ignore_ascii_case(b"branch") => {
-                        self.branch = Some(value)
+                        self.branch = Some(claimed)
                     }
                     5 if self.rport.is_none() && param.name.eq_ignore_ascii_case(b"rport") => {
-                        self.rport = Some(scan::decimal(value).and_then(|port| u16::try_from(port).ok()));
+                        self.rport = Some(scan::decimal(claimed).and_then(|port| u16::try_from(port).ok()));
+                        let end = param.value.map_or(place(param.name), place).end();
+                        self.rport_text = value.get(place(param.name).at()..end);
                     }
                     8 if self.received.is_none() && param.name.eq_ignore_ascii_case(b"received") => {
-                        self.received = Some(value);
+                        self.received = Some(claimed);
                     }
-                    5 if self.maddr.is_none() && param.name.eq_ignore_ascii_case(b"maddr") => self.maddr = Some(value),
+                    5 if self.maddr.is_none() && param.name.eq_ignore_ascii_case(b"maddr") => {
+                        self.maddr = Some(claimed)
+                    }
                     3 if param.name.eq_ignore_ascii_case(b"ttl") => {
-                        self.ttl = scan::decimal(value).and_then(|ttl| u8::try_from(ttl).ok());
+                        self.ttl = scan::decimal(claimed).and_then(|ttl| u8::try_from(ttl).ok());
                     }
                     _ => {}
                 }
@@ -113,7 +120,7 @@ impl<'a> Via<'a> {
 
 /// A token, and what comes after the slash behind it.
 fn token_then_slash(octets: &[u8]) -> Option<&[u8]> {
-    let (token, rest) = scan::take_while(scan::trim_start(octets), scan::is_token_octet);
+    let (token, rest) = Class::TOKEN.run(scan::trim_start(octets));
     if token.is_empty() { None } else { scan::trim_start(rest).strip_prefix(b"/") }
 }
 
@@ -121,15 +128,13 @@ fn token_then_slash(octets: &[u8]) -> Option<&[u8]> {
 pub(crate) fn split_host(octets: &[u8]) -> (&[u8], &[u8]) {
     match octets.first() {
         Some(b'[') => {
-            let (inner, rest) = scan::take_while(octets.get(1..).unwrap_or_default(), |octet| {
-                octet.is_ascii_hexdigit() || matches!(octet, b':' | b'.')
-            });
+            let (inner, rest) = Class::IPV6.run(octets.get(1..).unwrap_or_default());
             match rest.first() {
                 Some(b']') if !inner.is_empty() => scan::split(octets, inner.len() + 2),
                 _ => (&[], octets),
             }
         }
-        _ => scan::take_while(octets, scan::is_host_octet),
+        _ => Class::HOST.run(octets),
     }
 }
 
@@ -151,6 +156,7 @@ mod tests {
                 branch: Some(b"z9hG4bKx"),
                 received: Some(b"192.0.2.9"),
                 rport: Some(None),
+                rport_text: Some(b"rport"),
                 maddr: Some(b"m.example"),
                 ttl: Some(16),
                 params: Params::default(),
@@ -158,7 +164,10 @@ mod tests {
         );
         let six = Via::parse(b"SIP/2.0/TCP [2001:db8::1]:5060;rport=4711;branch=z9hG4bK").unwrap();
         assert_eq!((six.host, six.port, six.rport), (&b"[2001:db8::1]"[..], Some(5060), Some(Some(4711))));
+        assert_eq!(six.rport_text, Some(&b"rport=4711"[..]));
         assert!(!six.has_cookie());
+        let twice = Via::parse(b"SIP/2.0/TCP h; RPORT = \"7\" ;rport=8").unwrap();
+        assert_eq!((twice.rport, twice.rport_text), (Some(None), Some(&b"RPORT = \"7\""[..])), "the first counts");
     }
 
     #[test]

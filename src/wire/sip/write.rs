@@ -2,9 +2,10 @@
 //!
 //! A writer owns one growing buffer and refuses line ends in values, so that no peer's text becomes a header of ours.
 
-use super::message::Message;
+use super::message::{Line, Message};
 use super::names::{Method, Name};
 use super::status::reason_phrase;
+use super::via::Via;
 use crate::wire::scan;
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
@@ -46,70 +47,51 @@ impl<'a> Response<'a> {
         let mut head = Head { out: Vec::with_capacity(768), body: Vec::new() };
         head.status_line(status, phrase);
         let mut response = Response { request, head, tag_at: 0 };
-        response.put_vias(source);
-        for (name, value) in [(Name::From, request.from()), (Name::To, request.to())] {
-            if !value.is_empty() {
-                response.head.line(name, value);
-            }
-            if name == Name::To && !value.is_empty() && request.to_tag().is_none() {
-                response.tag_at = response.head.out.len() - 2;
-            }
+        let mut vias = request.lines_that(|name| name == Name::Via);
+        if let Some(top) = vias.next() {
+            response.put_top_via_line(&top, source);
         }
-        for name in [Name::CallId, Name::CSeq] {
-            if let Some(value) = request.header(name) {
-                response.head.line(name, value);
+        vias.for_each(|line| response.head.repeat(request, &line));
+        let repeated = |name| matches!(name, Name::From | Name::To | Name::CallId | Name::CSeq);
+        for line in request.lines_that(repeated).filter(|line| !line.value.is_empty()) {
+            response.head.repeat(request, &line);
+            if line.name == Name::To && request.to_tag().is_none() {
+                response.tag_at = response.head.out.len() - 2;
             }
         }
         response
     }
 
-    fn put_vias(&mut self, source: SocketAddr) {
-        let mut lines = self.request.headers(Name::Via);
-        if let Some(first) = lines.next() {
-            self.head.out.extend_from_slice(b"Via: ");
-            self.put_top_via(source);
-            // What follows the topmost value on the same line stands as it is.
-            let top = self.request.top_via_text();
-            put_clean(&mut self.head.out, first.get(scan::span_in(first, top).end()..).unwrap_or_default());
-            self.head.out.extend_from_slice(b"\r\n");
-        }
-        for value in lines {
-            self.head.line(Name::Via, value);
-        }
-    }
-
-    fn put_top_via(&mut self, source: SocketAddr) {
-        let (via, out) = (self.request.top_via(), &mut self.head.out);
+    fn put_top_via_line(&mut self, line: &Line<'_>, source: SocketAddr) {
+        let (via, text) = (self.request.top_via(), self.request.top_via_text());
+        let out = &mut self.head.out;
+        let put = if line.folded { put_clean } else { Vec::extend_from_slice };
+        out.extend_from_slice(b"Via: ");
         let address = source.ip().to_canonical();
-        let asks_port = via.rport.is_some();
-        let came_elsewhere = host_address(via.host) != Some(address);
-        let text = self.request.top_via_text();
-        if !asks_port && !came_elsewhere && via.received.is_none() {
-            return put_clean(out, text);
-        }
-        // Written anew, without what the sender itself may have claimed of our part.
-        let params = scan::span_in(text, via.params.as_bytes());
-        let before = if params.is_empty() { text } else { scan::split(text, params.at()).0 };
-        put_clean(out, scan::trim_end(before));
-        for param in via.params {
-            if param.name.eq_ignore_ascii_case(b"received") || param.name.eq_ignore_ascii_case(b"rport") {
-                continue;
+        let shows_source = match (via.received, via.rport_text) {
+            (Some(_), asked) => {
+                put_via_unclaimed(out, &via, text, source.port());
+                asked.is_some() || came_elsewhere(&via, address)
             }
-            out.push(b';');
-            put_clean(out, param.name);
-            if let Some(value) = param.value {
-                out.push(b'=');
-                put_clean(out, value);
+            (None, Some(asked)) => {
+                let place = scan::span_in(text, asked);
+                put(out, scan::split(text, place.at()).0);
+                put_rport(out, source.port());
+                put(out, text.get(place.end()..).unwrap_or_default());
+                true
             }
-        }
-        if asks_port || came_elsewhere {
+            (None, None) => {
+                put(out, text);
+                came_elsewhere(&via, address)
+            }
+        };
+        if shows_source {
             out.extend_from_slice(b";received=");
             put_address(out, address);
         }
-        if asks_port {
-            out.extend_from_slice(b";rport=");
-            scan::put_decimal(out, u64::from(source.port()));
-        }
+        // What follows the topmost value on the same line stands as it is.
+        put(out, line.value.get(scan::span_in(line.value, text).end()..).unwrap_or_default());
+        out.extend_from_slice(b"\r\n");
     }
 
     /// Gives To our tag, unless the request's To has one already.
@@ -236,9 +218,10 @@ impl Request {
 
 impl Head {
     fn status_line(&mut self, status: u16, phrase: &[u8]) {
+        let status = status.clamp(100, 699);
+        let [hundreds, tens, ones] = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
         self.out.extend_from_slice(b"SIP/2.0 ");
-        scan::put_decimal(&mut self.out, u64::from(status.clamp(100, 699)));
-        self.out.push(b' ');
+        self.out.extend_from_slice(&[hundreds, tens, ones, b' ']);
         put_clean(&mut self.out, phrase);
         self.out.extend_from_slice(b"\r\n");
     }
@@ -254,6 +237,17 @@ impl Head {
         debug_assert!(scan::is_token(name), "a header has a name");
         if scan::is_token(name) {
             self.put(name, value);
+        }
+    }
+
+    /// Repeats a line of a request. One that is spelt as we would spell it is copied whole.
+    fn repeat(&mut self, request: &Message, line: &Line<'_>) {
+        let name = line.name.as_bytes();
+        let is_plain = line.name_bytes.len() == name.len() && line.whole.len() == name.len() + line.value.len() + 4;
+        if is_plain && !line.folded {
+            self.out.extend_from_slice(request.at(line.whole));
+        } else {
+            self.put(name, line.value);
         }
     }
 
@@ -279,6 +273,10 @@ impl Head {
     }
 
     fn finish(mut self) -> Bytes {
+        if self.body.is_empty() {
+            self.out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+            return Bytes::from(self.out);
+        }
         self.number(Name::ContentLength, self.body.len() as u64);
         self.out.extend_from_slice(b"\r\n");
         self.out.extend_from_slice(&self.body);
@@ -289,7 +287,7 @@ impl Head {
 /// Appends a value without line ends: a fold becomes one space; any other CR or LF is a mistake of ours, and left out.
 fn put_clean(out: &mut Vec<u8>, value: &[u8]) {
     let mut rest = value;
-    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
+    while let Some(at) = scan::find_either(rest, b'\r', b'\n') {
         let (before, after) = scan::split(rest, at);
         out.extend_from_slice(before);
         debug_assert!(
@@ -320,6 +318,37 @@ fn put_address(out: &mut Vec<u8>, address: IpAddr) {
         }
         IpAddr::V6(v6) => out.extend_from_slice(v6.to_string().as_bytes()),
     }
+}
+
+/// Appends a Via value without the `received` that its sender claims, with `port` for `rport`.
+fn put_via_unclaimed(out: &mut Vec<u8>, via: &Via<'_>, text: &[u8], port: u16) {
+    let params = scan::span_in(text, via.params.as_bytes());
+    put_clean(out, scan::trim_end(scan::split(text, params.at()).0));
+    for param in via.params {
+        if param.name.eq_ignore_ascii_case(b"received") {
+            continue;
+        }
+        out.push(b';');
+        if param.name.eq_ignore_ascii_case(b"rport") {
+            put_rport(out, port);
+            continue;
+        }
+        put_clean(out, param.name);
+        if let Some(value) = param.value {
+            out.push(b'=');
+            put_clean(out, value);
+        }
+    }
+}
+
+fn put_rport(out: &mut Vec<u8>, port: u16) {
+    out.extend_from_slice(b"rport=");
+    scan::put_decimal(out, u64::from(port));
+}
+
+/// True when the host that a Via names is not the address its packet came from.
+fn came_elsewhere(via: &Via<'_>, address: IpAddr) -> bool {
+    host_address(via.host) != Some(address)
 }
 
 /// The address a Via host is, if it is one.
@@ -366,6 +395,21 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_not_spelt_as_ours_is_written_anew() {
+        let request = parse(
+            "MESSAGE sip:b@h SIP/2.0\r\nVia:  SIP/2.0/TCP a\r\nVIA:\r\n SIP/2.0/TCP b,\r\n\tSIP/2.0/TCP c\r\n\
+             f: <sip:a@h>;tag=1\r\nTo : \"x\r\n y\" <sip:b@h>\t\r\nCALL-ID: c@h\r\nCSeq:\t7 MESSAGE\r\nl: 0\r\n\r\n",
+        );
+        let octets = Response::to(&request, 480, source("[2001:db8::1]:9")).to_tag(b"t1").finish();
+        assert_eq!(
+            String::from_utf8_lossy(&octets),
+            "SIP/2.0 480 Temporarily Unavailable\r\nVia: SIP/2.0/TCP a;received=2001:db8::1\r\n\
+             Via: SIP/2.0/TCP b, SIP/2.0/TCP c\r\nFrom: <sip:a@h>;tag=1\r\nTo: \"x y\" <sip:b@h>;tag=t1\r\n\
+             CALL-ID: c@h\r\nCSeq:\t7 MESSAGE\r\nContent-Length: 0\r\n\r\n"
+        );
+    }
+
+    #[test]
     fn the_topmost_via_learns_where_the_request_came_from() {
         let table = [
             // RFC 3261 18.2.1: only when the host differs.
@@ -379,19 +423,28 @@ mod tests {
             (
                 "SIP/2.0/UDP 192.0.2.1;rport;branch=x",
                 "192.0.2.1:4711",
-                "SIP/2.0/UDP 192.0.2.1;branch=x;received=192.0.2.1;rport=4711",
+                "SIP/2.0/UDP 192.0.2.1;rport=4711;branch=x;received=192.0.2.1",
             ),
+            (
+                "SIP/2.0/UDP h;branch=x ; rport = 1 ;x=\"rport;\"",
+                "192.0.2.1:4711",
+                "SIP/2.0/UDP h;branch=x ; rport=4711 ;x=\"rport;\";received=192.0.2.1",
+            ),
+            ("SIP/2.0/UDP h;\r\n rport\r\n ;z", "192.0.2.1:2", "SIP/2.0/UDP h; rport=2 ;z;received=192.0.2.1"),
             // What the sender claims of our part does not count.
             (
                 "SIP/2.0/UDP h ; received=6.6.6.6;rport=1;x=\"a;b\"",
                 "192.0.2.1:2",
-                "SIP/2.0/UDP h;x=\"a;b\";received=192.0.2.1;rport=2",
+                "SIP/2.0/UDP h;rport=2;x=\"a;b\";received=192.0.2.1",
             ),
+            ("SIP/2.0/UDP h;rport;received=6.6.6.6", "192.0.2.1:2", "SIP/2.0/UDP h;rport=2;received=192.0.2.1"),
+            ("SIP/2.0/UDP 192.0.2.1;\r\n\treceived=6.6.6.6;z", "192.0.2.1:2", "SIP/2.0/UDP 192.0.2.1;z"),
+            ("SIP/2.0/UDP h;received=6.6.6.6", "192.0.2.1:2", "SIP/2.0/UDP h;received=192.0.2.1"),
             // Values behind the first on its line stand as they are.
             (
                 "SIP/2.0/UDP h;rport , SIP/2.0/UDP k;rport",
                 "192.0.2.1:2",
-                "SIP/2.0/UDP h;received=192.0.2.1;rport=2 , SIP/2.0/UDP k;rport",
+                "SIP/2.0/UDP h;rport=2;received=192.0.2.1 , SIP/2.0/UDP k;rport",
             ),
         ];
         for (via, from, expected) in table {

@@ -2,7 +2,7 @@
 //! the answer can be read.
 
 use super::Pieces;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use deferd::base::limits::Limits;
 use deferd::wire::sip::address::NameAddr;
 use deferd::wire::sip::cut::{Cut, Found};
@@ -57,6 +57,14 @@ pub(super) fn sip(octets: &[u8]) {
         if let Found::Message { head, len } = found {
             assert!(rest[..head].ends_with(b"\r\n\r\n"));
             one(&rest[..len], Message::parse);
+            let mut buffer = BytesMut::from(rest);
+            let taken = Cut::new(&limits()).take(&mut buffer, &limits());
+            let read = Message::parse(Bytes::copy_from_slice(&rest[..len]), &limits()).ok();
+            assert_eq!(taken.is_some(), read.is_some(), "a good message is taken at once, and no other");
+            if let (Some(taken), Some(read)) = (taken, read) {
+                assert_eq!((taken.octets(), taken.body()), (read.octets(), read.body()));
+                assert!(taken.lines().eq(read.lines()));
+            }
         }
         rest = &rest[len..];
     }
