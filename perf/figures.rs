@@ -51,6 +51,8 @@ pub const FIGURES: &[Figure] = &[
     figure("limit_before_per_s", "limit, before", "/s", Better::Neither),
     figure("limit_after_per_s", "limit, after", "/s", Better::Neither),
     figure("limit_from_log_per_s", "limit from a log", "/s", Better::Neither),
+    figure("limit_new_pages_per_s", "limit with new pages", "/s", Better::Neither),
+    figure("ratio_new_pages", "ratio to the limit with new pages", "", Better::Higher),
     figure("ratio_from_log", "ratio to the limit from a log", "", Better::Higher),
     figure("syncs", "data syncs", "", Better::Neither),
     figure("group_mean", "messages a sync", "", Better::Neither),

@@ -3,11 +3,13 @@
 //! ```text
 //!   warm up │ limit │ daemon, peak │ limit │ daemon at half of the peak, open loop
 //! ```
-//! The limit runs before and after the daemon, on its processors, so that a machine that slows down slows both.
+//! The limit runs before and after the daemon, on its processors, so that a machine that slows down slows both. A last run of it writes into
+//! new pages of memory, as the daemon does: what memory costs lies between the two.
 
 use crate::capture;
 use crate::daemon::{Daemon, Scratch};
 use crate::deposit::{self, Deposited, Pace, Plan};
+use crate::limit_disk::Pages;
 use crate::limit_ingest::Sink;
 use crate::outcome::{Failure, Latency, Outcome, Progress, Request, Series, Transport};
 use crate::pin::Places;
@@ -75,7 +77,8 @@ fn measure(request: &Request, progress: &dyn Progress, places: &Places, daemon: 
     }
     let scratch = Scratch::new(request.data_dir.as_deref(), "limit")?;
     let cpus = if request.pin { places.daemon.as_slice() } else { &[] };
-    let sink = Sink::start(&scratch, cpus, request.cores, &message, &capture::template(answer))?;
+    let answer = capture::template(answer);
+    let sink = Sink::start(&scratch, cpus, request.cores, &message, &answer, Pages::Known)?;
     // The limit is TCP's, whatever carries the load of the daemon.
     let to_sink = Plan {
         to: sink.addr,
@@ -117,6 +120,13 @@ fn measure(request: &Request, progress: &dyn Progress, places: &Places, daemon: 
     )?;
     let limit_groups = sink.groups();
     sink.end()?;
+
+    // The last: what it leaves in memory is in nobody's way.
+    progress.phase("limit with new pages", u64::from(to_sink.each) * u64::from(users));
+    let room = u64::from(to_sink.each) * u64::from(users) * message.len() as u64;
+    let sink = Sink::start(&scratch, cpus, request.cores, &message, &answer, Pages::New(room.max(64 << 20)))?;
+    let new_pages = deposit::run(&Plan { to: sink.addr, ..to_sink.clone() }, progress)?;
+    sink.end()?;
     let limit = (before.accepted + after.accepted) as f64 / (before.seconds + after.seconds);
     let both = before.accepted + after.accepted;
     let ratio = peak.per_second() / limit;
@@ -145,6 +155,8 @@ fn measure(request: &Request, progress: &dyn Progress, places: &Places, daemon: 
             ("messages_per_s", rounded(peak.per_second())),
             ("limit_messages_per_s", rounded(limit)),
             ("ratio", json!((ratio * 1e4).round() / 1e4)),
+            ("limit_new_pages_per_s", rounded(new_pages.per_second())),
+            ("ratio_new_pages", json!((peak.per_second() / new_pages.per_second() * 1e4).round() / 1e4)),
             ("accept_us", percentiles(&paced.accept_us)),
             ("syncs", json!(syncs)),
             ("group_mean", json!((peak.accepted as f64 / syncs.max(1) as f64 * 10.0).round() / 10.0)),

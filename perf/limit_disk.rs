@@ -1,19 +1,29 @@
-//! The disk of a limit: one write and one sync a group, in a thread of its own, to a file of written zeros that is used again from
-//! its beginning. The next group starts when the previous one ends.
+//! The disk of a limit: one write and one sync a group, in a thread of its own, to a file of written zeros. At its end it is used again
+//! from its beginning. The next group starts when the previous one ends.
 //!
 //! Knows octets and who waits for them; not what they mean.
 
 use crate::poll::{Interest, Poll};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-/// Octets of the file: written zeros commit up to twice as fast as a growing file.
+/// Octets of a file that is used again: written zeros commit up to twice as fast as a growing file.
 const FILE: u64 = 256 << 20;
+
+/// Which of the system's pages are written into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pages {
+    /// Those of a file of 256 MiB that is used again from its beginning: they are in memory and stay there.
+    Known,
+    /// New ones, as a log's that has nothing to use again: the file has room for so many octets, and its zeros went past the page
+    /// cache. On a virtual machine the host may have to find the memory first.
+    New(u64),
+}
 
 /// Octets to be made durable, and who is owed an answer then.
 #[derive(Debug)]
@@ -39,14 +49,17 @@ pub struct Disk<T> {
 
 impl<T: Send + 'static> Disk<T> {
     /// Prefills the file, and reports the end of each group to `poll` as `token`. The thread runs where this one is tied to.
-    pub fn open(path: &Path, poll: &Poll, token: u64) -> io::Result<Disk<T>> {
-        let file = prefilled(path)?;
+    pub fn open(path: &Path, poll: &Poll, token: u64, pages: Pages) -> io::Result<Disk<T>> {
+        let (file, octets) = match pages {
+            Pages::Known => (prefilled(path)?, FILE),
+            Pages::New(octets) => (prefilled_on_the_disk(path, octets)?, octets),
+        };
         let (synced, ring) = UnixStream::pair()?;
         synced.set_nonblocking(true)?;
         poll.add(&synced, token, Interest::Read)?;
         let (to_disk, groups_in) = mpsc::channel();
         let (groups_out, from_disk) = mpsc::channel();
-        thread::spawn(move || write(&file, &groups_in, &groups_out, ring));
+        thread::spawn(move || write(&file, octets, &groups_in, &groups_out, ring));
         Ok(Disk { to_disk, from_disk, synced, syncing: false })
     }
 
@@ -83,11 +96,30 @@ fn prefilled(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Zeros past the page cache.
+fn prefilled_on_the_disk(path: &Path, octets: u64) -> io::Result<File> {
+    #[repr(C, align(4096))]
+    struct Zeros([u8; 1 << 20]);
+    static ZEROS: Zeros = Zeros([0; 1 << 20]);
+    let direct = OpenOptions::new().create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT).open(path)?;
+    for at in (0..octets).step_by(ZEROS.0.len()) {
+        direct.write_all_at(&ZEROS.0, at)?;
+    }
+    direct.sync_all()?;
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
 /// Write, sync, ring; again. At the end of the file it begins at the front.
-fn write<T>(file: &File, groups: &Receiver<Group<T>>, done: &Sender<io::Result<Group<T>>>, mut ring: UnixStream) {
+fn write<T>(
+    file: &File,
+    room: u64,
+    groups: &Receiver<Group<T>>,
+    done: &Sender<io::Result<Group<T>>>,
+    mut ring: UnixStream,
+) {
     let mut at = 0;
     while let Ok(group) = groups.recv() {
-        if at + group.octets.len() as u64 > FILE {
+        if at + group.octets.len() as u64 > room {
             at = 0;
         }
         let durable = file.write_all_at(&group.octets, at).and_then(|()| file.sync_data());
@@ -106,9 +138,15 @@ mod tests {
 
     #[test]
     fn a_group_comes_back_when_it_is_in_the_file() {
+        for pages in [Pages::Known, Pages::New(2 << 20)] {
+            comes_back(pages);
+        }
+    }
+
+    fn comes_back(pages: Pages) {
         let scratch = Scratch::new(None, "disk").unwrap();
         let mut poll = Poll::new().unwrap();
-        let mut disk = Disk::open(&scratch.path().join("file"), &poll, 5).unwrap();
+        let mut disk = Disk::open(&scratch.path().join("file"), &poll, 5, pages).unwrap();
         let mut group = Group { octets: b"octets".to_vec(), owed: vec!["somebody"] };
         disk.begin(&mut group);
         assert!(group.owed.is_empty() && group.octets.is_empty());

@@ -5,7 +5,7 @@
 //! synced, and starts when that ends.
 
 use crate::daemon::Scratch;
-use crate::limit_disk::{Disk, Group};
+use crate::limit_disk::{Disk, Group, Pages};
 use crate::outcome::Failure;
 use crate::pin;
 use crate::poll::{Interest, Poll};
@@ -40,7 +40,7 @@ pub struct Sink {
 
 impl Sink {
     /// Starts a sink with `threads` like the daemon's cores, each with a log of its own below `scratch`. `request` is what comes,
-    /// octet for octet but for its numbers; `answer` is what the daemon answered to it.
+    /// octet for octet but for its numbers; `answer` is what the daemon answered to it; `pages` is what each log writes into.
     ///
     /// # Errors
     /// No socket, no room on the disk.
@@ -50,6 +50,7 @@ impl Sink {
         threads: usize,
         request: &Template,
         answer: &Template,
+        pages: Pages,
     ) -> Result<Sink, Failure> {
         let fail =
             |error: io::Error| Failure(format!("the limit's sink: {error}; free ports and disk, then try again"));
@@ -69,7 +70,7 @@ impl Sink {
                     pin::pin(&[cpu]);
                 }
                 // Here, so that the disk's thread is where this one is.
-                let one = One::new(listener, &file, &request, answer, groups).map_err(fail)?;
+                let one = One::new(listener, &file, &request, answer, pages, groups).map_err(fail)?;
                 let _ = made.send(());
                 one.run(&stop)
             }));
@@ -146,6 +147,7 @@ impl One {
         file: &Path,
         request: &Template,
         answer: Template,
+        pages: Pages,
         groups: Arc<AtomicU64>,
     ) -> io::Result<One> {
         let mut sample = Vec::new();
@@ -153,7 +155,7 @@ impl One {
         let branch_at = memmem::find(&sample, BRANCH).map_or(0, |at| at + BRANCH.len());
         let poll = Poll::new()?;
         poll.add(&listener, LISTENER, Interest::Read)?;
-        let disk = Disk::open(file, &poll, SYNCED)?;
+        let disk = Disk::open(file, &poll, SYNCED, pages)?;
         Ok(One {
             listener,
             poll,

@@ -10,7 +10,7 @@ use crate::capture::{self, MARKED, replace};
 use crate::clients::Kept;
 use crate::daemon::Scratch;
 use crate::dialog;
-use crate::limit_disk::{Disk, Group};
+use crate::limit_disk::{Disk, Group, Pages};
 use crate::limit_ingest::listen;
 use crate::msrp::{self, Kind};
 use crate::outcome::Failure;
@@ -140,7 +140,7 @@ impl Peer {
                 }
                 let poll = Poll::new().map_err(fail)?;
                 // Here, so that the disk's thread is where this one is.
-                let disk = Disk::open(&file, &poll, SYNCED).map_err(fail)?;
+                let disk = Disk::open(&file, &poll, SYNCED, Pages::Known).map_err(fail)?;
                 let one = One::new(listener, poll, disk, script, &kept).map_err(fail)?;
                 let _ = made.send(());
                 one.run(&stop)

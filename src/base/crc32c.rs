@@ -45,10 +45,10 @@ mod tests {
     fn a_sum_goes_on_from_another_at_every_length() {
         let by_bits = |sum: u32, octets: &[u8]| {
             !octets.iter().fold(!sum, |sum, octet| {
-                (0..8).fold(sum ^ u32::from(*octet), |sum, _| sum >> 1 ^ (sum & 1) * 0x82f6_3b78)
+                (0..8).fold(sum ^ u32::from(*octet), |sum, _| (sum >> 1) ^ ((sum & 1) * 0x82f6_3b78))
             })
         };
-        let octets: Vec<u8> = (0..2_500u32).map(|n| (n * n >> 3) as u8).collect();
+        let octets: Vec<u8> = (0..2_500u32).map(|n| ((n * n) >> 3) as u8).collect();
         for (from, sum) in [(0, 0), (1, 0), (3, 0x1234_5678), (7, u32::MAX)] {
             for len in (0..600).chain((600..octets.len() - from).step_by(61)) {
                 let octets = &octets[from..from + len];

@@ -85,7 +85,8 @@ pub fn pager(message: &Message, id: &[u8; 26], date: &[u8], private: bool, memor
         // Only the originator's own Via, the bottom-most, and of a line with several only the last value.
         let vias = message.headers(Name::Via);
         let (mut vias, originators) = vias.fold((0, b"".as_slice()), |(count, _), value| (count + 1, value));
-        for (index, (name, whole)) in message.lines().map(|line| (line.name, line.whole)).enumerate() {
+        for (index, line) in message.lines().enumerate() {
+            let (name, whole) = (line.name, line.whole);
             let mut last_via = None;
             let kept = match name {
                 Name::Via => {
@@ -104,10 +105,7 @@ pub fn pager(message: &Message, id: &[u8; 26], date: &[u8], private: bool, memor
                 | Name::ContentLength => false,
                 //= RFC 3325 9.3: Privacy id: the core cannot see an identity inside our payload, so it is taken out here
                 Name::PAssertedIdentity | Name::PPreferredIdentity => !private,
-                Name::Other if private => {
-                    let name = message.lines().nth(index).map_or(b"".as_slice(), |line| line.name_bytes);
-                    !name.eq_ignore_ascii_case(b"Remote-Party-ID")
-                }
+                Name::Other if private => !line.name_bytes.eq_ignore_ascii_case(b"Remote-Party-ID"),
                 _ => true,
             };
             if kept {
@@ -146,7 +144,7 @@ pub fn pager(message: &Message, id: &[u8; 26], date: &[u8], private: bool, memor
 }
 
 /// Where the start line begins: a datagram may have line ends before it (RFC 3261 7.5).
-fn start_of(octets: &[u8]) -> usize {
+pub(super) fn start_of(octets: &[u8]) -> usize {
     octets.iter().position(|octet| !matches!(octet, b'\r' | b'\n')).unwrap_or(octets.len())
 }
 

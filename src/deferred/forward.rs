@@ -83,14 +83,25 @@ enum Look {
     At(u32, Stamp),
 }
 
+/// Wanted segments in which something is alive, by number.
+fn still_wanted(cx: &Cx) -> Vec<SegmentNo> {
+    let mut wanted = cx.segments.wanted();
+    wanted.retain(|number| cx.segments.find(*number).is_some_and(|state| !state.is_spent()));
+    wanted
+}
+
 /// One core's copying.
 #[derive(Debug)]
 pub struct Forward {
     generation: u64,
+    /// How many segments were gone when it was looked last.
+    gone: u64,
     wanted: Vec<SegmentNo>,
     /// What is in nobody's list is looked for in these: what is wanted, and what is skimmed.
     skimmed: Vec<SegmentNo>,
     look: Look,
+    /// How it goes on after what is in nobody's list.
+    then: Look,
     again: Duration,
     /// The timer, and when it fires.
     armed: Option<(TimerKey, Tick)>,
@@ -108,9 +119,11 @@ impl Default for Forward {
     fn default() -> Forward {
         Forward {
             generation: 0,
+            gone: 0,
             wanted: Vec::new(),
             skimmed: Vec::new(),
             look: Look::Resting,
+            then: Look::Resting,
             again: AGAIN.0,
             armed: None,
             jobs: SpreadMap::default(),
@@ -123,24 +136,43 @@ impl Default for Forward {
 }
 
 impl Forward {
-    /// Looks whether segments are wanted that were not before. Costs one load when there are none.
+    /// Looks whether segments are wanted that were not before, or have gone. Costs two loads when there are none.
     pub fn turn(&mut self, cx: &mut Cx) {
+        let gone = cx.segments.gone();
+        if gone != self.gone {
+            self.gone = gone;
+            // What is lent of them keeps their files, and those of others that nobody needs from being written anew.
+            cx.loader.forget_gone();
+        }
         let generation = cx.segments.generation();
         if generation == self.generation {
             return;
         }
         self.generation = generation;
-        cx.loader.forget_gone();
-        self.begin(cx);
+        let before = std::mem::take(&mut self.wanted);
+        self.wanted = still_wanted(cx);
+        // A look over everybody that is under way, or put off, is not begun anew for what is only skimmed: that may come many times
+        // a second, and nobody behind the first would ever be looked at.
+        let is_new = |number: &SegmentNo| before.binary_search(number).is_err();
+        if self.wanted.iter().any(is_new) {
+            return self.begin(cx);
+        }
+        self.then = if let Look::Besides(_) = self.look { self.then } else { self.look };
+        self.skim(cx);
     }
 
+    /// Looks at everything, from the beginning.
     fn begin(&mut self, cx: &mut Cx) {
-        self.wanted = cx.segments.wanted();
-        self.wanted.retain(|number| cx.segments.find(*number).is_some_and(|state| !state.is_spent()));
+        self.wanted = still_wanted(cx);
+        self.again = AGAIN.0;
+        self.then = if self.wanted.is_empty() { Look::Resting } else { Look::At(0, Stamp(0)) };
+        self.skim(cx);
+    }
+
+    fn skim(&mut self, cx: &mut Cx) {
         self.skimmed = cx.segments.skimmed();
         self.skimmed.extend_from_slice(&self.wanted);
         self.skimmed.sort_unstable();
-        self.again = AGAIN.0;
         if self.skimmed.is_empty() {
             self.look = Look::Resting;
             return;
@@ -234,7 +266,7 @@ impl Forward {
         for message in bin.large_in(&self.wanted) {
             self.carry.want(Subject::Binned, message, Vec::new());
         }
-        self.look = if self.wanted.is_empty() { Look::Resting } else { Look::At(0, Stamp(0)) };
+        self.look = self.then;
     }
 
     /// Goes on with the large messages.

@@ -335,7 +335,8 @@ impl Loader {
 
     fn was_read(&mut self, ticket: u64, buffer: BytesMut, outcome: Result<(), DiskFault>) {
         let Some(read) = self.reads.remove(&ticket) else { return };
-        let salt = self.segment(read.segment).map(|segment| segment.salt);
+        // Asked anew: its file may be another's since the read began.
+        let salt = self.segments.find(read.segment).map(|state| state.segment.salt);
         let Some(job) = self.jobs.get_mut(&read.job) else { return };
         self.octets_read += buffer.len() as u64;
         let page = buffer.freeze();
@@ -379,11 +380,12 @@ impl Loader {
         }
     }
 
-    /// Forgets what it knows of segments whose files are gone.
+    /// Forgets what it knows of segments whose files are gone, or will be: nobody needs anything of those, and what is lent of
+    /// them keeps their files from being written anew.
     pub fn forget_gone(&mut self) {
         let (segments, extents) = (&self.segments, &mut self.extents);
         self.known.retain(|number, _| {
-            let is_there = segments.find(*number).is_some();
+            let is_there = segments.find(*number).is_some_and(|state| !state.is_spent());
             if !is_there {
                 extents.forget(*number);
             }

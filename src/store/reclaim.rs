@@ -31,7 +31,7 @@ use crate::base::net::CoreId;
 use bytes::BytesMut;
 use choice::{Faint, victims};
 use said::Said;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +62,9 @@ const PLACES_A_RECORD: usize = 1_024;
 /// says more stays while it is no burden, so that segments which fill and empty all day do not carry around with them what
 /// millions of others have lost.
 const SAYS_LITTLE: u64 = 64;
+
+/// What it says of segments that are gone meanwhile counts no more: it is read again after this. A hint is a mebibyte.
+const JUDGED_AGAIN: Duration = Duration::from_secs(60);
 
 /// Bit of every ticket given here; a log's never has it, and a loader's has another.
 const RECLAIM_TICKET: u64 = 1 << 62;
@@ -105,8 +108,8 @@ pub struct Reclaim {
     not_before: Tick,
     /// When hints that are not there will not come any more; set when one is first missed.
     hints_by: Option<Tick>,
-    /// Spent segments that say much of others.
-    talkative: BTreeSet<SegmentNo>,
+    /// Spent segments that say much of others, or have no hint yet, and when that is looked at again.
+    talkative: BTreeMap<SegmentNo, Tick>,
     faint: Faint,
     reclaimed: u64,
     usage: Usage,
@@ -124,7 +127,7 @@ impl Reclaim {
             look_at: Tick(0),
             not_before: Tick(0),
             hints_by: None,
-            talkative: BTreeSet::new(),
+            talkative: BTreeMap::new(),
             faint: Faint::default(),
             reclaimed: 0,
             usage: Usage::default(),
@@ -153,7 +156,7 @@ impl Reclaim {
         if log.is_poisoned() || now < self.not_before || self.segments.is_held() {
             return None;
         }
-        if let Some((number, whose)) = self.next_to_go(&own, log) {
+        if let Some((number, whose)) = self.next_to_go(now, &own, log) {
             let ticket = self.ticket();
             out.push(DiskOp::ReadHint { ticket, log: whose, segment: number });
             self.step = Step::ReadingHint(number);
@@ -187,14 +190,14 @@ impl Reclaim {
 
     /// The oldest spent segment that has to go; else the oldest that the log can write anew at once: the fewer it goes round, the more
     /// of them the system still has in memory, where a write costs a third of one into a page that it must first find.
-    fn next_to_go(&self, own: &[(SegmentNo, Arc<SegmentState>)], log: &Log) -> Option<(SegmentNo, CoreId)> {
+    fn next_to_go(&self, now: Tick, own: &[(SegmentNo, Arc<SegmentState>)], log: &Log) -> Option<(SegmentNo, CoreId)> {
         let mut spent = own.iter().filter(|(_, state)| state.is_spent());
         let due = spent.clone().find(|(_, state)| self.must_go(state, log));
         let found = due.or_else(|| {
             spent.find(|(number, state)| {
                 log.spares() < SPARES
                     && state.segment.octets == log.segment_octets()
-                    && !self.talkative.contains(number)
+                    && self.talkative.get(number).is_none_or(|again| *again <= now)
             })
         });
         found.map(|(number, state)| (*number, state.segment.log))
@@ -232,10 +235,10 @@ impl Reclaim {
                     .ok()
                     .and_then(|()| Hint::read(buffer.freeze(), whose, number, salt).ok())
                     .map(|hint| Said::of_hint(&hint).of_others(number, &self.segments));
-                if !self.must_go(&state, log)
-                    && said.as_ref().is_none_or(|said| said.octets() > state.segment.octets / SAYS_LITTLE)
-                {
-                    self.talkative.insert(number);
+                // Never more than one group takes beside what else is under way.
+                let little = (state.segment.octets / SAYS_LITTLE).min(log.commit_octets() as u64 / 8);
+                if !self.must_go(&state, log) && said.as_ref().is_none_or(|said| said.octets() > little) {
+                    self.talkative.insert(number, now + JUDGED_AGAIN);
                     self.step = Step::Idle;
                     self.look_at = now;
                     return None;

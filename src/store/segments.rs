@@ -92,6 +92,8 @@ pub struct Segments {
     known: RwLock<BTreeMap<SegmentNo, Arc<SegmentState>>>,
     /// Grows with every new set of wanted segments.
     generation: AtomicU64,
+    /// How many were removed.
+    gone: AtomicU64,
     next: AtomicU64,
     reserved_to: AtomicU64,
     key: [u8; 16],
@@ -113,6 +115,7 @@ impl Segments {
         Segments {
             known: RwLock::default(),
             generation: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
             next: AtomicU64::new(u64::from(next)),
             reserved_to: AtomicU64::new(u64::from(reserved_to)),
             key,
@@ -200,6 +203,12 @@ impl Segments {
     /// Forgets a segment: its file is gone, durably. From now on a tombstone that names a place in it says nothing.
     pub fn remove(&self, number: SegmentNo) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        self.gone.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Another number than before: segments were forgotten.
+    pub fn gone(&self) -> u64 {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// What is known of a segment.

@@ -58,8 +58,8 @@ impl Head {
     //= 12.2.2.5: the original headers, i.e. Call-IDs and message-id in case of MSRP SEND, shall not be altered
     pub(super) fn of(invite: &Message, received_s: u64, private: bool) -> Head {
         let octets = invite.octets();
-        let start = memchr::memchr(b'\n', octets).map_or(0, |at| at + 1);
-        let fragment = octets.get(..start).unwrap_or_default().to_vec();
+        let first = octets.get(encapsulate::start_of(octets)..).unwrap_or_default();
+        let fragment = first.split_inclusive(|octet| *octet == b'\n').next().unwrap_or_default().to_vec();
         let name = [invite.call_id(), b" ", invite.from_tag().unwrap_or_default()].concat();
         let priority = invite.header(Name::Priority).unwrap_or_default();
         let urgent = [&b"urgent"[..], b"emergency"].iter().any(|word| priority.eq_ignore_ascii_case(word));

@@ -90,3 +90,36 @@ fn a_segment_that_says_little_of_others_goes_at_once_and_one_that_says_much_when
         assert_eq!(queued(&found, &directory, b"sip:ann@x").len(), ANNS as usize - dead, "what is dead stays dead");
     }
 }
+
+/// The tombstone of what was copied may wait for room in the log, and its copy be over and gone by then.
+#[test]
+fn what_was_copied_does_not_come_again_when_its_copy_is_gone_before_its_tombstone_came() {
+    let (mut log, segments) = fresh_log(0);
+    let mut disk = Disk { manifest: Manifest::new(KEY, 100), ..Disk::default() };
+    // Without a fingerprint, by which a message would be known besides.
+    let draft = |owner, n: u64, octets| Draft { fingerprint: 0, ..draft(owner, Stamp(n << 12), octets) };
+    let leave = |log: &mut Log, disk: &mut Disk, from: u64| {
+        for n in from..from + 10 {
+            log.append_message(draft(b"sip:other@x", n, &[1; 1_500])).unwrap();
+            settle(log, disk);
+        }
+    };
+    let (original, _) = log.append_message(draft(b"sip:ann@x", 1, b"x")).unwrap();
+    leave(&mut log, &mut disk, 10);
+    let (mut loader, mut ops) = (Loader::new(segments), Vec::new());
+    let mut loaded = loader.load_owned(1, b"sip:ann@x", &[original], &mut ops);
+    for op in ops {
+        loaded = loader.done(disk.serve(op)).or(loaded);
+    }
+    let record = loaded.expect("read").records.remove(0).outcome.expect("whole");
+    let copy = log.append_copy(&record, Flags::REPORT, None, None).unwrap().0;
+    leave(&mut log, &mut disk, 30);
+    log.append_endings(Stamp(50 << 12), &[(copy.place, Reason::Delivered)], &[]).unwrap();
+    leave(&mut log, &mut disk, 60);
+    assert_ne!(copy.place.segment, original.place().segment);
+    let (found, directory) = recovered(&disk, 1);
+    assert_eq!(queued(&found, &directory, b"sip:ann@x"), []);
+    disk.serve(DiskOp::Remove { ticket: 0, log: CoreId(0), segment: copy.place.segment });
+    let (found, directory) = recovered(&disk, 1);
+    assert_eq!(queued(&found, &directory, b"sip:ann@x"), []);
+}

@@ -66,6 +66,14 @@ fn walk<'a>(marks: &'a [Place], hint: &Hint) -> Walk<'a> {
     Walk(&marks[from..])
 }
 
+/// What these hints say, in order and once.
+fn sorted_of<'a>(hints: &mut dyn Iterator<Item = &'a Hint>, places: &dyn Fn(&Hint) -> Vec<Place>) -> Vec<Place> {
+    let mut places: Vec<Place> = hints.flat_map(places).collect();
+    places.sort_unstable();
+    places.dedup();
+    places
+}
+
 /// What the marks of a segment name: messages that were had, or missed.
 fn marked(hint: &Hint, had: bool) -> Vec<Place> {
     hint.marks().filter(|mark| mark.reason.is_had() == had).map(|mark| mark.place).collect()
@@ -123,17 +131,13 @@ pub(super) fn settle(
     remember: usize,
     found: &mut Recovered,
 ) -> Result<(), RecoveryFault> {
-    let sorted = |places: &dyn Fn(&Hint) -> Vec<Place>| {
-        let mut places: Vec<Place> = hints.iter().flat_map(places).collect();
-        places.sort_unstable();
-        places.dedup();
-        places
-    };
+    let sorted = |places: &dyn Fn(&Hint) -> Vec<Place>| sorted_of(&mut hints.iter(), places);
+    // A copy whose segment was had back was over: what it was copied from is so, although its own tombstone may not have come yet.
     let mut marks = Marks {
         dead: sorted(&|hint| hint.dead().collect()),
         had: sorted(&|hint| marked(hint, true)),
         missed: sorted(&|hint| marked(hint, false)),
-        superseded: sorted(&|hint| hint.copies().map(|(_, origin)| origin).collect()),
+        superseded: sorted_of(&mut hints.iter().chain(gone), &|hint| hint.copies().map(|(_, origin)| origin).collect()),
         over: OnceLock::new(),
         over_and_gone: Vec::new(),
     };

@@ -228,7 +228,9 @@ fn read_line(buf: &[u8], line: &[u8], at: usize, end: usize, folded: bool, messa
     // White space before the colon is legal (RFC 3261 25.1 HCOLON), before the name it is not.
     let name_bytes = scan::trim_end(raw);
     let name = Name::parse(name_bytes);
-    if name == Name::Other && !scan::is_token(name_bytes) {
+    // A line that goes on before its colon is none: HCOLON has no line end.
+    let is_broken = folded && raw.contains(&b'\n');
+    if is_broken || name == Name::Other && !scan::is_token(name_bytes) {
         fault.note(Fault::new(at, What::HeaderName));
         return;
     }
@@ -353,6 +355,8 @@ mod tests {
             ("To:", "\r\nTo:", What::ToMissing, 400),
             ("To:", " To:", What::ToMissing, 400),
             ("To:", "T o:", What::HeaderName, 400),
+            ("To:", "X\r\n : y\r\nTo:", What::HeaderName, 400),
+            ("l: 2", "l\r\n : 2", What::HeaderName, 400),
             ("To:", "nonsense\r\nTo:", What::HeaderName, 400),
             ("To:", ": nameless\r\nTo:", What::HeaderName, 400),
             ("To:", "X: a\rb\r\nTo:", What::LineEnd, 400),

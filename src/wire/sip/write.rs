@@ -69,18 +69,18 @@ impl<'a> Response<'a> {
         out.extend_from_slice(b"Via: ");
         let address = source.ip().to_canonical();
         let shows_source = match (via.received, via.rport_text) {
-            (Some(_), asked) => {
+            (received, asked) if received.is_some() || is_odd(&via, text) => {
                 put_via_unclaimed(out, &via, text, source.port());
                 asked.is_some() || came_elsewhere(&via, address)
             }
-            (None, Some(asked)) => {
+            (_, Some(asked)) => {
                 let place = scan::span_in(text, asked);
                 put(out, scan::split(text, place.at()).0);
                 put_rport(out, source.port());
                 put(out, text.get(place.end()..).unwrap_or_default());
                 true
             }
-            (None, None) => {
+            (_, None) => {
                 put(out, text);
                 came_elsewhere(&via, address)
             }
@@ -324,13 +324,16 @@ fn put_address(out: &mut Vec<u8>, address: IpAddr) {
 fn put_via_unclaimed(out: &mut Vec<u8>, via: &Via<'_>, text: &[u8], port: u16) {
     let params = scan::span_in(text, via.params.as_bytes());
     put_clean(out, scan::trim_end(scan::split(text, params.at()).0));
+    let mut has_rport = false;
     for param in via.params {
-        if param.name.eq_ignore_ascii_case(b"received") {
+        let is_rport = param.name.eq_ignore_ascii_case(b"rport");
+        if param.name.eq_ignore_ascii_case(b"received") || is_rport && has_rport {
             continue;
         }
         out.push(b';');
-        if param.name.eq_ignore_ascii_case(b"rport") {
+        if is_rport {
             put_rport(out, port);
+            has_rport = true;
             continue;
         }
         put_clean(out, param.name);
@@ -339,6 +342,21 @@ fn put_via_unclaimed(out: &mut Vec<u8>, via: &Via<'_>, text: &[u8], port: u16) {
             put_clean(out, value);
         }
     }
+}
+
+/// True when a Via cannot be copied as it came: its parameters are faulty, so that who reads on may see in them what we have not, or
+/// one that is ours to fill in is there twice.
+fn is_odd(via: &Via<'_>, text: &[u8]) -> bool {
+    let behind = via
+        .rport_text
+        .map_or(via.params.as_bytes(), |asked| text.get(scan::span_in(text, asked).end()..).unwrap_or_default());
+    // Mostly nothing stands behind `rport`, and where nobody asks for it the parameters are few.
+    if behind.is_empty() {
+        return false;
+    }
+    let mut asked = 0;
+    let read = via.params.each(|param| asked += usize::from(param.name.eq_ignore_ascii_case(b"rport")));
+    read.is_err() || asked > 1
 }
 
 fn put_rport(out: &mut Vec<u8>, port: u16) {
@@ -409,6 +427,24 @@ mod tests {
         );
     }
 
+    /// What is answered with 400 may be read further by others than by us.
+    #[test]
+    fn behind_a_fault_in_a_via_nobody_says_where_a_request_came_from() {
+        for via in ["h;;received=6.6.6.6", "h;rport;;received=6.6.6.6", "h;x=\"abc"] {
+            let text = format!(
+                "OPTIONS sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP {via}\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:b@h>\r\n\
+                 Call-ID: c\r\nCSeq: 1 OPTIONS\r\nl: 0\r\n\r\n"
+            );
+            let read = Message::parse(Bytes::from(text), &Limits::default());
+            let request = read.unwrap_err().partial.unwrap();
+            let response = Response::to(&request, 400, "192.0.2.1:2".parse().unwrap()).finish();
+            let response = String::from_utf8(response.to_vec()).unwrap();
+            let via = response.lines().find(|line| line.starts_with("Via: ")).unwrap();
+            let port = if via.contains("rport") { ";rport=2" } else { "" };
+            assert_eq!(via, format!("Via: SIP/2.0/UDP h{port};received=192.0.2.1"));
+        }
+    }
+
     #[test]
     fn the_topmost_via_learns_where_the_request_came_from() {
         let table = [
@@ -437,6 +473,7 @@ mod tests {
                 "192.0.2.1:2",
                 "SIP/2.0/UDP h;rport=2;x=\"a;b\";received=192.0.2.1",
             ),
+            ("SIP/2.0/UDP h;rport;z;RPORT=1", "192.0.2.1:2", "SIP/2.0/UDP h;rport=2;z;received=192.0.2.1"),
             ("SIP/2.0/UDP h;rport;received=6.6.6.6", "192.0.2.1:2", "SIP/2.0/UDP h;rport=2;received=192.0.2.1"),
             ("SIP/2.0/UDP 192.0.2.1;\r\n\treceived=6.6.6.6;z", "192.0.2.1:2", "SIP/2.0/UDP 192.0.2.1;z"),
             ("SIP/2.0/UDP h;received=6.6.6.6", "192.0.2.1:2", "SIP/2.0/UDP h;received=192.0.2.1"),

@@ -54,11 +54,15 @@ pub(super) fn sip(octets: &[u8]) {
             Found::KeepAlive { len, .. } | Found::Message { len, .. } => len,
             Found::More => 0,
         };
+        let mut buffer = BytesMut::from(rest);
+        let taken = Cut::new(&limits()).take(&mut buffer, &limits());
+        assert!(
+            taken.is_none() || matches!(found, Found::Message { .. }),
+            "what is taken at once is cut first elsewhere"
+        );
         if let Found::Message { head, len } = found {
             assert!(rest[..head].ends_with(b"\r\n\r\n"));
             one(&rest[..len], Message::parse);
-            let mut buffer = BytesMut::from(rest);
-            let taken = Cut::new(&limits()).take(&mut buffer, &limits());
             let read = Message::parse(Bytes::copy_from_slice(&rest[..len]), &limits()).ok();
             assert_eq!(taken.is_some(), read.is_some(), "a good message is taken at once, and no other");
             if let (Some(taken), Some(read)) = (taken, read) {
@@ -68,6 +72,8 @@ pub(super) fn sip(octets: &[u8]) {
         }
         rest = &rest[len..];
     }
+    let last = Cut::new(&limits()).take(&mut BytesMut::from(rest), &limits());
+    assert!(last.is_none(), "what cannot be followed, or is not whole, is not taken either");
     one(stream, Message::parse_datagram);
 }
 
