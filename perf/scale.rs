@@ -4,7 +4,7 @@
 //!   a daemon with 10 thousand messages, one with 1 million, one with as many more as fit
 //!   round after round, each in turn:   50,000 more come (ingest) │ they are pushed (push)
 //! ```
-//! What is stored belongs to users who stay away. All daemons run at the same time, and only one has something to do, so that a
+//! Before that a million messages at least have passed through each. What is stored belongs to users who stay away. All daemons run at the same time, and only one has something to do, so that a
 //! machine that slows down slows all of them. Each rate is the median of its rounds; flatness is the worst divided by the best.
 
 use crate::clients::{self, Crowd};
@@ -26,6 +26,10 @@ const TOP: u64 = 10_000_000;
 const EACH: u32 = 1_000;
 /// Users of a round: 50,000 messages take a quarter of a second to come and a tenth to go.
 const ROUND_USERS: u32 = 50;
+/// Messages that each daemon has taken in before its rounds, at least: where fewer are stored, the others came and were pushed. What a
+/// daemon remembers of those of the last half minute (fingerprints, ended transactions) takes as much memory everywhere then, and the
+/// points differ in what is stored alone.
+const PASSED: u64 = 1_000_000;
 /// Measured rounds: an odd number has a median of its own.
 const ROUNDS: u32 = 11;
 /// Rounds before those: code and pages are there, windows have grown.
@@ -37,6 +41,8 @@ struct Point {
     stored: u64,
     /// The first user of the next round.
     next_user: u32,
+    /// Of what passed before the rounds.
+    errors: u64,
     /// When a round ended, in seconds since the first began, and its rate.
     ingest_per_s: Vec<(f64, f64)>,
     push_per_s: Vec<(f64, f64)>,
@@ -59,12 +65,12 @@ pub fn run(request: &Request, progress: &dyn Progress) -> Result<Outcome, Failur
             }
             points.push(filled(request, progress, &places, daemon, stored.min(fitting))?);
         } else {
-            stock::must_fit(&daemon, request, stored + extra)?;
+            stock::must_fit(&daemon, request, stored.max(PASSED) + extra)?;
             points.push(filled(request, progress, &places, daemon, stored)?);
         }
     }
     let began = Instant::now();
-    let mut errors = 0;
+    let mut errors = points.iter().map(|point| point.errors).sum();
     progress.phase("rounds", u64::from(ROUNDS + WARM_UP) * points.len() as u64);
     let of = points.len() as u64;
     for round in 0..ROUNDS + WARM_UP {
@@ -136,7 +142,15 @@ fn filled(
     let (users, each) = stock::spread(stored, None, u64::from(EACH));
     push::deposited(&push::plan(request, places, &daemon, users, each), progress)?;
     let stored = u64::from(users) * u64::from(each);
-    Ok(Point { daemon, stored, next_user: users, ingest_per_s: Vec::new(), push_per_s: Vec::new() })
+    let mut point =
+        Point { daemon, stored, next_user: users, errors: 0, ingest_per_s: Vec::new(), push_per_s: Vec::new() };
+    let passing = PASSED.saturating_sub(stored).div_ceil(u64::from(EACH * ROUND_USERS));
+    progress.phase("passing", passing);
+    for round in 0..passing {
+        point.errors += one_round(request, places, &mut point, None)?;
+        progress.done(round + 1);
+    }
+    Ok(point)
 }
 
 /// Messages come for users of their own, and are pushed; it counts if it is told when the first round began. Returns the errors.
