@@ -7,6 +7,7 @@
 use crate::base::gather::Gather;
 use crate::base::span::Span;
 use crate::wire::date;
+use crate::wire::scan;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
 use memchr::memmem::{self, Finder};
@@ -180,11 +181,11 @@ pub(super) fn date_line(out: &mut Vec<u8>, seconds: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The last of the comma-separated values of a Via line. A comma in a Via stands only between values: its grammar has no
-/// place for a quoted string before a comma that real senders use.
+/// The last of the comma-separated values of a Via line.
 fn last_value(value: &[u8]) -> &[u8] {
-    match memchr::memrchr(b',', value) {
-        Some(at) => value.get(at + 1..).unwrap_or_default().trim_ascii(),
+    match memchr::memchr(b',', value) {
+        // It may stand in the quotes of a parameter.
+        Some(_) => scan::List::new(value).last().unwrap_or(value),
         None => value,
     }
 }
@@ -254,14 +255,14 @@ impl Envelope {
     }
 
     fn leave_out(&mut self, index: usize, line: &[u8]) {
-        // Both fit: limits hold heads below 64 KiB and 256 lines.
         put_line(&mut self.octets, index as u16, line);
     }
 }
 
-/// Appends a line to an envelope.
+/// Appends a line to an envelope. One above 65,535 octets, as only a raised `limits.sip_head_octets` lets in, has no place there.
 pub(super) fn put_line(envelope: &mut Vec<u8>, index: u16, line: &[u8]) {
-    let numbers = u32::from(index) | (line.len() as u32 & 0xffff) << 16;
+    let Ok(len) = u16::try_from(line.len()) else { return };
+    let numbers = u32::from(index) | u32::from(len) << 16;
     envelope.extend_from_slice(&numbers.to_le_bytes());
     envelope.extend_from_slice(line);
 }
@@ -389,6 +390,25 @@ mod tests {
         let expected = FIRST.replace("Via: SIP/2.0/UDP a;branch=z9hG4bK1\r\n", "");
         assert_eq!(inner, format!("{expected}Via: SIP/2.0/UDP c\r\nSubject: x\r\n{LAST}"));
         assert_eq!(left.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0, 5, 7]);
+    }
+
+    #[test]
+    fn a_comma_in_quotes_ends_no_via() {
+        let expected = FIRST.replace("Via: SIP/2.0/UDP a;branch=z9hG4bK1\r\n", "");
+        let (inner, ..) = kept("", "Via: SIP/2.0/UDP b, SIP/2.0/UDP c;x=\"1,2\"\r\n", "hi", false);
+        assert_eq!(inner, format!("{expected}Via: SIP/2.0/UDP c;x=\"1,2\"\r\n{LAST}"));
+        let (inner, ..) = kept("", "Via: SIP/2.0/UDP c;x=\"1,2\"\r\n", "hi", false);
+        assert_eq!(inner, format!("{expected}Via: SIP/2.0/UDP c;x=\"1,2\"\r\n{LAST}"));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_for_an_envelope_breaks_none() {
+        let mut envelope = vec![1];
+        put_line(&mut envelope, 0, &vec![b'x'; 65_536]);
+        put_line(&mut envelope, 1, &vec![b'y'; 65_535]);
+        put_line(&mut envelope, 2, b"z");
+        let lines: Vec<_> = left_out(&envelope).map(|(index, line)| (index, line.len())).collect();
+        assert_eq!(lines, [(1, 65_535), (2, 1)]);
     }
 
     /// It was the line end that was kept, and the first line lost.

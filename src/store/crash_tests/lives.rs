@@ -194,7 +194,8 @@ fn crash_loop(seed: u64) {
                         _ => unreachable!("a log neither reads nor removes"),
                     };
                     let Some(LogEvent::Durable { up_to }) = logs[log].done(disk.serve(op)) else { continue };
-                    while let Some((_, promise)) = promises[log].pop_front_if(|(seq, _)| *seq <= up_to) {
+                    while promises[log].front().is_some_and(|(seq, _)| *seq <= up_to) {
+                        let Some((_, promise)) = promises[log].pop_front() else { break };
                         match promise {
                             Promise::Message(stamp) => {
                                 model.kept.extend(model.hoped.remove_entry(&stamp));

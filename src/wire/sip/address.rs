@@ -1,6 +1,7 @@
 //! name-addr and addr-spec: the values of From, To, Contact, Route and their kin (RFC 3261 20.10, 25.1).
 
-use crate::wire::params::Params;
+use crate::base::span::Span;
+use crate::wire::params::{Param, Params};
 use crate::wire::scan::{self, Class};
 use crate::wire::sip::fault::{Fault, What};
 use crate::wire::uri::{Scheme, Uri};
@@ -87,6 +88,16 @@ impl<'a> NameAddr<'a> {
         self.params.get(b"tag").filter(|tag| !tag.is_empty())
     }
 
+    /// Where in `value`, from which this was read, a `tag` stands that says nothing: from its semicolon to the next parameter.
+    pub(crate) fn empty_tag(&self, value: &[u8]) -> Option<Span> {
+        let says_nothing =
+            |param: &Param<'_>| param.name.eq_ignore_ascii_case(b"tag") && param.value.is_none_or(<[u8]>::is_empty);
+        let name = scan::span_in(value, self.params.into_iter().find(says_nothing)?.name);
+        let begin = memchr::memrchr(b';', value.get(..name.at())?)?;
+        let rest = value.get(name.end()..)?;
+        Some(Span::between(begin, name.end() + scan::find(rest, b';').unwrap_or(rest.len())))
+    }
+
     /// True for `Contact: *`.
     pub fn is_star(&self) -> bool {
         self.uri == b"*"
@@ -163,6 +174,18 @@ mod tests {
     fn parts(value: &[u8]) -> Result<Parts<'_>, What> {
         let address = NameAddr::parse(value).map_err(|fault| fault.what)?;
         Ok((address.display, address.uri, address.tag()))
+    }
+
+    #[test]
+    fn a_tag_that_says_nothing_is_found() {
+        let found = |value: &'static str| {
+            let tag = NameAddr::parse(value.as_bytes()).unwrap().empty_tag(value.as_bytes());
+            tag.map(|tag| &value[tag.at()..tag.end()])
+        };
+        assert_eq!(found("<sip:a@b>;tag="), Some(";tag="));
+        assert_eq!(found("<sip:a@b;tag=> ; Tag = ;x=1"), Some("; Tag = "));
+        assert_eq!(found("<sip:a@b>;x=\";\";tag"), Some(";tag"));
+        assert_eq!((found("<sip:a@b;tag=>"), found("<sip:a@b>;tag=1;x")), (None, None));
     }
 
     #[test]
