@@ -1,34 +1,73 @@
 //! Fingerprints seen lately: how a message deposited twice is recognised. Bounded in number and in time; the oldest are forgotten
-//! first, one by one.
+//! first.
+//!
+//! ```text
+//!   fingerprint ──▶ piece ──▶ table: taken │ its lowest 18 bits │ number ──▶ ring: the fingerprint, in the order of insertion
+//! ```
+//! In pieces for the reason of [`crate::base::split`]: one table of a million stands still for ten milliseconds when it grows, and for as
+//! long when what has come within one grain of time is forgotten together.
 
 use crate::base::clock::Tick;
+use crate::base::prefetch::prefetch_value;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Times are kept for this share of the horizon together: an entry for each would double the memory.
 const GRAINS: u32 = 64;
 
+/// Fingerprints of a piece at most: they move together when its table grows, in some 30 us. 12 bits.
+const PIECE: usize = 1 << 12;
+
+/// Bits of a slot that number a fingerprint: twice as many as a ring has, so that the numbers of its ends never meet.
+const NUMBER_BITS: u32 = 13;
+const NUMBERS: u32 = 1 << NUMBER_BITS;
+
+/// The bit of a slot that is not free.
+const TAKEN: u32 = 1 << 31;
+
+/// Bits of the fingerprint that a slot has: those that chose it, and five more at least. One in 32 of the others at the same place is
+/// looked at in the ring for nothing.
+const TAG: u32 = (TAKEN - 1) >> NUMBER_BITS;
+
 /// The last `entries` fingerprints of the last `horizon`.
 ///
-/// A ring in the order of insertion, and a table that finds a fingerprint's place in it: open addressing, at most three quarters full.
+/// By their hash in pieces, and each piece keeps its share: with more than 4,096 the first may be forgotten some percent sooner, because more
+/// than an equal part of what came was the piece's. What is older than the horizon goes when something new comes into its piece.
+///
 /// 8 octets in the ring and between 5 and 11 in the table each.
 #[derive(Debug)]
 pub struct Seen {
-    /// Oldest first; zero for one that was removed.
-    ring: VecDeque<u64>,
-    /// Number of the ring's first; numbers rise by one and go round.
-    first: u32,
-    /// Number of a fingerprint in the ring, plus one; 0: free. As many as a power of two.
-    table: Vec<u32>,
-    /// How many are in the table.
+    /// As many as a power of two.
+    pieces: Box<[Piece]>,
+    /// How many are remembered.
     count: usize,
-    /// When a stretch of the ring began, and how many it has.
-    times: VecDeque<(Tick, u32)>,
+    bounds: Bounds,
+}
+
+/// The same for all pieces.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Of one piece.
     entries: usize,
     /// Fingerprints that come within this stand under one time, in microseconds.
     grain_us: u64,
     /// What is older is forgotten: the horizon, and a grain.
     most_us: u64,
+}
+
+/// A ring in the order of insertion, and a table that finds a fingerprint's place in it: open addressing, at most three quarters full.
+#[derive(Debug, Default)]
+struct Piece {
+    /// Oldest first; zero for one that was removed.
+    ring: VecDeque<u64>,
+    /// Number of the ring's first; numbers rise by one and go round at [`NUMBERS`].
+    first: u32,
+    /// [`TAKEN`], [`TAG`] and number, or 0: free. As many as a power of two, or none.
+    table: Vec<u32>,
+    /// How many are in the table.
+    count: usize,
+    /// When a stretch of the ring began, and how many it has.
+    times: VecDeque<(Tick, u32)>,
 }
 
 impl Seen {
@@ -37,56 +76,65 @@ impl Seen {
         Seen::with_horizon(entries, Duration::MAX)
     }
 
-    /// Room for `entries` fingerprints, each remembered for `horizon` and at most a 64th of it longer.
+    /// Room for `entries` fingerprints, each remembered for `horizon` at least.
     pub fn with_horizon(entries: usize, horizon: Duration) -> Seen {
-        // Half of what a number can tell apart.
+        // 12 GB of them.
         let entries = entries.clamp(1, 1 << 30);
-        let (ring, table, times) = (VecDeque::new(), vec![0; 16], VecDeque::new());
+        let pieces = entries.div_ceil(PIECE).next_power_of_two();
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let grain = horizon / GRAINS;
         let (grain_us, most_us) = (us(grain), us(horizon.saturating_add(grain)));
-        Seen { ring, first: 0, table, count: 0, times, entries, grain_us, most_us }
+        let bounds = Bounds { entries: entries / pieces, grain_us, most_us };
+        let pieces = std::iter::repeat_with(Piece::default).take(pieces).collect();
+        Seen { pieces, count: 0, bounds }
+    }
+
+    /// A fingerprint is the output of a keyed hash already: it is its own hash. The lowest bits are the tables'.
+    fn piece_of(&self, fingerprint: u64) -> usize {
+        (fingerprint >> 32) as usize & (self.pieces.len() - 1)
+    }
+
+    /// Says that this fingerprint will be asked for soon: its place in the table comes from memory meanwhile.
+    #[inline]
+    pub fn foresee(&self, fingerprint: u64) {
+        self.pieces[self.piece_of(fingerprint)].foresee(fingerprint);
+    }
+
+    /// Says that it will be inserted soon: the ring's ends come, too, and the place of the one that makes room.
+    pub fn foresee_insertion(&self, fingerprint: u64) {
+        let piece = &self.pieces[self.piece_of(fingerprint)];
+        piece.foresee(fingerprint);
+        piece.ring.back().into_iter().for_each(prefetch_value);
+        if piece.ring.len() >= self.bounds.entries
+            && let Some(&oldest) = piece.ring.front()
+        {
+            piece.foresee(oldest);
+        }
     }
 
     /// True when it was inserted and is still remembered. Zero is nobody's.
     pub fn check(&self, fingerprint: u64) -> bool {
-        fingerprint != 0 && self.find(fingerprint).is_some()
+        fingerprint != 0 && self.pieces[self.piece_of(fingerprint)].find(fingerprint).is_some()
     }
 
     /// Remembers it; false when it was remembered already.
     pub fn insert(&mut self, fingerprint: u64, now: Tick) -> bool {
-        self.forget(now);
         if fingerprint == 0 {
             return true;
         }
-        if self.find(fingerprint).is_some() {
-            return false;
-        }
-        if self.ring.len() >= self.entries {
-            self.pop(1);
-        }
-        if (self.count + 1) * 4 > self.table.len() * 3 {
-            self.grow();
-        }
-        let mut number = self.first.wrapping_add(self.ring.len() as u32);
-        if number == u32::MAX {
-            // Its number plus one would mean: free.
-            self.push(0, now);
-            number = 0;
-        }
-        self.push(fingerprint, now);
-        self.enter(fingerprint, number);
-        self.count += 1;
-        true
+        let at = self.piece_of(fingerprint);
+        let piece = &mut self.pieces[at];
+        let before = piece.count;
+        let is_new = piece.insert(fingerprint, now, &self.bounds);
+        self.count = self.count - before + piece.count;
+        is_new
     }
 
     /// Forgets it: what it stood for was not stored after all.
     pub fn remove(&mut self, fingerprint: u64) {
-        let Some(slot) = self.find(fingerprint).filter(|_| fingerprint != 0) else { return };
-        let at = self.table[slot].wrapping_sub(1).wrapping_sub(self.first) as usize;
-        self.leave(slot);
-        if let Some(place) = self.ring.get_mut(at) {
-            *place = 0;
+        let at = self.piece_of(fingerprint);
+        if fingerprint != 0 && self.pieces[at].remove(fingerprint) {
+            self.count -= 1;
         }
     }
 
@@ -99,26 +147,52 @@ impl Seen {
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
+}
 
-    /// Forgets what is older than the horizon.
-    fn forget(&mut self, now: Tick) {
-        while let Some(&(since, count)) = self.times.front()
-            && now.since_us(since) >= self.most_us
-        {
-            self.pop(count);
+impl Piece {
+    fn foresee(&self, fingerprint: u64) {
+        if let Some(slot) = self.table.get(fingerprint as usize & self.table.len().wrapping_sub(1)) {
+            prefetch_value(slot);
         }
     }
 
-    fn push(&mut self, fingerprint: u64, now: Tick) {
-        let grain_us = self.grain_us;
-        match self.times.back_mut().filter(|(since, count)| now.since_us(*since) < grain_us && *count < u32::MAX) {
+    fn insert(&mut self, fingerprint: u64, now: Tick, bounds: &Bounds) -> bool {
+        while let Some(&(since, count)) = self.times.front()
+            && now.since_us(since) >= bounds.most_us
+        {
+            self.pop(count);
+        }
+        if self.find(fingerprint).is_some() {
+            return false;
+        }
+        if self.ring.len() >= bounds.entries {
+            self.pop(1);
+        }
+        if (self.count + 1) * 4 > self.table.len() * 3 {
+            self.grow();
+        }
+        let number = self.first.wrapping_add(self.ring.len() as u32);
+        match self.times.back_mut().filter(|(since, _)| now.since_us(*since) < bounds.grain_us) {
             Some((_, count)) => *count += 1,
             None => self.times.push_back((now, 1)),
         }
         self.ring.push_back(fingerprint);
+        self.enter(fingerprint, number);
+        self.count += 1;
+        true
     }
 
-    /// Forgets the oldest; all of one stretch of time.
+    fn remove(&mut self, fingerprint: u64) -> bool {
+        let Some(slot) = self.find(fingerprint) else { return false };
+        let at = self.place(slot);
+        self.leave(slot);
+        if let Some(place) = self.ring.get_mut(at) {
+            *place = 0;
+        }
+        true
+    }
+
+    /// Forgets the oldest, which are of one stretch of time.
     fn pop(&mut self, count: u32) {
         for _ in 0..count {
             let Some(fingerprint) = self.ring.front().copied() else { break };
@@ -138,14 +212,14 @@ impl Seen {
         }
     }
 
-    /// A fingerprint is the output of a keyed hash already: it is its own hash.
-    fn home(&self, fingerprint: u64) -> usize {
-        fingerprint as usize & (self.table.len() - 1)
+    /// Where in the table whatever has these bits belongs.
+    fn home(&self, tag: u32) -> usize {
+        tag as usize & (self.table.len() - 1)
     }
 
-    fn at(&self, slot: usize) -> u64 {
-        let number = self.table[slot].wrapping_sub(1);
-        self.ring.get(number.wrapping_sub(self.first) as usize).copied().unwrap_or_default()
+    /// Where in the ring the fingerprint of a slot stands.
+    fn place(&self, slot: usize) -> usize {
+        (self.table[slot].wrapping_sub(self.first) & (NUMBERS - 1)) as usize
     }
 
     fn next(&self, slot: usize) -> usize {
@@ -153,9 +227,13 @@ impl Seen {
     }
 
     fn find(&self, fingerprint: u64) -> Option<usize> {
-        let mut slot = self.home(fingerprint);
+        if self.table.is_empty() {
+            return None;
+        }
+        let tag = fingerprint as u32 & TAG;
+        let mut slot = self.home(tag);
         while self.table[slot] != 0 {
-            if self.at(slot) == fingerprint {
+            if tag_of(self.table[slot]) == tag && self.ring.get(self.place(slot)) == Some(&fingerprint) {
                 return Some(slot);
             }
             slot = self.next(slot);
@@ -164,11 +242,12 @@ impl Seen {
     }
 
     fn enter(&mut self, fingerprint: u64, number: u32) {
-        let mut slot = self.home(fingerprint);
+        let tag = fingerprint as u32 & TAG;
+        let mut slot = self.home(tag);
         while self.table[slot] != 0 {
             slot = self.next(slot);
         }
-        self.table[slot] = number.wrapping_add(1);
+        self.table[slot] = TAKEN | tag << NUMBER_BITS | number & (NUMBERS - 1);
     }
 
     /// Empties a slot, and moves up what stands behind it because it was taken.
@@ -176,7 +255,7 @@ impl Seen {
         self.count -= 1;
         let mut slot = self.next(free);
         while self.table[slot] != 0 {
-            let home = self.home(self.at(slot));
+            let home = self.home(tag_of(self.table[slot]));
             // It may stand at the free place unless its home lies behind that, on the way round.
             let mask = self.table.len() - 1;
             if slot.wrapping_sub(home) & mask >= slot.wrapping_sub(free) & mask {
@@ -189,7 +268,7 @@ impl Seen {
     }
 
     fn grow(&mut self) {
-        self.table = vec![0; self.table.len() * 2];
+        self.table = vec![0; (self.table.len() * 2).max(16)];
         for at in 0..self.ring.len() {
             let fingerprint = self.ring[at];
             if fingerprint != 0 {
@@ -197,6 +276,10 @@ impl Seen {
             }
         }
     }
+}
+
+fn tag_of(word: u32) -> u32 {
+    word >> NUMBER_BITS & TAG
 }
 
 #[cfg(test)]
@@ -236,11 +319,38 @@ mod tests {
     #[test]
     fn numbers_go_round() {
         let mut seen = Seen::new(10);
-        seen.first = u32::MAX - 25;
+        seen.pieces[0].first = u32::MAX - 25;
         for n in 1..=100u64 {
             assert!(seen.insert(n, Tick(n)) && !seen.insert(n, Tick(n)));
             assert!((n.saturating_sub(8).max(1)..=n).all(|late| seen.check(late)), "{n}");
         }
+    }
+
+    /// As the keyed hash would have them.
+    fn spread(n: u64) -> u64 {
+        (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1
+    }
+
+    #[test]
+    fn many_are_kept_in_pieces_and_hardly_fewer_for_it() {
+        let entries = 100_000;
+        let mut seen = Seen::new(entries);
+        assert_eq!(seen.pieces.len(), 32);
+        for n in 0..1_000_000 {
+            assert!(seen.insert(spread(n), Tick(n)) && !seen.insert(spread(n), Tick(n)));
+            assert!(n < 10 || seen.check(spread(n - 10)));
+        }
+        let kept = (0..1_000_000u64).filter(|&n| seen.check(spread(n))).count();
+        assert_eq!(kept, seen.len());
+        assert!((entries - 32..=entries).contains(&kept), "{kept}");
+        // The pieces' shares differ by chance.
+        assert!((1_000_000 - 92_000..1_000_000u64).all(|n| seen.check(spread(n))));
+        assert!((0..1_000_000 - 108_000u64).all(|n| !seen.check(spread(n))));
+        assert!(seen.pieces.iter().all(|piece| piece.ring.len() <= PIECE && piece.table.len() <= 2 * PIECE));
+        for n in 900_000..1_000_000 {
+            seen.remove(spread(n));
+        }
+        assert!(seen.len() < 5_000 && !seen.check(spread(999_999)));
     }
 
     proptest! {

@@ -6,6 +6,8 @@ pub mod inbox;
 pub mod mailbox;
 #[path = "../../../../src/base/net.rs"]
 pub mod net;
+#[path = "../../../../src/base/prefetch.rs"]
+pub mod prefetch;
 #[path = "../../../../src/base/spread.rs"]
 pub mod spread;
 
