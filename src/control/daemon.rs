@@ -25,6 +25,7 @@ use crate::uring::data_dir::{DataDir, DirFault};
 use crate::uring::host::{self, Signals};
 use crate::uring::listen::{self, BindFault};
 use crate::uring::mail::Mail;
+use crate::uring::rest;
 use crate::uring::socket::Tuning;
 use crate::uring::thread::{self, CoreEvent, CoreSpec};
 use std::fmt;
@@ -108,6 +109,7 @@ fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
     if let Err(error) = host::small_pages() {
         tracing::debug!(%error, "cannot do without huge pages");
     }
+    rest::keep_until_rest();
     let files = host::raise_descriptors();
     let occupied = |fault: &DirFault| matches!(fault, DirFault::Occupied { .. });
     let data = Arc::new(once_free(|| DataDir::open(&config.server.data_dir), occupied).map_err(RunFault::DataDir)?);

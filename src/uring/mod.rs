@@ -23,7 +23,7 @@ pub mod listen;
 pub mod mail;
 pub mod mapping;
 pub mod op;
-mod rest;
+pub mod rest;
 pub mod socket;
 mod spare;
 pub mod stream;

@@ -3,6 +3,9 @@
 //! The allocator looks for memory to give back when it is asked for some, so a thread that falls silent keeps what its last burst had: 100 MB
 //! and more after a hundred thousand deposits a second. Who sees the daemon from outside takes that for what it needs. So a core that has worked
 //! hard and has nothing to do lets go of it, once.
+//!
+//! Until then it is not given back ([`keep_until_rest`]): what the allocator gives back between two allocations of a core that is busy stops it
+//! for milliseconds, and is had again, page by page, a moment later.
 
 #![allow(unsafe_code)]
 
@@ -81,6 +84,18 @@ impl Rest {
     }
 }
 
+/// The allocator's option `purge_delay`: for how long memory that is nobody's is kept, in milliseconds. The bindings do not name it.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// So long memory is kept while a core is never at rest: an hour.
+const KEPT_MS: std::ffi::c_long = 3_600_000;
+
+/// Has the allocator keep what nobody uses until [`give_back`], or for an hour where nobody rests.
+pub fn keep_until_rest() {
+    // SAFETY: options are numbers, and this one is read whenever memory is freed.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEPT_MS) };
+}
+
 /// Gives back to the system what nobody uses.
 pub(super) fn give_back() {
     let began = Instant::now();
@@ -95,6 +110,17 @@ mod tests {
     use super::*;
     use crate::base::net::ConnId;
     use bytes::BytesMut;
+
+    /// The number of an option is nowhere but in the allocator's own header.
+    #[test]
+    fn the_option_is_the_one_that_is_meant() {
+        // SAFETY: as in `keep_until_rest`.
+        let before = unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
+        assert_eq!(before, 1_000, "the allocator's own: a second");
+        keep_until_rest();
+        // SAFETY: the same.
+        assert_eq!(unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) }, KEPT_MS);
+    }
 
     #[test]
     fn memory_is_given_back_once_after_each_burst_and_not_in_it() {
