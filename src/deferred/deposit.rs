@@ -93,6 +93,14 @@ impl Deposits {
 
     fn take_in(&mut self, cx: &mut Cx, users: &Users, asked: Asked<'_>) -> Result<Taken, Refusal> {
         let Asked { reply, message, peer, owner, sender } = asked;
+        // Where the user and the fingerprint stand comes from memory while everything else is looked at.
+        let named = cx.directory.foresee(owner);
+        let body = message.body();
+        let content_type = message.content_type();
+        let media = content_type.map_or(b"".as_slice(), respond::media_type);
+        let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
+        let fingerprint = self.fingerprint(cx, message, owner, sender, is_cpim);
+        users.foresee(fingerprint);
         //= RFC 3261 8.2.2.3: if the UAS does not understand an option-tag listed in Require it must answer 420
         let unknown = respond::unsupported(message, &[]);
         if !unknown.is_empty() {
@@ -103,17 +111,13 @@ impl Deposits {
         if cx.policy.pager_fallback && admit::has_looped(cx, message) {
             return Err(Refusal::of(482));
         }
-        let body = message.body();
-        let content_type = message.content_type();
         if content_type.is_none() && !body.is_empty() {
             return Err(Refusal::of(400));
         }
         if body.len() as u64 > cx.policy.max_message_size {
             return Err(Refusal::of(413));
         }
-        let media = content_type.map_or(b"".as_slice(), respond::media_type);
         // "Is composing" says nothing an hour later: never stored, answered 200, dropped (RFC 3994).
-        let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
         let inside = if is_cpim { cpim::content_media(body).unwrap_or_default() } else { media };
         if inside.eq_ignore_ascii_case(b"application/im-iscomposing+xml") {
             return Ok(Taken::Answered(200));
@@ -126,7 +130,12 @@ impl Deposits {
 
         let now_s = cx.now.wall.seconds();
         let expiry_s = expiry(cx, message)?;
-        let fingerprint = self.fingerprint(cx, message, owner, sender, is_cpim);
+        let private = fields::privacy_has_id(message);
+        let urgent = message.header(Name::Priority).is_some_and(|priority| {
+            priority.eq_ignore_ascii_case(b"urgent") || priority.eq_ignore_ascii_case(b"emergency")
+        });
+        let report = is_cpim && cpim::wants_failure_report(body);
+        cx.directory.foresee_entry(named);
         if self.accepted.check(fingerprint) || users.has_seen(fingerprint) {
             cx.counts.duplicates += 1;
             return Ok(Taken::Answered(202));
@@ -142,14 +151,9 @@ impl Deposits {
         let mut random = [0u8; 10];
         cx.dice.fill(&mut random);
         let id = MessageId::new(stamp, random);
-        let private = fields::privacy_has_id(message);
         let memory = Memory { body: cx.log.gather(), envelope: std::mem::take(&mut self.envelope) };
         let kept = encapsulate::pager(message, id.as_bytes(), self.date.of(now_s), private, memory);
         let mut flags = Flags::default();
-        let urgent = message.header(Name::Priority).is_some_and(|priority| {
-            priority.eq_ignore_ascii_case(b"urgent") || priority.eq_ignore_ascii_case(b"emergency")
-        });
-        let report = is_cpim && cpim::wants_failure_report(body);
         for (holds, flag) in [
             (urgent, Flags::URGENT),
             (private, Flags::PRIVATE),
@@ -188,13 +192,14 @@ impl Deposits {
             }
         }
         let quota = (cx.policy.quota_messages, cx.policy.quota_octets);
-        let mut reserved = cx.directory.reserve(owner, octets, quota);
+        let mut reserved = cx.directory.reserve_named(named, octets, quota);
         if reserved == Err(NoRoom::OverQuota)
             && cx.policy.over_quota == OverQuota::DropOldest
             && octets <= cx.policy.quota_octets
         {
             // The home core drops the oldest when it takes this one in; until then as much again may be under way.
-            reserved = cx.directory.reserve(owner, octets, (quota.0.saturating_mul(2), quota.1.saturating_mul(2)));
+            let twice = (quota.0.saturating_mul(2), quota.1.saturating_mul(2));
+            reserved = cx.directory.reserve_named(named, octets, twice);
         }
         let user = reserved.map_err(|refusal| match refusal {
             NoRoom::OverQuota => {

@@ -4,6 +4,7 @@
 //! A hash table would hold its places between two and one times as often as it needs them, 57 octets each; here a list costs its own.
 
 use super::users::Waiting;
+use crate::base::prefetch::prefetch_value;
 use crate::store::directory::{Directory, UserId};
 use std::sync::Arc;
 
@@ -67,6 +68,15 @@ impl Lists {
     pub(super) fn get_mut(&mut self, user: &UserId) -> Option<&mut Waiting> {
         let (block, at) = self.place(*user)?;
         self.blocks.get_mut(block)?.get_mut(at)
+    }
+
+    /// Says that a user's will be asked for soon.
+    pub(super) fn foresee(&self, user: UserId) {
+        let place = self.directory.list_of(user) as usize;
+        if let Some(waiting) = self.blocks.get(place / TOGETHER).and_then(|block| block.get(place % TOGETHER)) {
+            prefetch_value(&waiting.user);
+            prefetch_value(&waiting.queue);
+        }
     }
 
     /// True when the user has one.

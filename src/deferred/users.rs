@@ -17,7 +17,7 @@ use crate::base::clock::{Tick, Wall};
 use crate::base::spread::{SpreadMap, SpreadSet};
 use crate::base::timers::TimerKey;
 use crate::store::directory::{Arrival, Directory, UserId};
-use crate::store::queue::Queue;
+use crate::store::queue::{Depth, Queue};
 use crate::store::reason::Reason;
 use crate::store::record::{Extent, Flags, Locator, Place, extents_of};
 use crate::store::seen::Seen;
@@ -222,6 +222,24 @@ impl Users {
     /// What a message counts for its user.
     fn weight(&self, locator: &Locator) -> u64 {
         weight(&self.parts, locator)
+    }
+
+    /// Says that [`Users::has_seen`] will be asked for this fingerprint.
+    pub fn foresee(&self, fingerprint: u64) {
+        self.seen.foresee(fingerprint);
+    }
+
+    /// Says that [`Users::land`] will be called for this user and this fingerprint.
+    pub fn foresee_landing(&self, user: UserId, fingerprint: u64) {
+        self.seen.foresee_insertion(fingerprint);
+        self.waiting.foresee(user);
+    }
+
+    /// A while later, the same for the user's list.
+    pub fn foresee_end(&self, user: UserId, depth: Depth) {
+        if let Some(queue) = self.queue(user) {
+            queue.foresee(depth);
+        }
     }
 
     /// True for the fingerprint of a message that was taken in, as far as is remembered.

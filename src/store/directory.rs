@@ -54,6 +54,8 @@
 #![allow(unsafe_code)]
 
 // Said for `tests/models`, which finds this file by its path.
+#[path = "directory/foreseen.rs"]
+mod foreseen;
 #[path = "directory/table.rs"]
 mod table;
 
@@ -66,6 +68,7 @@ use crate::base::sync::{self, AtomicU16, AtomicU32, AtomicU64, Mutex, Ordering};
 use crossbeam::epoch::{Atomic, Guard, Shared};
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
+pub use foreseen::Named;
 use siphasher::sip::SipHasher13;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
@@ -305,7 +308,7 @@ impl Directory {
     /// Finds or creates the user and pins them: they stay until [`Directory::leave`].
     pub fn enter(&self, address: &[u8]) -> Result<UserId, DirectoryFull> {
         let pin = |word: u64| if word >> 54 & PINS_MAX == PINS_MAX { Err(DirectoryFull) } else { Ok(word + PIN) };
-        self.count(address, pin)
+        self.count(self.named(address), pin)
     }
 
     /// Takes one pin back.
@@ -317,12 +320,17 @@ impl Directory {
     /// Finds or creates the user and counts one message of `octets` against `quota` (messages, octets). The user stays until it
     /// is released.
     pub fn reserve(&self, address: &[u8], octets: u64, quota: (u32, u64)) -> Result<UserId, Refusal> {
+        self.reserve_named(self.named(address), octets, quota)
+    }
+
+    /// The same of one that was foreseen.
+    pub fn reserve_named(&self, named: Named<'_>, octets: u64, quota: (u32, u64)) -> Result<UserId, Refusal> {
         let quota = (quota.0.min(MESSAGES_MAX), quota.1.min(OCTETS_MAX));
         if octets > quota.1 || quota.0 == 0 {
             return Err(Refusal::OverQuota);
         }
         let units = octets.div_ceil(8);
-        self.count(address, |word| {
+        self.count(named, |word| {
             if messages(word) >= quota.0 || self::octets(word) + units * 8 > quota.1.next_multiple_of(8) {
                 return Err(Refusal::OverQuota);
             }
@@ -341,7 +349,7 @@ impl Directory {
     /// At recovery: finds or creates the user and counts what was found, whatever the quota says.
     pub fn restore(&self, address: &[u8], messages: u32, octets: u64) -> Result<UserId, DirectoryFull> {
         let units = octets.div_ceil(8);
-        self.count(address, |word| {
+        self.count(self.named(address), |word| {
             let messages = (self::messages(word) + messages.min(MESSAGES_MAX)).min(MESSAGES_MAX);
             let units = (u64::from(word as u32) + units).min(u64::from(u32::MAX));
             Ok(word >> 54 << 54 | u64::from(messages) << 32 | units)
@@ -489,10 +497,9 @@ impl Directory {
     /// The common part of everything that finds or creates a user and changes its word.
     fn count<E: From<DirectoryFull>>(
         &self,
-        address: &[u8],
+        Named { address, hash }: Named<'_>,
         change: impl Fn(u64) -> Result<u64, E>,
     ) -> Result<UserId, E> {
-        let hash = self.hash(address);
         let mut guard = self.epochs.pin();
         let mut tries = 0;
         loop {

@@ -5,6 +5,7 @@
 
 use super::record::{Flags, Locator, Place, Stamp};
 use super::tally::Tally;
+use crate::base::prefetch::prefetch_value;
 use std::collections::VecDeque;
 
 /// Locators of a block.
@@ -130,6 +131,21 @@ impl Queue {
         }
     }
 
+    /// Says that a message will be put at the end. Of the boxes within boxes that lead there, each has to come from memory before it
+    /// is known where the next one is: to be called for one after the other, with something else done in between.
+    pub fn foresee(&self, depth: Depth) {
+        let Kept::Many(blocks) = &self.kept else { return };
+        let last = || blocks.rest.back().unwrap_or(&blocks.first);
+        match depth {
+            Depth::Blocks => {
+                prefetch_value(&blocks.first);
+                prefetch_value(&blocks.len);
+            }
+            Depth::Block => prefetch_value(last()),
+            Depth::End => last().last().into_iter().for_each(prefetch_value),
+        }
+    }
+
     /// Takes the message of this place out. Looks from the front: what leaves is mostly what is oldest. Where the stamp is
     /// known, [`Queue::remove_stamp`] finds it at once.
     pub fn remove(&mut self, place: Place) -> Option<Locator> {
@@ -227,6 +243,17 @@ impl Queue {
             Kept::Many(blocks) => (&[], Some(blocks)),
         }
     }
+}
+
+/// How far the way to the end of a [`Queue`] is known already.
+#[derive(Clone, Copy, Debug)]
+pub enum Depth {
+    /// The queue is at hand.
+    Blocks,
+    /// And what lists its blocks.
+    Block,
+    /// And where the last of these is.
+    End,
 }
 
 /// More than one message.
@@ -491,6 +518,8 @@ mod tests {
                     *locator = locator.with_flags(Flags::RETAINED);
                     prop_assert!(queue.mark(Stamp(stamp + 1), Flags::RETAINED));
                 }
+                // At any length, with nothing to be seen of it.
+                [Depth::Blocks, Depth::Block, Depth::End].into_iter().for_each(|depth| queue.foresee(depth));
                 prop_assert_eq!(queue.tally(), Tally::of(map.values().map(Locator::flags)));
                 prop_assert_eq!(queue.first(), map.values().next());
                 prop_assert_eq!(queue.last(), map.values().next_back());

@@ -15,7 +15,7 @@ pub(super) const SLOTS: usize = 7;
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct Bucket {
-    slots: [AtomicU64; SLOTS],
+    pub(super) slots: [AtomicU64; SLOTS],
     /// How many buckets further on a user of this one may be found. Only grows.
     reach: AtomicU64,
 }
@@ -110,7 +110,7 @@ impl Directory {
         ((hash >> 32) * self.buckets.len() as u64) >> 32
     }
 
-    fn bucket(&self, number: u64) -> &Bucket {
+    pub(super) fn bucket(&self, number: u64) -> &Bucket {
         // Round once at most: no user is further from their bucket than there are buckets.
         let (at, len) = (number as usize, self.buckets.len());
         &self.buckets[if at < len { at } else { at - len }]
@@ -160,7 +160,7 @@ pub(super) fn slot_word(hash: u64, user: u32) -> u64 {
     (hash ^ hash << 32) >> 32 << 32 | u64::from(user.wrapping_add(1))
 }
 
-fn tag(slot: u64) -> u32 {
+pub(super) fn tag(slot: u64) -> u32 {
     (slot >> 32) as u32
 }
 

@@ -43,6 +43,27 @@ fn a_user_is_found_by_the_whole_address_and_counted() {
 }
 
 #[test]
+fn who_is_foreseen_is_found_by_what_was_foreseen() {
+    let directory = Directory::new(3, 1, [7; 16]);
+    // Nobody is there yet; nobody is made by being foreseen, nor by a number that nobody has.
+    let named = directory.foresee(b"sip:a@x");
+    directory.foresee_entry(named);
+    directory.foresee_user(UserId(u32::MAX));
+    assert_eq!((directory.len(), directory.find(b"sip:a@x")), (0, None));
+    let a = directory.reserve_named(named, 64, NO_QUOTA).unwrap();
+    assert_eq!(directory.find(b"sip:a@x"), Some(a));
+    let again = directory.foresee(b"sip:a@x");
+    directory.foresee_entry(again);
+    directory.foresee_user(a);
+    assert_eq!(directory.reserve_named(again, 64, NO_QUOTA), Ok(a));
+    assert_eq!(directory.usage(a), (2, 128));
+    directory.release(a, 2, 128);
+    assert!(directory.close(a));
+    directory.foresee_entry(again);
+    assert_eq!((directory.len(), directory.find(b"sip:a@x")), (0, None));
+}
+
+#[test]
 fn a_quota_is_a_count_and_octets() {
     let directory = Directory::new(4, 1, [0; 16]);
     let user = directory.reserve(b"u", 80, (2, 160)).unwrap();
