@@ -85,7 +85,9 @@ impl<'a> NameAddr<'a> {
 
     /// The `tag` parameter: one end of a dialog.
     pub fn tag(&self) -> Option<&'a [u8]> {
-        self.params.get(b"tag").filter(|tag| !tag.is_empty())
+        let value =
+            |param: Param<'a>| param.value.filter(|value| param.name.eq_ignore_ascii_case(b"tag") && !value.is_empty());
+        self.params.into_iter().find_map(value)
     }
 
     /// Where in `value`, from which this was read, a `tag` stands that says nothing: from its semicolon to the next parameter.
@@ -206,6 +208,7 @@ mod tests {
             (b"sip:a@b;x=\"<\";tag=2", (b"", b"sip:a@b", Some(b"2"))),
             (b"*", (b"", b"*", None)),
             (b"<sip:a@b>;tag=", (b"", b"sip:a@b", None)),
+            (b"<sip:a@b>;tag=;tag=1", (b"", b"sip:a@b", Some(b"1"))),
         ];
         for (value, expected) in table {
             assert_eq!(parts(value), Ok(*expected), "{}", String::from_utf8_lossy(value));

@@ -9,6 +9,7 @@ use super::status::reason_phrase;
 use super::via::Via;
 use crate::wire::scan;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 /// A response on its way to be written.
@@ -67,14 +68,16 @@ impl<'a> Response<'a> {
 
     /// A To without a tag. `;tag=` is none, and ours beside it would be the second.
     fn put_untagged(&mut self, line: &Line<'_>) {
-        let has_params = scan::find(line.value, b';').is_some();
-        let to = Some(line.value).filter(|_| has_params).and_then(|value| NameAddr::parse(value).ok());
-        match to
-            .and_then(|to| to.empty_tag(line.value))
-            .and_then(|tag| line.value.get(..tag.at()).zip(line.value.get(tag.end()..)))
-        {
-            Some((before, behind)) => self.head.line(Name::To, &[before, behind].concat()),
-            None => self.head.repeat(self.request, line),
+        let behind_uri = memchr::memrchr(b'>', line.value).unwrap_or(0);
+        let mut value = Cow::Borrowed(line.value);
+        if line.value.get(behind_uri..).is_some_and(|params| scan::find(params, b';').is_some()) {
+            while let Some(tag) = NameAddr::parse(&value).ok().and_then(|to| to.empty_tag(&value)) {
+                value.to_mut().drain(tag.range());
+            }
+        }
+        match value {
+            Cow::Borrowed(_) => self.head.repeat(self.request, line),
+            Cow::Owned(without) => self.head.line(Name::To, &without),
         }
     }
 

@@ -147,7 +147,10 @@ fn a_tag_that_says_nothing_is_not_a_second_one() {
     for (to, answered) in [
         ("<sip:b@h>;tag=", "<sip:b@h>;tag=t1"),
         ("<sip:b@h> ;tag;x=1", "<sip:b@h> ;x=1;tag=t1"),
+        ("<sip:b@h>;tag=;tag; tag =", "<sip:b@h>;tag=t1"),
+        ("<sip:b@h>;tag=;tag=theirs", "<sip:b@h>;tag=;tag=theirs"),
         ("<sip:b@h>;x=1", "<sip:b@h>;x=1;tag=t1"),
+        ("<sip:b@h;user=phone>", "<sip:b@h;user=phone>;tag=t1"),
     ] {
         let text = String::from_utf8_lossy(request("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx").octets())
             .replace("To: <sip:b@h>", &format!("To: {to}"));
