@@ -22,7 +22,8 @@ pub struct Limits {
     pub dedupe_entries: usize,
     /// Letters that begin something and wait at one core.
     pub letters: usize,
-    /// Octets of a SIP message's start-line and headers. Real ones stay below 4 KiB; 64 KiB is what one datagram holds.
+    /// Octets of a SIP message's start-line and headers. Real ones stay below 4 KiB; 64 KiB is what one datagram holds, and
+    /// what is kept of a message has room for no more.
     pub sip_head_octets: usize,
     /// Headers in one SIP message; more is an attack on the parser's time.
     pub sip_headers: usize,

@@ -457,7 +457,7 @@ fn read_limits(mut table: Table<'_, '_>) -> Limits {
     let mut size = |key, default: usize, least: u64, most: u64| {
         usize::try_from(octets(key, default as u64, least, most)).unwrap_or(usize::MAX)
     };
-    limits.sip_head_octets = size("sip_head_octets", limits.sip_head_octets, 1 << 10, 1 << 20);
+    limits.sip_head_octets = size("sip_head_octets", limits.sip_head_octets, 1 << 10, 1 << 16);
     limits.sip_body_octets = size("sip_body_octets", limits.sip_body_octets, 1_300, 1 << 28);
     limits.msrp_head_octets = size("msrp_head_octets", limits.msrp_head_octets, 1 << 10, 1 << 20);
     limits.commit_octets = size("commit_octets", limits.commit_octets, 1 << 16, 1 << 32);

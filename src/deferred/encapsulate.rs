@@ -10,6 +10,7 @@ use crate::wire::date;
 use crate::wire::scan;
 use crate::wire::sip::message::Message;
 use crate::wire::sip::names::Name;
+use crate::wire::sip::via::Via;
 use memchr::memmem::{self, Finder};
 use std::sync::LazyLock;
 
@@ -181,12 +182,13 @@ pub(super) fn date_line(out: &mut Vec<u8>, seconds: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The last of the comma-separated values of a Via line.
+/// The last of the comma-separated values of a Via line. A comma may stand in the quotes of a parameter; where these do not close, what
+/// is behind the last comma.
 fn last_value(value: &[u8]) -> &[u8] {
-    match memchr::memchr(b',', value) {
-        // It may stand in the quotes of a parameter.
-        Some(_) => scan::List::new(value).last().unwrap_or(value),
-        None => value,
+    let Some(comma) = memchr::memrchr(b',', value) else { return value };
+    match scan::List::new(value).last() {
+        Some(last) if Via::parse(last).is_ok() => last,
+        _ => value.get(comma + 1..).unwrap_or_default().trim_ascii(),
     }
 }
 
@@ -259,7 +261,8 @@ impl Envelope {
     }
 }
 
-/// Appends a line to an envelope. One above 65,535 octets, as only a raised `limits.sip_head_octets` lets in, has no place there.
+/// Appends a line to an envelope. Its length fits: a head has 64 KiB at most, its start line among them; so does its index, for a line has
+/// five octets at least. A longer one has no place there.
 pub(super) fn put_line(envelope: &mut Vec<u8>, index: u16, line: &[u8]) {
     let Ok(len) = u16::try_from(line.len()) else { return };
     let numbers = u32::from(index) | u32::from(len) << 16;
@@ -397,6 +400,8 @@ mod tests {
         let expected = FIRST.replace("Via: SIP/2.0/UDP a;branch=z9hG4bK1\r\n", "");
         let (inner, ..) = kept("", "Via: SIP/2.0/UDP b, SIP/2.0/UDP c;x=\"1,2\"\r\n", "hi", false);
         assert_eq!(inner, format!("{expected}Via: SIP/2.0/UDP c;x=\"1,2\"\r\n{LAST}"));
+        let (inner, ..) = kept("", "Via: SIP/2.0/UDP b;x=\"1, SIP/2.0/UDP c\r\n", "hi", false);
+        assert_eq!(inner, format!("{expected}Via: SIP/2.0/UDP c\r\n{LAST}"), "quotes that do not close hide nothing");
         let (inner, ..) = kept("", "Via: SIP/2.0/UDP c;x=\"1,2\"\r\n", "hi", false);
         assert_eq!(inner, format!("{expected}Via: SIP/2.0/UDP c;x=\"1,2\"\r\n{LAST}"));
     }
