@@ -109,7 +109,7 @@ fn live(config: &Config, path: &Path) -> Result<(), RunFault> {
     if let Err(error) = host::small_pages() {
         tracing::debug!(%error, "cannot do without huge pages");
     }
-    rest::keep_until_rest();
+    rest::keep_for_a_minute();
     let files = host::raise_descriptors();
     let occupied = |fault: &DirFault| matches!(fault, DirFault::Occupied { .. });
     let data = Arc::new(once_free(|| DataDir::open(&config.server.data_dir), occupied).map_err(RunFault::DataDir)?);

@@ -4,8 +4,8 @@
 //! and more after a hundred thousand deposits a second. Who sees the daemon from outside takes that for what it needs. So a core that has worked
 //! hard and has nothing to do lets go of it, once.
 //!
-//! Until then it is not given back ([`keep_until_rest`]): what the allocator gives back between two allocations of a core that is busy stops it
-//! for milliseconds, and is had again, page by page, a moment later.
+//! Until then little is given back ([`keep_for_a_minute`]): what the allocator gives back between two allocations of a core that is busy stops
+//! it for milliseconds, and is had again, page by page, a moment later.
 
 #![allow(unsafe_code)]
 
@@ -30,6 +30,10 @@ const ENDED: u32 = 64;
 /// had again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// What a burst over UDP leaves: its transactions keep their answers for 64*T1 = 32 s (RFC 3261 17.2.2), and end one by one. A little later
+/// memory is given back once more.
+const LATE: Duration = Duration::from_secs(35);
+
 /// When a core gives back.
 #[derive(Debug)]
 pub(super) struct Rest {
@@ -38,12 +42,14 @@ pub(super) struct Rest {
     /// It has been busy, or has just recovered, and nothing was given back since.
     burst: bool,
     again: Instant,
+    /// When what the last burst left for a while is free, too.
+    late: Option<Instant>,
 }
 
 impl Rest {
     /// Of a core that has just recovered.
     pub(super) fn new(now: Instant) -> Rest {
-        Rest { since: now, work: 0, burst: true, again: now }
+        Rest { since: now, work: 0, burst: true, again: now, late: None }
     }
 
     /// It took a completion in.
@@ -65,7 +71,7 @@ impl Rest {
     /// When [`Rest::is_over`] is to be asked again, whatever else happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let watched = self.burst || self.work >= BUSY;
-        watched.then(|| (self.since + LOOK).max(self.again))
+        if watched { Some((self.since + LOOK).max(self.again)) } else { self.late }
     }
 
     /// The core is about to sleep: true when a burst has just come to its end.
@@ -76,9 +82,11 @@ impl Rest {
         let busy = self.work >= BUSY;
         (self.since, self.work) = (now, 0);
         self.burst |= busy;
-        if busy || !self.burst || now < self.again {
+        let is_late = self.late.is_some_and(|late| now >= late);
+        if busy || !self.burst && !is_late || now < self.again {
             return false;
         }
+        self.late = self.burst.then_some(now + LATE);
         (self.burst, self.again) = (false, now + AGAIN);
         true
     }
@@ -87,13 +95,15 @@ impl Rest {
 /// The allocator's option `purge_delay`: for how long memory that is nobody's is kept, in milliseconds. The bindings do not name it.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
-/// So long memory is kept while a core is never at rest: an hour.
-const KEPT_MS: std::ffi::c_long = 3_600_000;
+/// So long memory that is nobody's is kept while no core rests: a minute, from the first of it on. Then all of it is given back at once, on
+/// the thread that asks for memory next: 3 to 4 ms, sixty times as seldom as by the allocator's own choice.
+const KEPT_MS: std::ffi::c_long = 60_000;
 
-/// Has the allocator keep what nobody uses until [`give_back`], or for an hour where nobody rests.
-pub fn keep_until_rest() {
-    // SAFETY: options are numbers, and this one is read whenever memory is freed.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEPT_MS) };
+/// Has the allocator keep what nobody uses for longer. Where `MIMALLOC_PURGE_DELAY` is set, that is what holds. To be called before
+/// there are threads.
+pub fn keep_for_a_minute() {
+    // SAFETY: an option is a number; no other thread reads it yet.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, KEPT_MS) };
 }
 
 /// Gives back to the system what nobody uses.
@@ -114,10 +124,13 @@ mod tests {
     /// The number of an option is nowhere but in the allocator's own header.
     #[test]
     fn the_option_is_the_one_that_is_meant() {
-        // SAFETY: as in `keep_until_rest`.
+        if std::env::var_os("MIMALLOC_PURGE_DELAY").is_some() {
+            return;
+        }
+        // SAFETY: a number is read; this process has one test.
         let before = unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
         assert_eq!(before, 1_000, "the allocator's own: a second");
-        keep_until_rest();
+        keep_for_a_minute();
         // SAFETY: the same.
         assert_eq!(unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) }, KEPT_MS);
     }
@@ -129,7 +142,7 @@ mod tests {
         let at = |ms: u64| begin + Duration::from_millis(ms);
         assert!(!rest.is_over(at(499)) && rest.is_over(at(500)), "after recovery");
         assert!(!rest.is_over(at(600)));
-        assert_eq!(rest.deadline(), None, "nothing is to be seen to");
+        assert_eq!(rest.deadline(), Some(at(35_500)), "nothing but what is kept for a while");
         rest.count(BUSY);
         assert!(!rest.is_over(at(700)));
         assert_eq!(rest.deadline(), Some(at(1_500)), "not so soon after the last time");
@@ -138,8 +151,10 @@ mod tests {
         rest.count(BUSY);
         assert!(!rest.is_over(at(1_600)), "busy again");
         assert!(rest.is_over(at(2_100)) && !rest.is_over(at(30_000)));
+        assert!(rest.is_over(at(37_100)) && !rest.is_over(at(40_000)), "once more, when transactions have ended");
+        assert_eq!(rest.deadline(), None, "nothing is to be seen to");
         rest.count(BUSY - 1);
-        assert!(!rest.is_over(at(40_000)), "a little work leaves nothing behind");
+        assert!(!rest.is_over(at(50_000)), "a little work leaves nothing behind");
     }
 
     /// A disk that takes a tenth of a second for a commit: few completions and nothing given back, for good.
