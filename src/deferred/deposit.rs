@@ -93,14 +93,8 @@ impl Deposits {
 
     fn take_in(&mut self, cx: &mut Cx, users: &Users, asked: Asked<'_>) -> Result<Taken, Refusal> {
         let Asked { reply, message, peer, owner, sender } = asked;
-        // Where the user and the fingerprint stand comes from memory while everything else is looked at.
+        // Where the user stands comes from memory while everything else is looked at.
         let named = cx.directory.foresee(owner);
-        let body = message.body();
-        let content_type = message.content_type();
-        let media = content_type.map_or(b"".as_slice(), respond::media_type);
-        let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
-        let fingerprint = self.fingerprint(cx, message, owner, sender, is_cpim);
-        users.foresee(fingerprint);
         //= RFC 3261 8.2.2.3: if the UAS does not understand an option-tag listed in Require it must answer 420
         let unknown = respond::unsupported(message, &[]);
         if !unknown.is_empty() {
@@ -111,12 +105,19 @@ impl Deposits {
         if cx.policy.pager_fallback && admit::has_looped(cx, message) {
             return Err(Refusal::of(482));
         }
+        let body = message.body();
+        let content_type = message.content_type();
         if content_type.is_none() && !body.is_empty() {
             return Err(Refusal::of(400));
         }
         if body.len() as u64 > cx.policy.max_message_size {
             return Err(Refusal::of(413));
         }
+        let media = content_type.map_or(b"".as_slice(), respond::media_type);
+        let is_cpim = media.eq_ignore_ascii_case(b"message/cpim");
+        let fingerprint = self.fingerprint(cx, message, owner, sender, is_cpim);
+        self.accepted.foresee(fingerprint);
+        users.foresee(fingerprint);
         // "Is composing" says nothing an hour later: never stored, answered 200, dropped (RFC 3994).
         let inside = if is_cpim { cpim::content_media(body).unwrap_or_default() } else { media };
         if inside.eq_ignore_ascii_case(b"application/im-iscomposing+xml") {
@@ -136,7 +137,7 @@ impl Deposits {
         });
         let report = is_cpim && cpim::wants_failure_report(body);
         cx.directory.foresee_entry(named);
-        if self.accepted.check(fingerprint) || users.has_seen(fingerprint) {
+        if self.accepted.check(fingerprint, cx.now.tick) || users.has_seen(fingerprint, cx.now.tick) {
             cx.counts.duplicates += 1;
             return Ok(Taken::Answered(202));
         }
@@ -240,6 +241,11 @@ impl Deposits {
         let deposited = Deposited { txn: reply.txn, user, locator, fingerprint, octets, stored };
         cx.commit(seq, Commit::Deposit(deposited));
         Ok(Taken::Waits)
+    }
+
+    /// Says that [`Deposits::durable`] will be called for this fingerprint of somebody whose home is elsewhere.
+    pub fn foresee_elsewhere(&self, fingerprint: u64) {
+        self.accepted.foresee_insertion(fingerprint);
     }
 
     /// How many fingerprints of what was answered here are remembered.

@@ -229,7 +229,7 @@ impl Users {
         self.seen.foresee(fingerprint);
     }
 
-    /// Says that [`Users::land`] will be called for this user and this fingerprint.
+    /// Says that [`Users::land`] will be called for this user, who is at home here, and this fingerprint.
     pub fn foresee_landing(&self, user: UserId, fingerprint: u64) {
         self.seen.foresee_insertion(fingerprint);
         self.waiting.foresee(user);
@@ -243,8 +243,8 @@ impl Users {
     }
 
     /// True for the fingerprint of a message that was taken in, as far as is remembered.
-    pub fn has_seen(&self, fingerprint: u64) -> bool {
-        self.seen.check(fingerprint)
+    pub fn has_seen(&self, fingerprint: u64, now: Tick) -> bool {
+        self.seen.check(fingerprint, now)
     }
 
     /// Into the list; false for a twin.

@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use crate::base::net::CoreId;
-use crate::deferred::cx::{Ask, Commit, Reader, Timer};
+use crate::deferred::cx::{Ask, Commit, Deposited, Reader, Timer};
 use crate::store::disk::DiskDone;
 use crate::store::loader::Loaded;
 use crate::store::log::{self, LogEvent};
@@ -13,8 +13,8 @@ use std::time::Duration;
 /// A timer's grain: what is due now is due then.
 const GRAIN: Duration = Duration::from_millis(1);
 
-/// So many ends of deposits ahead what they need is fetched from memory, step by step: where a step leads is known when the one before has
-/// come. An end takes half a microsecond, memory a third of one.
+/// So many commits behind the next one what a deposit's end needs is fetched from memory, step by step: where a step leads is known when the
+/// one before has come. An end takes half a microsecond, memory a third of one.
 const AHEAD: [usize; 5] = [6, 5, 4, 3, 2];
 
 impl Core {
@@ -95,11 +95,14 @@ impl Core {
         if let Some(done) = entry {
             self.cx.directory.foresee_user(done.user);
         }
-        if let Some(done) = list {
-            self.users.foresee_landing(done.user, done.fingerprint);
+        let is_home = |done: &&Deposited| self.cx.directory.home_of_user(done.user) == self.cx.core;
+        match list {
+            Some(done) if is_home(&done) => self.users.foresee_landing(done.user, done.fingerprint),
+            Some(done) => self.deposits.foresee_elsewhere(done.fingerprint),
+            None => {}
         }
         for (done, depth) in [(blocks, Depth::Blocks), (block, Depth::Block), (end, Depth::End)] {
-            if let Some(done) = done {
+            if let Some(done) = done.filter(is_home) {
                 self.users.foresee_end(done.user, depth);
             }
         }

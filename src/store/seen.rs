@@ -15,7 +15,8 @@ use std::time::Duration;
 /// Times are kept for this share of the horizon together: an entry for each would double the memory.
 const GRAINS: u32 = 64;
 
-/// Fingerprints of a piece at most: they move together when its table grows, in some 30 us. 12 bits.
+/// Fingerprints of a piece at most, and half as many at least where there is more than one: they move together when its table grows, in some
+/// 30 us.
 const PIECE: usize = 1 << 12;
 
 /// Bits of a slot that number a fingerprint: twice as many as a ring has, so that the numbers of its ends never meet.
@@ -32,9 +33,10 @@ const TAG: u32 = (TAKEN - 1) >> NUMBER_BITS;
 /// The last `entries` fingerprints of the last `horizon`.
 ///
 /// By their hash in pieces, and each piece keeps its share: with more than 4,096 the first may be forgotten some percent sooner, because more
-/// than an equal part of what came was the piece's. What is older than the horizon goes when something new comes into its piece.
+/// than an equal part of what came was the piece's. What is older than the horizon is not known any more; its room is had back when something
+/// new comes into its piece.
 ///
-/// 8 octets in the ring and between 5 and 11 in the table each.
+/// 8 octets in the ring and between 5 and 11 in the table each, and of each piece a kilobyte of times at most.
 #[derive(Debug)]
 pub struct Seen {
     /// As many as a power of two.
@@ -78,7 +80,7 @@ impl Seen {
 
     /// Room for `entries` fingerprints, each remembered for `horizon` at least.
     pub fn with_horizon(entries: usize, horizon: Duration) -> Seen {
-        // 12 GB of them.
+        // 16 GB of them.
         let entries = entries.clamp(1, 1 << 30);
         let pieces = entries.div_ceil(PIECE).next_power_of_two();
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -100,7 +102,7 @@ impl Seen {
         self.pieces[self.piece_of(fingerprint)].foresee(fingerprint);
     }
 
-    /// Says that it will be inserted soon: the ring's ends come, too, and the place of the one that makes room.
+    /// Says that it will be inserted soon: the ring's end comes, too, and the place in the table of the one that makes room.
     pub fn foresee_insertion(&self, fingerprint: u64) {
         let piece = &self.pieces[self.piece_of(fingerprint)];
         piece.foresee(fingerprint);
@@ -113,8 +115,10 @@ impl Seen {
     }
 
     /// True when it was inserted and is still remembered. Zero is nobody's.
-    pub fn check(&self, fingerprint: u64) -> bool {
-        fingerprint != 0 && self.pieces[self.piece_of(fingerprint)].find(fingerprint).is_some()
+    pub fn check(&self, fingerprint: u64, now: Tick) -> bool {
+        let piece = &self.pieces[self.piece_of(fingerprint)];
+        let slot = piece.find(fingerprint).filter(|_| fingerprint != 0);
+        slot.is_some_and(|slot| now.since_us(piece.since(piece.place(slot))) < self.bounds.most_us)
     }
 
     /// Remembers it; false when it was remembered already.
@@ -138,7 +142,7 @@ impl Seen {
         }
     }
 
-    /// How many are remembered.
+    /// How many have a place, those among them whose time is over and whose room nobody has needed yet.
     pub fn len(&self) -> usize {
         self.count
     }
@@ -210,6 +214,16 @@ impl Piece {
                 self.times.pop_front();
             }
         }
+    }
+
+    /// When the stretch of time began in which this place of the ring was taken.
+    fn since(&self, place: usize) -> Tick {
+        let mut end = 0;
+        let is_behind = |&&(_, count): &&(Tick, u32)| {
+            end += count as usize;
+            place < end
+        };
+        self.times.iter().find(is_behind).map_or(Tick(0), |&(since, _)| since)
     }
 
     /// Where in the table whatever has these bits belongs.
@@ -294,12 +308,12 @@ mod tests {
             assert!(seen.insert(n, Tick(0)));
             assert!(!seen.insert(n, Tick(0)));
             assert!(seen.len() <= 100);
-            assert!((n.saturating_sub(99).max(1)..=n).all(|late| seen.check(late)));
-            assert!(!seen.check(n.saturating_sub(100)));
+            assert!((n.saturating_sub(99).max(1)..=n).all(|late| seen.check(late, Tick(0))));
+            assert!(!seen.check(n.saturating_sub(100), Tick(0)));
         }
-        assert!(!seen.check(0) && seen.insert(0, Tick(0)) && !seen.check(0));
+        assert!(!seen.check(0, Tick(0)) && seen.insert(0, Tick(0)) && !seen.check(0, Tick(0)));
         seen.remove(1_000);
-        assert!(!seen.check(1_000));
+        assert!(!seen.check(1_000, Tick(0)));
     }
 
     #[test]
@@ -309,11 +323,24 @@ mod tests {
         seen.insert(1, at(1));
         seen.insert(2, at(32));
         seen.insert(3, at(33));
-        assert!(seen.check(1));
+        assert!(seen.check(1, at(33)) && !seen.check(1, at(34)), "whether or not anything comes");
         seen.insert(4, at(34));
-        assert!(!seen.check(1) && seen.check(2));
+        assert!(!seen.check(1, at(34)) && seen.check(2, at(34)));
         seen.insert(5, at(66));
-        assert!(!seen.check(2) && !seen.check(3) && seen.check(4), "{seen:?}");
+        assert!(!seen.check(2, at(66)) && !seen.check(3, at(66)) && seen.check(4, at(66)), "{seen:?}");
+        assert_eq!(seen.len(), 2);
+    }
+
+    /// Nothing new comes into most pieces, and nothing in them is known for longer than it is to be.
+    #[test]
+    fn the_horizon_is_kept_in_pieces_that_nothing_comes_into() {
+        let mut seen = Seen::with_horizon(1 << 20, Duration::from_secs(32));
+        let at = |s: u64| Tick(s * 1_000_000);
+        let known = |seen: &Seen, s: u64| (0..1_000).filter(|&n| seen.check(spread(n), at(s))).count();
+        assert!((0..1_000).all(|n| seen.insert(spread(n), at(1 + n / 500))));
+        assert_eq!((known(&seen, 2), known(&seen, 33), known(&seen, 34), known(&seen, 35)), (1_000, 1_000, 500, 0));
+        assert!((0..1_000).all(|n| seen.insert(spread(n), at(35))), "new once more");
+        assert_eq!((known(&seen, 35), seen.len()), (1_000, 1_000), "and their room was had back");
     }
 
     #[test]
@@ -322,7 +349,7 @@ mod tests {
         seen.pieces[0].first = u32::MAX - 25;
         for n in 1..=100u64 {
             assert!(seen.insert(n, Tick(n)) && !seen.insert(n, Tick(n)));
-            assert!((n.saturating_sub(8).max(1)..=n).all(|late| seen.check(late)), "{n}");
+            assert!((n.saturating_sub(8).max(1)..=n).all(|late| seen.check(late, Tick(n))), "{n}");
         }
     }
 
@@ -334,23 +361,23 @@ mod tests {
     #[test]
     fn many_are_kept_in_pieces_and_hardly_fewer_for_it() {
         let entries = 100_000;
-        let mut seen = Seen::new(entries);
+        let (mut seen, now) = (Seen::new(entries), Tick(1_000_000));
         assert_eq!(seen.pieces.len(), 32);
         for n in 0..1_000_000 {
             assert!(seen.insert(spread(n), Tick(n)) && !seen.insert(spread(n), Tick(n)));
-            assert!(n < 10 || seen.check(spread(n - 10)));
+            assert!(n < 10 || seen.check(spread(n - 10), Tick(n)));
         }
-        let kept = (0..1_000_000u64).filter(|&n| seen.check(spread(n))).count();
+        let kept = (0..1_000_000u64).filter(|&n| seen.check(spread(n), now)).count();
         assert_eq!(kept, seen.len());
         assert!((entries - 32..=entries).contains(&kept), "{kept}");
         // The pieces' shares differ by chance.
-        assert!((1_000_000 - 92_000..1_000_000u64).all(|n| seen.check(spread(n))));
-        assert!((0..1_000_000 - 108_000u64).all(|n| !seen.check(spread(n))));
+        assert!((1_000_000 - 92_000..1_000_000u64).all(|n| seen.check(spread(n), now)));
+        assert!((0..1_000_000 - 108_000u64).all(|n| !seen.check(spread(n), now)));
         assert!(seen.pieces.iter().all(|piece| piece.ring.len() <= PIECE && piece.table.len() <= 2 * PIECE));
         for n in 900_000..1_000_000 {
             seen.remove(spread(n));
         }
-        assert!(seen.len() < 5_000 && !seen.check(spread(999_999)));
+        assert!(seen.len() < 5_000 && !seen.check(spread(999_999), now));
     }
 
     proptest! {
@@ -378,7 +405,7 @@ mod tests {
                 }
                 // A removed one keeps its place in the ring, so those before it may go a little earlier for want of room.
                 prop_assert!(seen.len() <= 20);
-                prop_assert!(list.back().is_none_or(|(last, at)| *last == 0 || now - at >= 640 || seen.check(*last)));
+                prop_assert!(list.back().is_none_or(|(last, at)| *last == 0 || now - at >= 640 || seen.check(*last, Tick(now))));
             }
         }
     }

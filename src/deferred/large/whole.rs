@@ -53,7 +53,7 @@ impl Larges {
         }
         message.fingerprint = fingerprint(cx, message);
         //= RFC 4975 5.4: the receiver can recognise a message that is sent again by its Message-ID
-        if users.has_seen(message.fingerprint) {
+        if users.has_seen(message.fingerprint, cx.now.tick) {
             cx.counts.duplicates += 1;
             return self.drop_unkept(cx, serial);
         }
