@@ -71,7 +71,9 @@ impl Rest {
     /// When [`Rest::is_over`] is to be asked again, whatever else happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let watched = self.burst || self.work >= BUSY;
-        if watched { Some((self.since + LOOK).max(self.again)) } else { self.late }
+        let at = if watched { Some(self.again) } else { self.late };
+        // Not before it can be answered: who is woken for nothing asks again at once.
+        at.map(|at| at.max(self.since + LOOK))
     }
 
     /// The core is about to sleep: true when a burst has just come to its end.
@@ -151,7 +153,9 @@ mod tests {
         rest.count(BUSY);
         assert!(!rest.is_over(at(1_600)), "busy again");
         assert!(rest.is_over(at(2_100)) && !rest.is_over(at(30_000)));
-        assert!(rest.is_over(at(37_100)) && !rest.is_over(at(40_000)), "once more, when transactions have ended");
+        assert!(!rest.is_over(at(36_900)) && !rest.is_over(at(37_100)));
+        assert_eq!(rest.deadline(), Some(at(37_400)), "a look is not over yet");
+        assert!(rest.is_over(at(37_400)) && !rest.is_over(at(40_000)), "once more, when transactions have ended");
         assert_eq!(rest.deadline(), None, "nothing is to be seen to");
         rest.count(BUSY - 1);
         assert!(!rest.is_over(at(50_000)), "a little work leaves nothing behind");
